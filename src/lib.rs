@@ -1,1 +1,47 @@
-//! x
+//! eko-worker: commands from RabbitMQ → signed calls of Eko → one true outcome each.
+//!
+//! # The map
+//!
+//! The core knows no I/O, no clock and no chance, and imports only itself:
+//!
+//! | room | purpose |
+//! | --- | --- |
+//! | `command` | input contract: bytes → a command, or what is wrong with which field |
+//! | `verdict` | what one answer of Eko says about the money |
+//! | `history` | the evidence of one command |
+//! | `decision` | command + evidence + now → the next step; the only place that decides |
+//! | `outcome` | how a command ends, and the codes |
+//! | `event` | output contract: command, outcome, time → the event that tells it |
+//! | `backoff` | attempt + chance → delay |
+//! | `privacy`, `trace` | types that cannot print themselves; W3C trace context |
+//!
+//! Three rooms reach the world and never import each other: `eko` (the only HTTP client),
+//! `broker` (the only AMQP), `ledger` (the only SQL).
+//!
+//! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
+//! whether a call may start; `app` composes everything and stops it in order; `admin`,
+//! `metrics`, `log`, `shutdown` and `config` are what an operator sees and sets.
+
+mod admin;
+mod app;
+mod backoff;
+mod broker;
+mod command;
+mod config;
+mod decision;
+mod eko;
+mod event;
+mod gate;
+mod history;
+mod ledger;
+mod log;
+mod metrics;
+mod outcome;
+mod privacy;
+mod shutdown;
+mod trace;
+mod verdict;
+mod worker;
+
+pub use app::{check, run};
+pub use config::{Args, Config, Problems};

@@ -1,1 +1,47 @@
-fn main() {}
+//! Flags and environment → Config; exit code. Nothing else.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use eko_worker::{Args, Config, Problems};
+
+/// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
+/// publishes one true outcome for each.
+#[derive(Parser)]
+#[command(name = "eko-worker", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the worker until SIGTERM or SIGINT
+    Run(Args),
+    /// Check the settings, and reach broker and Eko once
+    Check(Args),
+}
+
+/// A setting that is wrong.
+const WRONG_SETTING: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => match Config::new(&args) {
+            Ok(config) => eko_worker::run(config).await,
+            Err(problems) => Err(problems.into()),
+        },
+        Command::Check(args) => match Config::new(&args) {
+            Ok(config) => eko_worker::check(config).await,
+            Err(problems) => Err(problems.into()),
+        },
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("eko-worker: {error:#}");
+            ExitCode::from(if error.is::<Problems>() { WRONG_SETTING } else { 1 })
+        }
+    }
+}

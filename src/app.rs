@@ -1,0 +1,324 @@
+//! Composition: Config → resources → tasks → orderly stop; and `check`.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Readiness};
+use crate::backoff::Backoff;
+use crate::broker::{self, Delivery, Inlet, Session};
+use crate::command::Kind;
+use crate::config::Config;
+use crate::eko::Client;
+use crate::gate::Gate;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::verdict::Reading;
+use crate::worker::Worker;
+use crate::{log, shutdown};
+
+/// Between tries to reach the broker.
+const RECONNECT: Backoff =
+    Backoff { initial: Duration::from_millis(250), max: Duration::from_secs(5) };
+
+/// How often finished commands are forgotten, and how many at a time: seldom and few enough
+/// not to be felt.
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
+const PRUNE_AT_MOST: u32 = 500;
+
+/// Runs the worker until a signal asks it to stop.
+///
+/// # Errors
+/// Where it cannot start, or where RabbitMQ has an exchange or queue of another shape.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    log::start(config.log_format, config.log_filter.as_deref())
+        .map_err(|problem| crate::Problems(vec![problem]))?;
+    let stop = shutdown::on_signal()?;
+    let metrics = Arc::new(Metrics::new(config.broker.prefetch)?);
+    let worker = Arc::new(worker(&config, Arc::clone(&metrics))?);
+    let listener = TcpListener::bind(config.admin_addr)
+        .await
+        .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
+    tracing::info!(addr = %listener.local_addr()?, "admin server listening");
+    let readiness = Readiness::default();
+    let ledger = worker.ledger.clone();
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(
+        listener,
+        Arc::clone(&metrics),
+        readiness.clone(),
+        ledger.clone(),
+        admin_stop.clone(),
+    ));
+    let upkeep = tokio::spawn(forget_finished(ledger, config.retention));
+    let app = App { worker, metrics, readiness, stop, grace: config.shutdown_grace };
+    let result = app.consume(&config.broker).await;
+    upkeep.abort();
+    admin_stop.cancel();
+    admin.await?;
+    tracing::info!("stopped");
+    result
+}
+
+fn worker(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Worker> {
+    tls_provider();
+    let epoch = fastrand::u32(..);
+    Ok(Worker {
+        ledger: Ledger::open(&config.ledger, epoch, new_digest_key()?)?,
+        eko: Client::new(config.eko.clone())?,
+        gate: Gate::new(config.rate_limit),
+        metrics,
+        policy: config.policy.clone(),
+        defaults: config.defaults.clone(),
+        lease: config.lease,
+    })
+}
+
+/// lapin and reqwest would each bring a provider; ring serves both.
+fn tls_provider() {
+    // A second call in one process finds the first one's provider in place.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+fn new_digest_key() -> anyhow::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut key)
+        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+    Ok(key)
+}
+
+/// Everything that one life of the process shares.
+struct App {
+    worker: Arc<Worker>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    stop: CancellationToken,
+    grace: Duration,
+}
+
+impl App {
+    /// Consumes, and begins anew whenever the broker is lost, until asked to stop.
+    async fn consume(&self, settings: &broker::Settings) -> anyhow::Result<()> {
+        let mut tries = 0_u32;
+        let mut ever_connected = false;
+        while !self.stop.is_cancelled() {
+            let first = usize::try_from(tries).unwrap_or_default();
+            let connected = tokio::select! {
+                connected = broker::connect(settings, first) => connected,
+                () = self.stop.cancelled() => break,
+            };
+            let problem = match connected {
+                Ok(session) => {
+                    (tries, ever_connected) = (0, true);
+                    self.serve(session).await;
+                    "the connection was lost".to_owned()
+                }
+                Err(error @ broker::Error::Topology(_)) if !ever_connected => {
+                    return Err(crate::Problems(vec![error.to_string()]).into());
+                }
+                Err(error) => error.to_string(),
+            };
+            self.metrics.connected(false);
+            self.readiness.disconnected(problem.clone());
+            if self.stop.is_cancelled() {
+                break;
+            }
+            tries = tries.saturating_add(1);
+            tracing::warn!(problem, tries, "waiting for the broker");
+            self.wait(tries).await;
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, tries: u32) {
+        let delay = RECONNECT.delay(tries, fastrand::f32().into());
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Serves one session until it is lost or the worker is asked to stop.
+    async fn serve(&self, mut session: Session) {
+        let (journeys, pumps) = (TaskTracker::new(), TaskTracker::new());
+        let lost = CancellationToken::new();
+        self.metrics.connected(true);
+        self.readiness.connected();
+        tracing::info!("connected to the broker; consuming");
+        for inlet in session.inlets.drain(..) {
+            let pump = Pump {
+                worker: Arc::clone(&self.worker),
+                metrics: Arc::clone(&self.metrics),
+                readiness: self.readiness.clone(),
+                journeys: journeys.clone(),
+                stop: self.stop.clone(),
+                lost: lost.clone(),
+            };
+            pumps.spawn(pump.run(inlet));
+        }
+        pumps.close();
+        journeys.close();
+        pumps.wait().await;
+        if self.stop.is_cancelled() {
+            self.drain(&journeys).await;
+        }
+        session.close().await;
+    }
+
+    async fn drain(&self, journeys: &TaskTracker) {
+        if tokio::time::timeout(self.grace, journeys.wait()).await.is_err() {
+            tracing::warn!(
+                in_flight = journeys.len(),
+                "the grace time is over; what is in flight is settled after the next start"
+            );
+        }
+    }
+}
+
+/// Moves deliveries from one queue into journeys.
+struct Pump {
+    worker: Arc<Worker>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    journeys: TaskTracker,
+    stop: CancellationToken,
+    lost: CancellationToken,
+}
+
+impl Pump {
+    async fn run(self, mut inlet: Inlet) {
+        let kind = inlet.kind;
+        self.readiness.consuming(kind, true);
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    inlet.cancel().await;
+                }
+                () = self.lost.cancelled() => break,
+                delivery = inlet.next() => match delivery {
+                    Some(delivery) if is_stopping => hand_back(delivery).await,
+                    Some(delivery) => self.begin(kind, delivery),
+                    None => break,
+                },
+            }
+        }
+        self.readiness.consuming(kind, false);
+        if !is_stopping {
+            self.lost.cancel();
+        }
+    }
+
+    fn begin(&self, kind: Kind, delivery: Delivery) {
+        let (worker, metrics) = (Arc::clone(&self.worker), Arc::clone(&self.metrics));
+        let lost = self.lost.clone();
+        self.metrics.holds(kind, 1);
+        self.journeys.spawn(async move {
+            let journey = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
+            match journey.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    // The first of many says it; the others fail for the same reason.
+                    if !lost.is_cancelled() {
+                        tracing::warn!(%error, "a delivery could not be settled; it comes again");
+                    }
+                    lost.cancel();
+                }
+                Err(_) => {
+                    tracing::error!("a delivery met a bug and was left; it comes again");
+                    lost.cancel();
+                }
+            }
+            metrics.holds(kind, -1);
+        });
+    }
+}
+
+async fn hand_back(delivery: Delivery) {
+    if let Err(error) = delivery.hand_back().await {
+        tracing::debug!(%error, "a delivery could not be handed back; it comes again anyway");
+    }
+}
+
+/// Forgets finished commands, a few at a time.
+async fn forget_finished(ledger: Ledger, retention: Duration) {
+    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+    loop {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        let Ok(before) = now().checked_sub(retention) else {
+            return;
+        };
+        match ledger.prune(before, PRUNE_AT_MOST).await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(forgotten, "finished commands forgotten"),
+            Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),
+        }
+    }
+}
+
+/// Reaches broker and Eko once and tells what it saw.
+///
+/// # Errors
+/// What could not be reached, and why.
+pub async fn check(config: Config) -> anyhow::Result<()> {
+    tls_provider();
+    println!("settings  ok");
+    let broker = check_broker(&config).await;
+    let eko = check_eko(&config).await;
+    let ledger = check_ledger(&config);
+    for (name, result) in [("broker", &broker), ("Eko", &eko), ("ledger", &ledger)] {
+        match result {
+            Ok(told) => println!("{name:<9} ok: {told}"),
+            Err(error) => println!("{name:<9} FAILED: {error:#}"),
+        }
+    }
+    broker.and(eko).and(ledger).map(drop).context("not everything is in order")
+}
+
+async fn check_broker(config: &Config) -> anyhow::Result<String> {
+    let session = broker::connect(&config.broker, 0).await?;
+    session.close().await;
+    Ok("connected; the topology is declared".to_owned())
+}
+
+async fn check_eko(config: &Config) -> anyhow::Result<String> {
+    let client = Client::new(config.eko.clone())?;
+    let initiator_id = config.defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
+    let user_code = config.defaults.user_code.as_deref().unwrap_or_default();
+    let called = client.probe(initiator_id, user_code).await;
+    if let Reading::NoAnswer(cause) = called.meaning {
+        let status =
+            called.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
+        anyhow::bail!("{}{status}", cause.sentence());
+    }
+    let skew = called
+        .skew
+        .map_or_else(String::new, |skew| format!("; its clock is {skew:+.1} s off ours"));
+    Ok(format!("took our signature and answered an inquiry{skew}"))
+}
+
+/// The ledger of a running worker is in use: that is no fault.
+fn check_ledger(config: &Config) -> anyhow::Result<String> {
+    match Ledger::open(&config.ledger, 0, new_digest_key()?) {
+        Ok(_) => Ok("can be opened; an SQLite ledger serves one worker".to_owned()),
+        Err(error) if error.to_string().contains("in use by another worker") => {
+            Ok("in use by a running worker; an SQLite ledger serves one worker".to_owned())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "upkeep tells the ledger what is old")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}

@@ -1,0 +1,60 @@
+//! RabbitMQ: the only AMQP.
+
+mod connection;
+mod consumer;
+mod publisher;
+mod topology;
+
+use std::time::Duration;
+
+pub(crate) use connection::{Inlet, Session, connect};
+pub(crate) use consumer::{Delivery, Parking};
+
+use secrecy::SecretString;
+
+/// Where the broker is and how it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// `AMQP_URL`: the nodes, tried in turn. They hold passwords.
+    pub(crate) urls: Vec<SecretString>,
+    /// `AMQP_PREFIX`.
+    pub(crate) prefix: String,
+    /// Deliveries in the worker's hands at a time, for each kind.
+    pub(crate) prefetch: u16,
+}
+
+/// Why the broker did not do what it was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The connection or channel is gone.
+    #[error("the broker's connection is lost: {0}")]
+    Lost(String),
+    /// The broker did not take a message, or no queue did.
+    #[error("the broker did not take a message for {exchange:?} with key {routing_key:?}: {why}")]
+    Refused {
+        /// The exchange; empty for the default one.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+        /// What it said.
+        why: &'static str,
+    },
+    /// The topology is not what this worker needs.
+    #[error("{0}")]
+    Topology(String),
+}
+
+impl From<lapin::Error> for Error {
+    fn from(error: lapin::Error) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    /// Publish to confirm.
+    pub(crate) took: Duration,
+    /// Whether no subscriber's binding took it, so that it is kept in `eko.unrouted`.
+    pub(crate) is_unrouted: bool,
+}

@@ -1,0 +1,324 @@
+//! Deliveries: each is settled once, by the method that consumes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use lapin::Acker;
+use lapin::BasicProperties;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use super::publisher::{Message, Publisher, Routed};
+use super::topology::{self, DELAY_HEADER, Names, text};
+use super::{Error, Told};
+use crate::event::Event;
+
+/// Persistent.
+const DELIVERY_MODE: u8 = 2;
+
+/// How often a copy was parked.
+const PARKED: &str = "eko-parked";
+/// How often Eko was called for the command.
+const ATTEMPT: &str = "eko-attempt";
+
+/// What the message's properties say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Envelope {
+    /// Its `correlation_id`.
+    pub(crate) correlation_id: Option<String>,
+    /// Whether it wants an answer of its own.
+    pub(crate) has_reply_to: bool,
+    /// Its `timestamp`.
+    pub(crate) timestamp: Option<Timestamp>,
+    /// The header `traceparent`.
+    pub(crate) traceparent: Option<String>,
+    /// The header `tracestate`.
+    pub(crate) tracestate: Option<String>,
+    /// How often a copy of it was parked.
+    pub(crate) parked: u32,
+    /// How often Eko had been called when it was parked.
+    pub(crate) attempts: u32,
+    /// Whether the broker delivered it before.
+    pub(crate) redelivered: bool,
+}
+
+/// Why and how long a command is parked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parking<'a> {
+    /// At least how long.
+    pub(crate) delay: Duration,
+    /// The kind, which leads the copy back.
+    pub(crate) kind: &'a str,
+    /// Why, in a word.
+    pub(crate) reason: &'a str,
+    /// How often Eko was called so far.
+    pub(crate) attempts: u32,
+    /// How often it was parked, this time included.
+    pub(crate) parked: u32,
+    /// When it was first received.
+    pub(crate) first_received: Timestamp,
+}
+
+/// A message in the worker's hands. Unless it is settled, the broker delivers it again once
+/// the channel is gone.
+#[must_use = "a delivery that is not settled comes again"]
+pub(crate) struct Delivery {
+    /// What it says, byte for byte.
+    pub(crate) body: Vec<u8>,
+    /// What its properties say.
+    pub(crate) envelope: Envelope,
+    properties: BasicProperties,
+    acker: Acker,
+    publisher: Publisher,
+    names: Arc<Names>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        delivery: lapin::message::Delivery,
+        publisher: Publisher,
+        names: Arc<Names>,
+    ) -> Self {
+        let envelope = read_envelope(&delivery.properties, delivery.redelivered);
+        Self {
+            body: delivery.data,
+            envelope,
+            properties: delivery.properties,
+            acker: delivery.acker,
+            publisher,
+            names,
+        }
+    }
+
+    /// Publishes the event, a copy to whoever asked for one, and, with `bury`, the command
+    /// itself to where a person looks; then acknowledges.
+    pub(crate) async fn tell(self, event: &Event, bury: bool) -> Result<Told, Error> {
+        let began = started();
+        let told = self.publish_event(event);
+        let reply = self.reply(event);
+        let buried = async {
+            match bury {
+                true => self.publish_dead(event).await,
+                false => Ok(()),
+            }
+        };
+        let (told, reply, buried) = tokio::join!(told, reply, buried);
+        let is_unrouted = told? == Routed::No;
+        reply?;
+        buried?;
+        let took = began.elapsed();
+        self.ack().await?;
+        Ok(Told { took, is_unrouted })
+    }
+
+    /// Puts a copy where it waits, then acknowledges.
+    pub(crate) async fn park(self, parking: Parking<'_>) -> Result<(), Error> {
+        let message = self.parked_copy(parking);
+        let unrouted = message.refused("no retry queue takes it");
+        match self.publisher.publish(message).await? {
+            Routed::Yes => self.ack().await,
+            Routed::No => Err(unrouted),
+        }
+    }
+
+    /// Acknowledges: nothing more follows from it.
+    pub(crate) async fn ack(self) -> Result<(), Error> {
+        match self.acker.ack(BasicAckOptions::default()).await? {
+            true => Ok(()),
+            false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
+        }
+    }
+
+    /// Hands it back untouched.
+    pub(crate) async fn hand_back(self) -> Result<(), Error> {
+        let requeue = BasicNackOptions { requeue: true, multiple: false };
+        match self.acker.nack(requeue).await? {
+            true => Ok(()),
+            false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
+        }
+    }
+
+    async fn publish_event(&self, event: &Event) -> Result<Routed, Error> {
+        let message = Message {
+            exchange: self.names.events(),
+            routing_key: event.message_type.clone(),
+            properties: self.event_properties(event),
+            body: event.body.clone(),
+        };
+        if self.publisher.publish(message.clone()).await? == Routed::Yes {
+            return Ok(Routed::Yes);
+        }
+        let kept =
+            Message { exchange: String::new(), routing_key: self.names.unrouted(), ..message };
+        let lost = kept.refused("the queue for unrouted events is missing");
+        match self.publisher.publish(kept).await? {
+            Routed::Yes => Ok(Routed::No),
+            Routed::No => Err(lost),
+        }
+    }
+
+    async fn reply(&self, event: &Event) -> Result<(), Error> {
+        let Some(reply_to) =
+            self.properties.reply_to().as_ref().filter(|to| !to.as_str().is_empty())
+        else {
+            return Ok(());
+        };
+        let message = Message {
+            exchange: String::new(),
+            routing_key: reply_to.to_string(),
+            properties: self.event_properties(event),
+            body: event.body.clone(),
+        };
+        if self.publisher.publish(message).await? == Routed::No {
+            // Whoever asked has gone; the event itself is safe.
+            tracing::info!(event_id = event.id, "the queue named by reply_to is gone");
+        }
+        Ok(())
+    }
+
+    async fn publish_dead(&self, event: &Event) -> Result<(), Error> {
+        let mut headers = own_headers(&self.properties);
+        headers.insert("eko-outcome".into(), text(&event.outcome));
+        if let Some(code) = &event.code {
+            headers.insert("eko-code".into(), text(code));
+        }
+        headers.insert("eko-event-id".into(), text(&event.id));
+        let message = Message {
+            exchange: self.names.dead(),
+            routing_key: event.message_type.clone(),
+            properties: copy_of(&self.properties).with_headers(FieldTable::from(headers)),
+            body: self.body.clone(),
+        };
+        let lost = message.refused("the queue for dead letters is missing");
+        match self.publisher.publish(message).await? {
+            Routed::Yes => Ok(()),
+            Routed::No => Err(lost),
+        }
+    }
+
+    fn event_properties(&self, event: &Event) -> BasicProperties {
+        let correlation_id = self
+            .envelope
+            .correlation_id
+            .as_deref()
+            .or(event.correlation_id.as_deref())
+            .unwrap_or(&event.command_id);
+        let mut headers = FieldTable::default();
+        headers.insert("traceparent".into(), text(&event.traceparent));
+        if let Some(state) = &event.tracestate {
+            headers.insert("tracestate".into(), text(state));
+        }
+        let seconds = u64::try_from(event.time.as_second()).unwrap_or_default();
+        BasicProperties::default()
+            .with_content_type("application/cloudevents+json".into())
+            .with_delivery_mode(DELIVERY_MODE)
+            .with_message_id(event.id.as_str().into())
+            .with_type(event.message_type.as_str().into())
+            .with_correlation_id(correlation_id.into())
+            .with_timestamp(seconds)
+            .with_headers(headers)
+    }
+
+    fn parked_copy(&self, parking: Parking<'_>) -> Message {
+        let (level, expiry) = topology::level(parking.delay);
+        let mut headers = own_headers(&self.properties);
+        for (name, value) in [
+            (DELAY_HEADER, level.to_string()),
+            (PARKED, parking.parked.to_string()),
+            (ATTEMPT, parking.attempts.to_string()),
+            ("eko-first-received", format!("{:.3}", parking.first_received)),
+            ("eko-reason", parking.reason.to_owned()),
+        ] {
+            headers.insert(name.into(), text(&value));
+        }
+        Message {
+            exchange: self.names.retry(),
+            routing_key: topology::command_key(parking.kind),
+            properties: copy_of(&self.properties)
+                .with_headers(FieldTable::from(headers))
+                .with_expiration(expiry.to_string().into()),
+            body: self.body.clone(),
+        }
+    }
+}
+
+/// The properties of a copy. `user_id` is left out: the broker refuses one that is not the
+/// publishing connection's own. An `expiration` was meant for the queue it came from.
+fn copy_of(properties: &BasicProperties) -> BasicProperties {
+    let mut copy = BasicProperties::default().with_delivery_mode(DELIVERY_MODE);
+    if let Some(value) = properties.content_type() {
+        copy = copy.with_content_type(value.clone());
+    }
+    if let Some(value) = properties.content_encoding() {
+        copy = copy.with_content_encoding(value.clone());
+    }
+    if let Some(value) = properties.priority() {
+        copy = copy.with_priority(*value);
+    }
+    if let Some(value) = properties.correlation_id() {
+        copy = copy.with_correlation_id(value.clone());
+    }
+    if let Some(value) = properties.reply_to() {
+        copy = copy.with_reply_to(value.clone());
+    }
+    if let Some(value) = properties.message_id() {
+        copy = copy.with_message_id(value.clone());
+    }
+    if let Some(value) = properties.timestamp() {
+        copy = copy.with_timestamp(*value);
+    }
+    if let Some(value) = properties.kind() {
+        copy = copy.with_type(value.clone());
+    }
+    if let Some(value) = properties.app_id() {
+        copy = copy.with_app_id(value.clone());
+    }
+    copy
+}
+
+/// The headers that a copy keeps: the broker's own (`x-…`) it writes itself, and `CC` and
+/// `BCC` would send the copy elsewhere too.
+fn own_headers(properties: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
+    let Some(headers) = properties.headers() else {
+        return BTreeMap::new();
+    };
+    let kept = headers.inner().iter().filter(|(name, _)| {
+        let name = name.as_str();
+        !name.starts_with("x-") && name != "CC" && name != "BCC"
+    });
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn read_envelope(properties: &BasicProperties, redelivered: bool) -> Envelope {
+    let owned = |value: &Option<ShortString>| {
+        value.as_ref().map(ToString::to_string).filter(|value| !value.is_empty())
+    };
+    let header = |name: &str| properties.headers().as_ref().and_then(|table| read(table, name));
+    let count = |name| header(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let seconds = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok());
+    Envelope {
+        correlation_id: owned(properties.correlation_id()),
+        has_reply_to: owned(properties.reply_to()).is_some(),
+        timestamp: seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        traceparent: header("traceparent"),
+        tracestate: header("tracestate"),
+        parked: count(PARKED),
+        attempts: count(ATTEMPT),
+        redelivered,
+    }
+}
+
+fn read(table: &FieldTable, name: &str) -> Option<String> {
+    match table.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "it measures publish to confirm")]
+fn started() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,145 @@
+//! Publishing: one task owns the channel and publishes in closed batches.
+//!
+//! With lapin 4.12, tasks that share a confirm channel can get each other's confirms, and a
+//! returned message is attached to whichever confirm comes next. So nobody else publishes on
+//! this channel, a batch is sent and confirmed whole before the next begins, and returns are
+//! matched by exchange, routing key and `message_id`.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use lapin::message::BasicReturnMessage;
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Error;
+
+/// How many messages are confirmed together: enough to keep the broker busy.
+const BATCH: usize = 200;
+
+/// How long a confirm may take. A blocked connection is the broker's to unblock, but a
+/// delivery must not be held until the broker's own consumer timeout (30 min by default).
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A message to publish: persistent and mandatory.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) exchange: String,
+    pub(super) routing_key: String,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+}
+
+/// Where a message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Routed {
+    /// Into a queue.
+    Yes,
+    /// Nowhere: no binding took it.
+    No,
+}
+
+type Answer = oneshot::Sender<Result<Routed, Error>>;
+
+/// A handle on the publishing task.
+#[derive(Clone)]
+pub(super) struct Publisher(mpsc::Sender<(Message, Answer)>);
+
+impl Publisher {
+    /// Starts the task on a channel that is in confirm mode and nobody else uses. The task
+    /// ends with the channel or with the last handle.
+    pub(super) fn start(channel: Channel) -> Self {
+        let (publisher, inbox) = mpsc::channel(BATCH * 2);
+        tokio::spawn(run(channel, inbox));
+        Self(publisher)
+    }
+
+    /// Publishes a message and waits for its confirm.
+    pub(super) async fn publish(&self, message: Message) -> Result<Routed, Error> {
+        let (answer, confirmed) = oneshot::channel();
+        let lost = || Error::Lost("the publishing channel is closed".to_owned());
+        self.0.send((message, answer)).await.map_err(|_| lost())?;
+        confirmed.await.map_err(|_| lost())?
+    }
+}
+
+async fn run(channel: Channel, mut inbox: mpsc::Receiver<(Message, Answer)>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let sent = tokio::time::timeout(CONFIRM_TIMEOUT, send(&channel, &batch)).await;
+        let outcome = match sent {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Lost(format!("no confirm within {CONFIRM_TIMEOUT:?}"))),
+        };
+        let failure = outcome.as_ref().err().cloned();
+        let results = outcome.unwrap_or_default();
+        for (index, (_, answer)) in batch.drain(..).enumerate() {
+            let result = match (&failure, results.get(index)) {
+                (Some(error), _) => Err(error.clone()),
+                (None, Some(result)) => result.clone(),
+                (None, None) => Err(Error::Lost("a confirm is missing".to_owned())),
+            };
+            // Whoever asked may have given up waiting.
+            drop(answer.send(result));
+        }
+        if failure.is_some() {
+            return;
+        }
+    }
+}
+
+/// Sends one batch and waits for all its confirms; the results are in the batch's order.
+async fn send(
+    channel: &Channel,
+    batch: &[(Message, Answer)],
+) -> Result<Vec<Result<Routed, Error>>, Error> {
+    let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let mut confirms = Vec::with_capacity(batch.len());
+    for (message, _) in batch {
+        let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
+        let properties = message.properties.clone();
+        let confirm = channel
+            .basic_publish(exchange.into(), key.into(), mandatory, &message.body, properties)
+            .await?;
+        confirms.push(confirm);
+    }
+    let mut returned = HashSet::new();
+    let mut refused = Vec::with_capacity(batch.len());
+    for confirm in confirms {
+        let confirmation = confirm.await?;
+        refused.push(!confirmation.is_ack());
+        if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
+            returned.insert(key_of_returned(&message));
+        }
+    }
+    let results = batch.iter().zip(refused).map(|((message, _), is_refused)| {
+        if is_refused {
+            Err(message.refused("it was not confirmed"))
+        } else if returned.contains(&message.key()) {
+            Ok(Routed::No)
+        } else {
+            Ok(Routed::Yes)
+        }
+    });
+    Ok(results.collect())
+}
+
+type Key = (String, String, Option<String>);
+
+impl Message {
+    fn key(&self) -> Key {
+        let id = self.properties.message_id().as_ref().map(ToString::to_string);
+        (self.exchange.clone(), self.routing_key.clone(), id)
+    }
+
+    pub(super) fn refused(&self, why: &'static str) -> Error {
+        let (exchange, routing_key) = (self.exchange.clone(), self.routing_key.clone());
+        Error::Refused { exchange, routing_key, why }
+    }
+}
+
+fn key_of_returned(message: &BasicReturnMessage) -> Key {
+    let id = message.delivery.properties.message_id().as_ref().map(ToString::to_string);
+    (message.delivery.exchange.to_string(), message.delivery.routing_key.to_string(), id)
+}

@@ -1,0 +1,149 @@
+//! Every setting: flags and environment → [`Config`]. Only this file reads the environment.
+
+mod args;
+mod read;
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+pub use args::Args;
+
+use crate::command::Defaults;
+use crate::decision::Policy;
+use crate::log::Format;
+use crate::{broker, eko, ledger};
+use read::Reader;
+
+/// The lease of a claim lasts this much longer than a call can: time to publish, so that a
+/// claim is seldom taken from a worker that is alive.
+const LEASE_MARGIN: Duration = Duration::from_secs(25);
+
+/// A valid configuration, one section a consumer.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) broker: broker::Settings,
+    pub(crate) eko: eko::Settings,
+    pub(crate) ledger: ledger::Settings,
+    pub(crate) policy: Policy,
+    pub(crate) defaults: Defaults,
+    /// How long a claim lasts.
+    pub(crate) lease: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) rate_limit: Option<NonZeroU32>,
+    pub(crate) admin_addr: SocketAddr,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) log_format: Format,
+    pub(crate) log_filter: Option<String>,
+}
+
+/// What is wrong with the settings: one sentence each, all at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Problems(pub Vec<String>);
+
+impl Config {
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// Each setting that is missing or wrong, by name, with the reason.
+    pub fn new(args: &Args) -> Result<Self, Problems> {
+        let mut reader = Reader::default();
+        let broker = broker_settings(args, &mut reader);
+        let eko = eko_settings(args, &mut reader);
+        let policy = policy(args, &mut reader);
+        let defaults = Defaults {
+            initiator_id: reader.mobile("EKO_INITIATOR_ID", args.eko_initiator_id.as_deref()),
+            user_code: reader.user_code("EKO_USER_CODE", args.eko_user_code.as_deref()),
+        };
+        let ledger = reader.ledger("LEDGER_URL", &args.ledger_url, args.ledger_url_file.as_deref());
+        let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
+        let rate_limit =
+            args.worker_rate_limit.as_ref().and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
+        let admin_addr = reader.address("ADMIN_ADDR", &args.admin_addr);
+        let shutdown_grace = reader.duration("SHUTDOWN_GRACE", &args.shutdown_grace);
+        let log_format =
+            reader.log_format(args.log_format.as_deref(), std::io::stderr().is_terminal());
+        reader.finish()?;
+        let (Some(broker), Some(eko), Some(policy), Some(ledger)) = (broker, eko, policy, ledger)
+        else {
+            return Err(Problems(vec!["a setting could not be read".to_owned()]));
+        };
+        Ok(Self {
+            lease: eko.timeout + LEASE_MARGIN,
+            broker,
+            eko,
+            ledger,
+            policy,
+            defaults,
+            retention: retention.unwrap_or_default(),
+            rate_limit,
+            admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
+            shutdown_grace: shutdown_grace.unwrap_or_default(),
+            log_format: log_format.unwrap_or(Format::Json),
+            log_filter: args.rust_log.clone(),
+        })
+    }
+}
+
+fn broker_settings(args: &Args, reader: &mut Reader) -> Option<broker::Settings> {
+    let urls = reader.amqp_urls("AMQP_URL", &args.amqp_url, args.amqp_url_file.as_deref());
+    let prefix = reader.prefix("AMQP_PREFIX", &args.amqp_prefix);
+    let prefetch = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
+    Some(broker::Settings { urls: urls?, prefix: prefix?, prefetch: prefetch? })
+}
+
+fn eko_settings(args: &Args, reader: &mut Reader) -> Option<eko::Settings> {
+    let base_url = reader.base_url("EKO_BASE_URL", &args.eko_base_url, args.eko_allow_http);
+    let timeout = reader.duration("EKO_TIMEOUT", &args.eko_timeout);
+    let developer_key = reader.key(
+        "EKO_DEVELOPER_KEY",
+        args.eko_developer_key.as_deref(),
+        args.eko_developer_key_file.as_deref(),
+    );
+    let access_key = reader.key(
+        "EKO_ACCESS_KEY",
+        args.eko_access_key.as_deref(),
+        args.eko_access_key_file.as_deref(),
+    );
+    let keys = eko::Keys { developer_key: developer_key?, access_key: access_key? };
+    Some(eko::Settings { base_url: base_url?, timeout: timeout?, keys })
+}
+
+fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
+    let retry_max = reader.delay("RETRY_MAX", &args.retry_max);
+    let retry = reader.backoff("RETRY_INITIAL", &args.retry_initial, retry_max);
+    let settle = reader.backoff("SETTLE_POLL", &args.settle_poll, retry_max);
+    let give_up_otp = reader.duration("RETRY_GIVE_UP_OTP", &args.retry_give_up_otp);
+    let give_up_refund = reader.duration("RETRY_GIVE_UP_REFUND", &args.retry_give_up_refund);
+    let otp_resend_spacing = reader.duration("OTP_RESEND_SPACING", &args.otp_resend_spacing);
+    let settle_quiet = reader.duration("SETTLE_QUIET", &args.settle_quiet);
+    let settle_give_up = reader.duration("SETTLE_GIVE_UP", &args.settle_give_up);
+    let refund_max_attempts = reader.count("REFUND_MAX_ATTEMPTS", &args.refund_max_attempts);
+    let preflight = reader.preflight("REFUND_PREFLIGHT", &args.refund_preflight);
+    let call_timeout = read::duration(&args.eko_timeout).ok();
+    if let (Some(quiet), Some(timeout)) = (settle_quiet, call_timeout)
+        && quiet < timeout
+    {
+        reader.wrong(
+            "SETTLE_QUIET",
+            "must be at least EKO_TIMEOUT: a call may still be under way at Eko that long",
+        );
+    }
+    Some(Policy {
+        retry: retry?,
+        give_up_otp: give_up_otp?,
+        give_up_refund: give_up_refund?,
+        otp_resend_spacing: otp_resend_spacing?,
+        settle: settle?,
+        settle_quiet: settle_quiet?,
+        settle_give_up: settle_give_up?,
+        refund_max_attempts: refund_max_attempts?,
+        preflight: preflight?,
+        call_timeout: call_timeout?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The settings as a person gives them: a flag or a variable each, its doc its help.
+
+/// Settings: each is a variable of the environment, or a flag of the same name, which wins.
+///
+/// Durations are such as 500ms, 30s, 5m, 24h or 90d. A secret in the variable X may be given
+/// as `X_FILE` instead, the path of a file that holds it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
+    )]
+    pub amqp_url: String,
+    /// File that holds `AMQP_URL`
+    #[arg(long, env, value_name = "PATH")]
+    pub amqp_url_file: Option<String>,
+    /// First part of the names of exchanges and queues
+    #[arg(long, env, value_name = "NAME", default_value = "eko")]
+    pub amqp_prefix: String,
+    /// Eko's API; plain http only to loopback
+    #[arg(long, env, value_name = "URL", default_value = "https://staging.eko.in/ekoapi/v3")]
+    pub eko_base_url: String,
+    /// Lets `EKO_BASE_URL` be plain http beyond loopback
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub eko_allow_http: bool,
+    /// Eko's static key of the account (required)
+    #[arg(long, env, hide_env_values = true, value_name = "KEY")]
+    pub eko_developer_key: Option<String>,
+    /// File that holds `EKO_DEVELOPER_KEY`
+    #[arg(long, env, value_name = "PATH")]
+    pub eko_developer_key_file: Option<String>,
+    /// Key that signs each call (required)
+    #[arg(long, env, hide_env_values = true, value_name = "KEY")]
+    pub eko_access_key: Option<String>,
+    /// File that holds `EKO_ACCESS_KEY`
+    #[arg(long, env, value_name = "PATH")]
+    pub eko_access_key_file: Option<String>,
+    /// `initiator_id` of commands that carry none: 10 digits
+    #[arg(long, env, hide_env_values = true, value_name = "NUMBER")]
+    pub eko_initiator_id: Option<String>,
+    /// `user_code` of commands that carry none
+    #[arg(long, env, value_name = "CODE")]
+    pub eko_user_code: Option<String>,
+    /// Longest a whole call of Eko may take
+    #[arg(long, env, value_name = "DURATION", default_value = "30s")]
+    pub eko_timeout: String,
+    /// Calls in flight at most, for each kind
+    #[arg(long, env, value_name = "N", default_value = "64")]
+    pub worker_concurrency: String,
+    /// Calls a second at most, over all kinds [default: none]
+    #[arg(long, env, value_name = "N")]
+    pub worker_rate_limit: Option<String>,
+    /// First wait before a retry; each is about twice the one before
+    #[arg(long, env, value_name = "DURATION", default_value = "500ms")]
+    pub retry_initial: String,
+    /// Longest wait before a retry; at most 1h
+    #[arg(long, env, value_name = "DURATION", default_value = "5m")]
+    pub retry_max: String,
+    /// When an OTP command is given up
+    #[arg(long, env, value_name = "DURATION", default_value = "2m")]
+    pub retry_give_up_otp: String,
+    /// When a refund that is known not to be executed is given up
+    #[arg(long, env, value_name = "DURATION", default_value = "24h")]
+    pub retry_give_up_refund: String,
+    /// Least time between re-sends of an OTP whose call ended unclear
+    #[arg(long, env, value_name = "DURATION", default_value = "30s")]
+    pub otp_resend_spacing: String,
+    /// First wait between inquiries after an unclear refund
+    #[arg(long, env, value_name = "DURATION", default_value = "5s")]
+    pub settle_poll: String,
+    /// How long after an unclear attempt "refund pending" counts as not executed, at least
+    /// `EKO_TIMEOUT`
+    #[arg(long, env, value_name = "DURATION", default_value = "30s")]
+    pub settle_quiet: String,
+    /// When a refund whose outcome stays unknown becomes `unresolved`
+    #[arg(long, env, value_name = "DURATION", default_value = "24h")]
+    pub settle_give_up: String,
+    /// Attempts of a refund that may have arrived, at most
+    #[arg(long, env, value_name = "N", default_value = "3")]
+    pub refund_max_attempts: String,
+    /// When a refund is inquired before its first attempt: redelivered or always
+    #[arg(long, env, value_name = "WHEN", default_value = "redelivered")]
+    pub refund_preflight: String,
+    /// The ledger's file, such as `sqlite://eko-worker.db`; created if missing
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "sqlite://eko-worker.db"
+    )]
+    pub ledger_url: String,
+    /// File that holds `LEDGER_URL`
+    #[arg(long, env, value_name = "PATH")]
+    pub ledger_url_file: Option<String>,
+    /// When finished commands are forgotten
+    #[arg(long, env, value_name = "DURATION", default_value = "90d")]
+    pub ledger_retention: String,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, env, value_name = "ADDR:PORT", default_value = "127.0.0.1:9464")]
+    pub admin_addr: String,
+    /// text or json [default: text on a terminal, else json]
+    #[arg(long, env, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Which log lines are shown, such as `debug` or `info,eko_worker=trace`
+    #[arg(long, env, value_name = "FILTER")]
+    pub rust_log: Option<String>,
+    /// How long calls in flight may go on after SIGTERM or SIGINT
+    #[arg(long, env, value_name = "DURATION", default_value = "25s")]
+    pub shutdown_grace: String,
+}

@@ -1,0 +1,279 @@
+//! Reading single settings; each problem is noted and reading goes on, so that all are told
+//! at once. No value of a secret is ever repeated.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
+use secrecy::SecretString;
+use url::{Host, Url};
+
+use super::Problems;
+use crate::backoff::Backoff;
+use crate::command::{is_mobile, is_user_code};
+use crate::ledger;
+use crate::log::Format;
+use crate::privacy::Mobile;
+
+/// The last retry queue: nothing waits longer in the broker.
+const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
+
+/// Notes what is wrong while settings are read.
+#[derive(Default)]
+pub(super) struct Reader {
+    problems: Vec<String>,
+}
+
+impl Reader {
+    /// Notes that a setting is wrong.
+    pub(super) fn wrong(&mut self, name: &str, why: &str) {
+        self.problems.push(format!("{name}: {why}"));
+    }
+
+    /// All problems, if there are any.
+    pub(super) fn finish(self) -> Result<(), Problems> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+    }
+
+    fn noted<T>(&mut self, name: &str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|why| self.wrong(name, &why)).ok()
+    }
+
+    pub(super) fn duration(&mut self, name: &str, text: &str) -> Option<Duration> {
+        self.noted(name, duration(text))
+    }
+
+    /// A duration that a retry queue can hold.
+    pub(super) fn delay(&mut self, name: &str, text: &str) -> Option<Duration> {
+        let delay = self.duration(name, text)?;
+        if delay > LONGEST_DELAY {
+            self.wrong(name, "must be at most 1h");
+            return None;
+        }
+        Some(delay)
+    }
+
+    pub(super) fn backoff(
+        &mut self,
+        name: &str,
+        initial: &str,
+        max: Option<Duration>,
+    ) -> Option<Backoff> {
+        let initial = self.duration(name, initial)?;
+        let max = max?;
+        if initial > max {
+            self.wrong(name, "must be at most RETRY_MAX");
+            return None;
+        }
+        Some(Backoff { initial, max })
+    }
+
+    pub(super) fn count(&mut self, name: &str, text: &str) -> Option<u32> {
+        let count: Option<NonZeroU32> = text.trim().parse().ok();
+        let count = count.ok_or_else(|| "must be a whole number above 0".to_owned());
+        self.noted(name, count).map(NonZeroU32::get)
+    }
+
+    pub(super) fn rate(&mut self, name: &str, text: &str) -> Option<NonZeroU32> {
+        self.count(name, text).and_then(NonZeroU32::new)
+    }
+
+    pub(super) fn concurrency(&mut self, name: &str, text: &str) -> Option<u16> {
+        let concurrency = text.trim().parse().ok().filter(|n| (1..=10_000).contains(n));
+        self.noted(
+            name,
+            concurrency.ok_or_else(|| "must be a whole number from 1 to 10000".to_owned()),
+        )
+    }
+
+    pub(super) fn preflight(&mut self, name: &str, text: &str) -> Option<bool> {
+        let preflight = match text.trim() {
+            "redelivered" => Ok(false),
+            "always" => Ok(true),
+            _ => Err("must be redelivered or always".to_owned()),
+        };
+        self.noted(name, preflight)
+    }
+
+    pub(super) fn log_format(&mut self, text: Option<&str>, is_terminal: bool) -> Option<Format> {
+        let format = match text.map(str::trim) {
+            Some("text") => Ok(Format::Text),
+            Some("json") => Ok(Format::Json),
+            None | Some("") if is_terminal => Ok(Format::Text),
+            None | Some("") => Ok(Format::Json),
+            Some(_) => Err("must be text or json".to_owned()),
+        };
+        self.noted("LOG_FORMAT", format)
+    }
+
+    pub(super) fn address(&mut self, name: &str, text: &str) -> Option<SocketAddr> {
+        let address = text.trim().parse();
+        self.noted(
+            name,
+            address.map_err(|_| "must be an address and a port such as 127.0.0.1:9464".to_owned()),
+        )
+    }
+
+    pub(super) fn mobile(&mut self, name: &str, text: Option<&str>) -> Option<Mobile> {
+        let text = text.map(str::trim).filter(|text| !text.is_empty())?;
+        if is_mobile(text) {
+            return Some(Mobile::new(text));
+        }
+        self.wrong(name, "must have 10 digits");
+        None
+    }
+
+    pub(super) fn user_code(&mut self, name: &str, text: Option<&str>) -> Option<String> {
+        let text = text.map(str::trim).filter(|text| !text.is_empty())?;
+        if is_user_code(text) {
+            return Some(text.to_owned());
+        }
+        self.wrong(name, "must be 1 to 32 letters, digits, _ or -");
+        None
+    }
+
+    /// The first part of the broker's names: room is left for the rest of them.
+    pub(super) fn prefix(&mut self, name: &str, text: &str) -> Option<String> {
+        let usable = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if (1..=100).contains(&text.len()) && text.chars().all(usable) {
+            return Some(text.to_owned());
+        }
+        self.wrong(name, "must be 1 to 100 of A-Z a-z 0-9 . _ -");
+        None
+    }
+
+    /// A secret from its variable, or from the file that `X_FILE` names.
+    fn secret(&mut self, name: &str, given: Option<&str>, file: Option<&str>) -> Option<String> {
+        let given = given.filter(|text| !text.is_empty());
+        match (given, file.filter(|path| !path.is_empty())) {
+            (Some(_), Some(_)) => {
+                self.wrong(name, &format!("is given twice, as {name} and as {name}_FILE"));
+                None
+            }
+            (Some(text), None) => Some(text.to_owned()),
+            (None, Some(path)) => match std::fs::read_to_string(path) {
+                Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => {
+                    self.wrong(&format!("{name}_FILE"), &format!("cannot read {path}: {error}"));
+                    None
+                }
+            },
+            (None, None) => None,
+        }
+    }
+
+    /// A required key that can stand in a header.
+    pub(super) fn key(
+        &mut self,
+        name: &str,
+        given: Option<&str>,
+        file: Option<&str>,
+    ) -> Option<SecretString> {
+        let before = self.problems.len();
+        let key = self.secret(name, given, file);
+        match key {
+            Some(key) if !key.is_empty() && !key.chars().any(char::is_control) => {
+                Some(SecretString::from(key))
+            }
+            Some(_) => {
+                self.wrong(name, "is empty or holds a control character");
+                None
+            }
+            None if self.problems.len() > before => None,
+            None => {
+                self.wrong(name, &format!("is missing; set it, or {name}_FILE"));
+                None
+            }
+        }
+    }
+
+    /// The default of a URL gives way to its file.
+    fn url_text(
+        &mut self,
+        name: &str,
+        given: &str,
+        default: &str,
+        file: Option<&str>,
+    ) -> Option<String> {
+        let has_file = file.is_some_and(|path| !path.is_empty());
+        let given = if has_file && given == default { None } else { Some(given) };
+        self.secret(name, given, file)
+    }
+
+    pub(super) fn amqp_urls(
+        &mut self,
+        name: &str,
+        given: &str,
+        file: Option<&str>,
+    ) -> Option<Vec<SecretString>> {
+        let default = "amqp://guest:guest@127.0.0.1:5672/%2f";
+        let text = self.url_text(name, given, default, file)?;
+        let mut urls = Vec::new();
+        for (index, node) in text.split(',').map(str::trim).enumerate() {
+            let parsed: Result<lapin::uri::AMQPUri, _> = node.parse();
+            if parsed.is_err() {
+                let why = "must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f";
+                self.wrong(name, &format!("node {}: {why}", index + 1));
+                return None;
+            }
+            urls.push(SecretString::from(node));
+        }
+        Some(urls)
+    }
+
+    pub(super) fn base_url(&mut self, name: &str, text: &str, allow_http: bool) -> Option<Url> {
+        let url = Url::parse(text.trim()).map_err(|error| format!("is no URL: {error}"));
+        let url = self.noted(name, url)?;
+        let why = match url.scheme() {
+            "https" => None,
+            "http" if allow_http || is_loopback(&url) => None,
+            "http" => Some("plain http only goes to loopback, unless EKO_ALLOW_HTTP=true"),
+            _ => Some("must begin with https://"),
+        };
+        let why = why.or_else(|| {
+            let is_plain = url.username().is_empty() && url.password().is_none();
+            let is_bare = url.query().is_none() && url.fragment().is_none();
+            (!is_plain || !is_bare || url.cannot_be_a_base())
+                .then_some("must be a scheme, a host and a path, and nothing else")
+        });
+        match why {
+            None => Some(url),
+            Some(why) => {
+                self.wrong(name, why);
+                None
+            }
+        }
+    }
+
+    pub(super) fn ledger(
+        &mut self,
+        name: &str,
+        given: &str,
+        file: Option<&str>,
+    ) -> Option<ledger::Settings> {
+        let text = self.url_text(name, given, "sqlite://eko-worker.db", file)?;
+        let path = text.trim().strip_prefix("sqlite://").filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| "must be such as sqlite://eko-worker.db".to_owned());
+        self.noted(name, path.map(|path| ledger::Settings::Sqlite { path: PathBuf::from(path) }))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+/// A duration above 0; a day has 24 hours.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a duration above 0 such as 500ms, 30s, 5m, 24h or 90d".to_owned();
+    let span: Span = text.trim().parse().map_err(|_| wrong())?;
+    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    let duration = Duration::try_from(signed).map_err(|_| wrong())?;
+    if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
+}

@@ -1,0 +1,156 @@
+//! Command + evidence + now → [`Step`]: a pure function, and the only place that decides.
+
+mod otp;
+mod refund;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::backoff::Backoff;
+use crate::command::{Command, Kind};
+use crate::history::History;
+use crate::outcome::{Code, Outcome, Problem};
+use crate::verdict::Cause;
+
+/// The settings that decisions follow.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    /// `RETRY_INITIAL`, `RETRY_MAX`: between calls that are known not to have been executed.
+    pub retry: Backoff,
+    /// `RETRY_GIVE_UP_OTP`, since the first receipt.
+    pub give_up_otp: Duration,
+    /// `RETRY_GIVE_UP_REFUND`, since the first receipt.
+    pub give_up_refund: Duration,
+    /// `OTP_RESEND_SPACING`.
+    pub otp_resend_spacing: Duration,
+    /// `SETTLE_POLL`, `RETRY_MAX`: between inquiries.
+    pub settle: Backoff,
+    /// `SETTLE_QUIET`.
+    pub settle_quiet: Duration,
+    /// `SETTLE_GIVE_UP`.
+    pub settle_give_up: Duration,
+    /// `REFUND_MAX_ATTEMPTS`.
+    pub refund_max_attempts: u32,
+    /// `REFUND_PREFLIGHT=always`: inquire before a first attempt.
+    pub preflight: bool,
+    /// `EKO_TIMEOUT`: an attempt without an end has ended this long after its begin.
+    pub call_timeout: Duration,
+}
+
+/// Why a decision is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The command has just come in, or its wait is over.
+    Ready,
+    /// Eko has just answered.
+    Answered,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Call the kind's endpoint.
+    Attempt,
+    /// Ask Eko what became of the transaction.
+    Inquire,
+    /// Park the command; then another attempt may be due.
+    RetryAfter {
+        /// How long.
+        delay: Duration,
+        /// What is waited out.
+        cause: Cause,
+    },
+    /// Park the command; then inquire.
+    InquireAfter {
+        /// How long.
+        delay: Duration,
+        /// What left the outcome open.
+        cause: Cause,
+    },
+    /// It has ended.
+    Finish(Outcome),
+}
+
+/// Decides what follows from the evidence. `chance`, drawn evenly from 0 to 1, spreads delays.
+pub(crate) fn decide(
+    command: &Command,
+    history: &History,
+    policy: &Policy,
+    turn: Turn,
+    chance: f64,
+    now: Timestamp,
+) -> Step {
+    let expiry = command.expiry;
+    let matter = Matter { expiry, history, policy, turn, chance, now };
+    match command.kind() {
+        Kind::Refund => refund::decide(&matter),
+        Kind::RefundOtp | Kind::TransferOtp => otp::decide(&matter),
+    }
+}
+
+/// All that one decision rests on.
+struct Matter<'a> {
+    expiry: Option<Timestamp>,
+    history: &'a History,
+    policy: &'a Policy,
+    turn: Turn,
+    chance: f64,
+    now: Timestamp,
+}
+
+impl Matter<'_> {
+    fn has_expired(&self) -> bool {
+        self.expiry.is_some_and(|expiry| self.now >= expiry)
+    }
+
+    /// Whether `give_up` has passed since the first receipt.
+    fn has_lasted(&self, give_up: Duration) -> bool {
+        self.now >= later(self.history.first_received, give_up)
+    }
+
+    /// The delay before the `nth` retry: Eko's own wish counts up to the longest delay, and
+    /// nobody waits beyond the deadline or the give-up time.
+    fn retry_delay(&self, nth: u32, after: Option<Duration>, give_up: Duration) -> Duration {
+        let wish = after.unwrap_or_default().min(self.policy.retry.max);
+        let delay = self.policy.retry.delay(nth, self.chance).max(wish);
+        let delay = delay.min(self.until(later(self.history.first_received, give_up)));
+        match self.expiry {
+            Some(expiry) => delay.min(self.until(expiry)),
+            None => delay,
+        }
+    }
+
+    fn until(&self, then: Timestamp) -> Duration {
+        Duration::try_from(then.duration_since(self.now)).unwrap_or_default()
+    }
+}
+
+fn expired() -> Outcome {
+    let message = "its expirytime passed before Eko accepted it";
+    Outcome::Expired(Problem::new(Code::DeadlinePassed, message))
+}
+
+fn failed(cause: Cause) -> Outcome {
+    let message = format!("{}; given up, not executed", cause.sentence());
+    Outcome::Failed(Problem::new(cause.code(), message))
+}
+
+fn unresolved(cause: Cause) -> Outcome {
+    let message = format!(
+        "{}; given up without knowing whether it was executed: a person must look",
+        cause.sentence()
+    );
+    Outcome::Unresolved(Problem::new(cause.code(), message))
+}
+
+/// `time` and a duration after it; beyond the calendar's end, its end.
+pub(crate) fn later(time: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| time.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;

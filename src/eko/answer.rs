@@ -1,0 +1,317 @@
+//! An HTTP answer of Eko → a [`Verdict`], or a [`Reading`] of an inquiry.
+//!
+//! The rule behind every row: what may have happened is never read as not having happened,
+//! and `status` 0 alone proves nothing.
+
+mod receipt;
+
+use std::time::Duration;
+
+use super::envelope::Envelope;
+use crate::command::{Command, Kind};
+use crate::outcome::{Answer, Code, Problem, Refusal};
+use crate::privacy::scrub;
+use crate::verdict::{Cause, IfNot, Reading, Verdict};
+
+/// An HTTP answer, its body read up to the size limit.
+pub(super) struct HttpAnswer {
+    pub(super) status: u16,
+    /// `Retry-After`.
+    pub(super) after: Option<Duration>,
+    /// `None` where the body was larger than the limit.
+    pub(super) body: Option<Vec<u8>>,
+}
+
+/// What an answer was read as.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Read<T> {
+    pub(super) meaning: T,
+    /// Whether a documented or observed answer looks like that; others are counted.
+    pub(super) is_known: bool,
+}
+
+impl<T> Read<T> {
+    const fn known(meaning: T) -> Self {
+        Self { meaning, is_known: true }
+    }
+
+    const fn unknown(meaning: T) -> Self {
+        Self { meaning, is_known: false }
+    }
+}
+
+/// Reads the answer to a command's call.
+pub(super) fn verdict(command: &Command, http: &HttpAnswer) -> Read<Verdict> {
+    let envelope = http.body.as_deref().and_then(Envelope::read);
+    if let Some(cause) = envelope.as_ref().and_then(|envelope| our_fault(envelope.status)) {
+        return Read::known(Verdict::not_now(cause));
+    }
+    match http.status {
+        200..=299 => match envelope {
+            Some(envelope) => Answered { command, http, envelope }.verdict(),
+            None => Read::known(Verdict::unclear(Cause::BadResponse)),
+        },
+        300..=399 | 404 | 405 | 415 => Read::known(Verdict::not_now(Cause::Misconfigured)),
+        401 | 403 => Read::known(Verdict::not_now(Cause::Unauthorized)),
+        429 => Read::known(unclear_until(Cause::RateLimited, http.after)),
+        500..=599 => Read::known(unclear_until(Cause::EkoUnavailable, http.after)),
+        _ => Read::unknown(Verdict::unclear(Cause::BadResponse)),
+    }
+}
+
+const fn unclear_until(cause: Cause, after: Option<Duration>) -> Verdict {
+    Verdict::Unclear { cause, after, if_not: IfNot::Repeat }
+}
+
+/// What Eko has against this worker rather than against the command.
+const fn our_fault(code: i64) -> Option<Cause> {
+    match code {
+        2483 | 2484 | 2487 => Some(Cause::Unauthorized),
+        2485 | 2486 => Some(Cause::Clock),
+        319 => Some(Cause::Misconfigured),
+        _ => None,
+    }
+}
+
+/// An answer whose envelope could be read.
+struct Answered<'a> {
+    command: &'a Command,
+    http: &'a HttpAnswer,
+    envelope: Envelope,
+}
+
+/// What the number or text of a refusal means, before the endpoint is looked at.
+enum Meaning {
+    Success,
+    Refused(Code),
+    AlreadyRefunded,
+    NotRefundable,
+    NotNow(Cause),
+    Unknown,
+}
+
+impl Answered<'_> {
+    fn verdict(&self) -> Read<Verdict> {
+        if self.envelope.response_status_id == Some(-2) && !self.tells_of_a_refund() {
+            return Read::known(Verdict::not_now(Cause::InProgress));
+        }
+        match self.meaning() {
+            Meaning::Success => match self.command.kind() {
+                Kind::Refund => self.refunded(),
+                Kind::RefundOtp | Kind::TransferOtp => self.otp_sent(),
+            },
+            Meaning::NotNow(cause) => Read::known(Verdict::not_now(cause)),
+            Meaning::Refused(code) => Read::known(self.refused(code)),
+            Meaning::AlreadyRefunded => Read::known(match self.command.kind() {
+                // Only an inquiry that says "refunded" may end this one well, and none that
+                // says "refund pending" may lead to another attempt.
+                Kind::Refund => self.unclear(Cause::BadResponse, IfNot::Wait),
+                Kind::RefundOtp | Kind::TransferOtp => self.refused(Code::AlreadyRefunded),
+            }),
+            Meaning::NotRefundable => Read::known(match self.command.kind() {
+                Kind::Refund => self.doubtful(Code::NotRefundable),
+                Kind::RefundOtp | Kind::TransferOtp => self.refused(Code::NotRefundable),
+            }),
+            Meaning::Unknown => Read::unknown(self.doubtful(Code::EkoRefused)),
+        }
+    }
+
+    /// The table of codes. A code stands in `status`, or in `response_status_id` beside a
+    /// `status` of 1.
+    fn meaning(&self) -> Meaning {
+        let is_otp = self.command.kind() != Kind::Refund;
+        match self.code() {
+            0 => Meaning::Success,
+            2133 if is_otp => Meaning::Success,
+            302 => Meaning::Refused(Code::WrongOtp),
+            303 => Meaning::Refused(Code::OtpExpired),
+            347 => Meaning::Refused(Code::InsufficientBalance),
+            69 | 168 => Meaning::Refused(Code::TidNotFound),
+            463 => Meaning::Refused(Code::UserNotFound),
+            346 | 1297 => Meaning::Refused(Code::AgentNotAllowed),
+            461 => Meaning::Refused(self.invalid_params()),
+            36 | 314 | 945 if is_otp => Meaning::Refused(Code::LimitExhausted),
+            544 => Meaning::NotNow(Cause::EkoUnavailable),
+            code => match our_fault(code) {
+                Some(cause) => Meaning::NotNow(cause),
+                None => self.meaning_of_text(),
+            },
+        }
+    }
+
+    /// Some refusals have a text and no code of their own.
+    fn meaning_of_text(&self) -> Meaning {
+        let text = self.envelope.message.to_lowercase();
+        let says = |phrase: &str| text.contains(phrase);
+        if says("agent not allowed") {
+            Meaning::Refused(Code::AgentNotAllowed)
+        } else if says("no key for response") {
+            Meaning::Refused(Code::EkoRefused)
+        } else if says("already in refunded state") || says("already refunded") {
+            Meaning::AlreadyRefunded
+        } else if says("not in a refundable state") || says("not refundable") {
+            Meaning::NotRefundable
+        } else if says("kindly use your production key") {
+            Meaning::NotNow(Cause::Unauthorized)
+        } else {
+            Meaning::Unknown
+        }
+    }
+
+    fn code(&self) -> i64 {
+        match (self.envelope.status, self.envelope.response_status_id) {
+            // -2 to 5 are display ids of their own.
+            (1, Some(code)) if !(-2..=5).contains(&code) => code,
+            (status, _) => status,
+        }
+    }
+
+    fn invalid_params(&self) -> Code {
+        match &self.envelope.invalid_params {
+            Some(names) if names.contains("otp") => Code::WrongOtp,
+            Some(_) | None => Code::InvalidParams,
+        }
+    }
+
+    /// A refund that Eko says it made: a success only with evidence.
+    fn refunded(&self) -> Read<Verdict> {
+        let envelope = &self.envelope;
+        if envelope.invalid_params.is_some() {
+            return Read::known(self.doubtful(self.invalid_params()));
+        }
+        if !envelope.tx_statuses.iter().all(|tx| matches!(tx, Some(0 | 4))) {
+            return Read::known(self.unclear(Cause::Pending, IfNot::Wait));
+        }
+        match envelope.response_status_id {
+            None | Some(-1 | 0 | 4) => {}
+            Some(2 | 3 | 5) => return Read::known(self.unclear(Cause::Pending, IfNot::Wait)),
+            Some(_) => return Read::unknown(self.unclear(Cause::BadResponse, IfNot::Wait)),
+        }
+        if !self.tells_of_a_refund() || self.tells_of_another_transaction() {
+            return Read::known(self.unclear(Cause::BadResponse, IfNot::Wait));
+        }
+        Read::known(Verdict::Done(receipt::refund(self.command.subject(), envelope), self.answer()))
+    }
+
+    fn tells_of_a_refund(&self) -> bool {
+        !self.envelope.data.refund_tid.is_empty() || self.envelope.tx_statuses.contains(&Some(4))
+    }
+
+    /// QR answers have the refund's own id as `data.tid`; any third id is somebody else's.
+    fn tells_of_another_transaction(&self) -> bool {
+        let data = &self.envelope.data;
+        let is_qr = data.refund_tid.is_empty() || data.tid == data.refund_tid;
+        !data.tid.is_empty() && data.tid != self.command.subject() && !is_qr
+    }
+
+    fn otp_sent(&self) -> Read<Verdict> {
+        let envelope = &self.envelope;
+        if envelope.invalid_params.is_some() {
+            return Read::known(self.refused(Code::InvalidParams));
+        }
+        let has_reference = !envelope.data.otp_ref_id.is_empty();
+        if !has_reference && self.command.kind() == Kind::TransferOtp {
+            return Read::known(Verdict::unclear(Cause::BadResponse));
+        }
+        Read::known(Verdict::Done(receipt::otp(self.command, envelope), self.answer()))
+    }
+
+    /// A refusal, unless the same answer tells of an execution.
+    fn refused(&self, code: Code) -> Verdict {
+        let is_plain = self.envelope.tx_statuses.iter().all(|tx| matches!(tx, Some(1 | 3)));
+        if is_plain && self.envelope.data.refund_tid.is_empty() {
+            return Verdict::Refused(self.refusal(code));
+        }
+        self.unclear(Cause::BadResponse, IfNot::Wait)
+    }
+
+    /// A refusal that only holds if an inquiry finds nothing executed.
+    fn doubtful(&self, code: Code) -> Verdict {
+        self.unclear(Cause::BadResponse, IfNot::Refuse(self.refusal(code)))
+    }
+
+    fn unclear(&self, cause: Cause, if_not: IfNot) -> Verdict {
+        Verdict::Unclear { cause, after: None, if_not }
+    }
+
+    fn refusal(&self, code: Code) -> Refusal {
+        let answer = self.answer();
+        let message = match &answer.message {
+            Some(message) => format!("Eko refused: {message}"),
+            None => "Eko refused without a message".to_owned(),
+        };
+        Refusal { problem: Problem::new(code, message), answer }
+    }
+
+    fn answer(&self) -> Answer {
+        answer(self.http.status, &self.envelope, &self.command.secrets())
+    }
+}
+
+fn answer(http_status: u16, envelope: &Envelope, secrets: &[&str]) -> Answer {
+    let message = scrub(&envelope.message, secrets);
+    Answer {
+        http_status,
+        status: Some(envelope.status),
+        response_status_id: envelope.response_status_id,
+        response_type_id: envelope.response_type_id,
+        message: (!message.is_empty()).then_some(message),
+    }
+}
+
+/// Reads the answer to an inquiry about `tid`.
+pub(super) fn reading(tid: &str, secrets: &[&str], http: &HttpAnswer) -> Read<Reading> {
+    let envelope = http.body.as_deref().and_then(Envelope::read);
+    if let Some(cause) = envelope.as_ref().and_then(|envelope| our_fault(envelope.status)) {
+        return Read::known(Reading::NoAnswer(cause));
+    }
+    match http.status {
+        200..=299 => match envelope {
+            Some(envelope) => inquired(tid, secrets, http.status, &envelope),
+            None => Read::known(Reading::NoAnswer(Cause::BadResponse)),
+        },
+        300..=399 | 404 | 405 | 415 => Read::known(Reading::NoAnswer(Cause::Misconfigured)),
+        401 | 403 => Read::known(Reading::NoAnswer(Cause::Unauthorized)),
+        429 => Read::known(Reading::NoAnswer(Cause::RateLimited)),
+        500..=599 => Read::known(Reading::NoAnswer(Cause::EkoUnavailable)),
+        _ => Read::unknown(Reading::NoAnswer(Cause::BadResponse)),
+    }
+}
+
+fn inquired(tid: &str, secrets: &[&str], http_status: u16, envelope: &Envelope) -> Read<Reading> {
+    let code = match (envelope.status, envelope.response_status_id) {
+        (1, Some(code)) if !(-2..=5).contains(&code) => code,
+        (status, _) => status,
+    };
+    match code {
+        0 => {}
+        69 | 168 | 463 => return Read::known(Reading::NotFound),
+        _ if envelope.message.to_lowercase().contains("no transaction found") => {
+            return Read::known(Reading::NotFound);
+        }
+        _ => return Read::unknown(Reading::NoAnswer(Cause::BadResponse)),
+    }
+    let is_other = !envelope.data.tid.is_empty() && envelope.data.tid != tid;
+    if is_other || envelope.invalid_params.is_some() {
+        return Read::known(Reading::Contradictory);
+    }
+    let Some(&first) = envelope.tx_statuses.first() else {
+        return Read::known(Reading::NoAnswer(Cause::BadResponse));
+    };
+    if envelope.tx_statuses.iter().any(|&tx| tx != first) {
+        return Read::known(Reading::Contradictory);
+    }
+    Read::known(match first {
+        Some(0) => Reading::Succeeded,
+        Some(1) => Reading::Failed,
+        Some(3) => Reading::RefundPending,
+        Some(4) => {
+            let answer = answer(http_status, envelope, secrets);
+            Reading::Refunded(receipt::refund(tid, envelope), answer)
+        }
+        Some(_) | None => Reading::InProgress,
+    })
+}
+
+#[cfg(test)]
+mod tests;

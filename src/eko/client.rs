@@ -1,0 +1,321 @@
+//! Sends the signed calls: the only HTTP client.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Request, RequestBuilder, Response};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+use url::Url;
+
+use super::answer::{self, HttpAnswer, Read};
+use super::endpoint;
+use super::sign::{Signer, Stamps};
+use crate::command::{Command, Request as Asked};
+use crate::verdict::{Cause, Reading, Verdict};
+
+/// Time to connect. A connection that does not come about in it has sent nothing, so it is
+/// worth telling apart from a call that may have arrived.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Idle connections are closed before a usual server closes them (nginx: 75 s), since a call
+/// on a connection that is just being closed ends unclear.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Largest body that is read, in bytes; Eko's have a few hundred.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// How far timestamps may run ahead of the clock, in milliseconds. Each call takes one of its
+/// own, so more than 1,000 calls a second run ahead, and Eko refuses 2 minutes.
+const MAX_AHEAD: i64 = 60_000;
+
+/// The keys that Eko issued.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    /// Goes along with each call.
+    pub(crate) developer_key: SecretString,
+    /// Signs each call and never leaves.
+    pub(crate) access_key: SecretString,
+}
+
+/// Where and how Eko is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// `EKO_BASE_URL`.
+    pub(crate) base_url: Url,
+    /// `EKO_TIMEOUT`.
+    pub(crate) timeout: Duration,
+    /// `EKO_DEVELOPER_KEY` and `EKO_ACCESS_KEY`.
+    pub(crate) keys: Keys,
+}
+
+/// One call and what it told.
+#[derive(Debug)]
+pub(crate) struct Called<T> {
+    /// What the answer, or its absence, means.
+    pub(crate) meaning: T,
+    /// False for an answer that no row of the tables names.
+    pub(crate) is_known: bool,
+    /// When the call began.
+    pub(crate) began: Timestamp,
+    /// How long it took, body included.
+    pub(crate) took: Duration,
+    /// The HTTP status, where there was an answer.
+    pub(crate) http_status: Option<u16>,
+    /// Eko's `Date` less our clock, in seconds.
+    pub(crate) skew: Option<f64>,
+}
+
+/// The client. One for the process: it owns the timestamps.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base_url: Url,
+    timeout: Duration,
+    developer_key: HeaderValue,
+    signer: Signer,
+    stamps: Stamps,
+}
+
+/// A call without an answer.
+enum Lost {
+    /// Not a byte of it left.
+    Unsent(Cause),
+    /// It may have arrived.
+    Unanswered(Cause),
+}
+
+struct Answered {
+    http: HttpAnswer,
+    skew: Option<f64>,
+}
+
+impl Client {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up, or the developer key cannot be a header.
+    pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
+        let connect = CONNECT_TIMEOUT.min(settings.timeout.mul_f64(0.9));
+        let http = reqwest::Client::builder()
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(connect)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .user_agent(concat!("eko-worker/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let mut developer_key = HeaderValue::from_str(settings.keys.developer_key.expose_secret())?;
+        developer_key.set_sensitive(true);
+        Ok(Self {
+            http,
+            base_url: settings.base_url,
+            timeout: settings.timeout,
+            developer_key,
+            signer: Signer::new(settings.keys.access_key.expose_secret()),
+            stamps: Stamps::default(),
+        })
+    }
+
+    /// Makes a command's call. Nothing is sent after `deadline`, the end of the claim that
+    /// allows it.
+    pub(crate) async fn call(&self, command: &Command, deadline: Instant) -> Called<Verdict> {
+        let url = endpoint::url(&self.base_url, command);
+        let request = match endpoint::body(command) {
+            Ok(body) => {
+                let json = HeaderValue::from_static("application/json");
+                self.http.post(url).header(CONTENT_TYPE, json).body(body)
+            }
+            // A struct of strings and numbers always serialises.
+            Err(_) => self.http.post(url),
+        };
+        let read = |http: &HttpAnswer| answer::verdict(command, http);
+        let lost = |lost| match lost {
+            Lost::Unsent(cause) => Verdict::not_now(cause),
+            Lost::Unanswered(cause) => Verdict::unclear(cause),
+        };
+        self.exchange(request, deadline, read, lost).await
+    }
+
+    /// Inquires what became of the transaction that a command is about.
+    pub(crate) async fn inquire(
+        &self,
+        command: &Command,
+        tid: &str,
+        deadline: Instant,
+    ) -> Called<Reading> {
+        let (initiator_id, user_code) = match &command.request {
+            Asked::Refund(data) => (data.initiator_id.expose(), data.user_code.as_str()),
+            Asked::RefundOtp(data) => (data.initiator_id.expose(), ""),
+            Asked::TransferOtp(data) => (data.initiator_id.expose(), data.user_code.as_str()),
+        };
+        let secrets = command.secrets();
+        let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
+        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+    }
+
+    /// One read-only call, to see whether Eko can be reached and takes our signature.
+    pub(crate) async fn probe(&self, initiator_id: &str, user_code: &str) -> Called<Reading> {
+        let deadline = deadline_after(self.timeout);
+        let tid = "1";
+        let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
+        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+    }
+
+    async fn inquire_as(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+        deadline: Instant,
+        read: impl Fn(&HttpAnswer) -> Read<Reading>,
+    ) -> Called<Reading> {
+        let url = endpoint::inquiry_url(&self.base_url, tid, initiator_id, user_code);
+        let lost = |lost| match lost {
+            Lost::Unsent(cause) | Lost::Unanswered(cause) => Reading::NoAnswer(cause),
+        };
+        self.exchange(self.http.get(url), deadline, read, lost).await
+    }
+
+    async fn exchange<T>(
+        &self,
+        request: RequestBuilder,
+        deadline: Instant,
+        read: impl Fn(&HttpAnswer) -> Read<T>,
+        lost: impl Fn(Lost) -> T,
+    ) -> Called<T> {
+        let (began, clock) = (now(), deadline_after(Duration::ZERO));
+        let answered = self.send(request, deadline).await;
+        let took = clock.elapsed();
+        match answered {
+            Ok(Answered { http, skew }) => {
+                let Read { meaning, is_known } = read(&http);
+                let http_status = Some(http.status);
+                Called { meaning, is_known, began, took, http_status, skew }
+            }
+            Err(reason) => {
+                let meaning = lost(reason);
+                Called { meaning, is_known: true, began, took, http_status: None, skew: None }
+            }
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder, deadline: Instant) -> Result<Answered, Lost> {
+        self.wait_for_stamps().await;
+        let unsent = |_| Lost::Unsent(Cause::Misconfigured);
+        let request = self.sign(request).build().map_err(unsent)?;
+        // The process may have been stopped since the attempt was recorded, and another
+        // worker may have taken over meanwhile.
+        if deadline_after(Duration::ZERO) >= deadline {
+            return Err(Lost::Unsent(Cause::Timeout));
+        }
+        let until = deadline.min(deadline_after(self.timeout));
+        match tokio::time::timeout_at(until, self.execute(request)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Lost::Unanswered(Cause::Timeout)),
+        }
+    }
+
+    /// Holds calls back while timestamps run too far ahead of the clock.
+    async fn wait_for_stamps(&self) {
+        let ahead = self.stamps.last() - now().as_millisecond() - MAX_AHEAD;
+        if let Ok(ahead @ 1..) = u64::try_from(ahead) {
+            tokio::time::sleep(Duration::from_millis(ahead)).await;
+        }
+    }
+
+    /// The innermost layer: each request that leaves has a stamp and a signature of its own.
+    fn sign(&self, request: RequestBuilder) -> RequestBuilder {
+        let timestamp = self.stamps.next(now().as_millisecond()).to_string();
+        let signature = self.signer.sign(&timestamp);
+        request
+            .header("developer_key", self.developer_key.clone())
+            .header("secret-key", signature)
+            .header("secret-key-timestamp", timestamp)
+    }
+
+    async fn execute(&self, request: Request) -> Result<Answered, Lost> {
+        let response = self.http.execute(request).await.map_err(|error| lost(&error))?;
+        let status = response.status().as_u16();
+        let (clock, headers) = (now(), response.headers());
+        let skew = date(headers).map(|date| {
+            let ours = SystemTime::from(clock);
+            match date.duration_since(ours) {
+                Ok(ahead) => ahead.as_secs_f64(),
+                Err(behind) => -behind.duration().as_secs_f64(),
+            }
+        });
+        let after = retry_after(headers, clock);
+        let body = read_body(response).await;
+        Ok(Answered { http: HttpAnswer { status, after, body }, skew })
+    }
+}
+
+/// A connection that did not come about has sent nothing; all else may have arrived.
+fn lost(error: &reqwest::Error) -> Lost {
+    if error.is_connect() || error.is_builder() {
+        Lost::Unsent(Cause::Network)
+    } else if error.is_timeout() {
+        Lost::Unanswered(Cause::Timeout)
+    } else {
+        Lost::Unanswered(Cause::Network)
+    }
+}
+
+/// The body, unless it breaks off or is too large.
+async fn read_body(mut response: Response) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+}
+
+/// `Retry-After` in either form: seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            Some(date.duration_since(SystemTime::from(now)).unwrap_or_default())
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the client stamps its calls and times them")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the client stamps its calls and times them")]
+fn deadline_after(duration: Duration) -> Instant {
+    Instant::now() + duration
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(retry_after: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(retry_after))])
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
+        let seconds = |text| retry_after(&headers(text), now).map(|after| after.as_secs());
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("Sat, 21 Nov 2026 09:00:30 GMT"), Some(30));
+        assert_eq!(seconds("Sat, 21 Nov 2026 08:00:00 GMT"), Some(0));
+        assert_eq!(seconds("soon"), None);
+    }
+}

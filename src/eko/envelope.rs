@@ -1,0 +1,176 @@
+//! The envelope of Eko's answers, read leniently: numbers as strings, strings as numbers,
+//! `tx_status` in either place; but no known field twice.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// An answer that is a JSON object with a `status`.
+pub(super) struct Envelope {
+    pub(super) status: i64,
+    pub(super) response_status_id: Option<i64>,
+    pub(super) response_type_id: Option<i64>,
+    pub(super) message: String,
+    /// Each `tx_status` that is there, at the top or in `data`; `None` is one that is no number.
+    pub(super) tx_statuses: Vec<Option<i64>>,
+    /// What `invalid_params` names, in lower case; `None` where it is empty or absent.
+    pub(super) invalid_params: Option<String>,
+    pub(super) data: Data,
+}
+
+/// The fields of `data` that Eko's documents name, as text; absent, null and empty are alike.
+#[derive(Default)]
+pub(super) struct Data {
+    pub(super) tid: String,
+    pub(super) refund_tid: String,
+    pub(super) refunded_amount: String,
+    pub(super) amount: String,
+    pub(super) fee: String,
+    pub(super) tds: String,
+    pub(super) commission_reverse: String,
+    pub(super) balance: String,
+    pub(super) gst: String,
+    pub(super) currency: String,
+    pub(super) timestamp: String,
+    pub(super) bank_ref_num: String,
+    pub(super) client_ref_id: String,
+    pub(super) otp_ref_id: String,
+    pub(super) mobile: String,
+}
+
+#[derive(Deserialize)]
+struct RawEnvelope<'a> {
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response_status_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response_type_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tx_status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    invalid_params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    invalid_parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawData<'a> {
+    #[serde(borrow)]
+    tx_status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    invalid_params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refund_tid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refunded_amount: Option<&'a RawValue>,
+    #[serde(borrow)]
+    amount: Option<&'a RawValue>,
+    #[serde(borrow)]
+    fee: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tds: Option<&'a RawValue>,
+    #[serde(borrow)]
+    commission_reverse: Option<&'a RawValue>,
+    #[serde(borrow)]
+    balance: Option<&'a RawValue>,
+    #[serde(borrow)]
+    gst: Option<&'a RawValue>,
+    #[serde(borrow)]
+    currency: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    bank_ref_num: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client_ref_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    otp_ref_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    mobile: Option<&'a RawValue>,
+}
+
+impl Envelope {
+    /// Reads a body; `None` where it is no JSON object, has no readable `status`, or has a
+    /// known field twice.
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
+        let raw: RawEnvelope<'_> = object(std::str::from_utf8(body).ok()?)?;
+        let data: RawData<'_> = match raw.data.map(RawValue::get) {
+            Some(text) if text.starts_with('{') => object(text)?,
+            _ => RawData::default(),
+        };
+        let invalid = [raw.invalid_params, raw.invalid_parameters, data.invalid_params];
+        Some(Self {
+            status: number(raw.status?)?,
+            response_status_id: raw.response_status_id.and_then(number),
+            response_type_id: raw.response_type_id.and_then(number),
+            message: text(raw.message),
+            tx_statuses: [raw.tx_status, data.tx_status]
+                .into_iter()
+                .flatten()
+                .filter(|raw| !is_empty(raw))
+                .map(number)
+                .collect(),
+            invalid_params: invalid
+                .into_iter()
+                .flatten()
+                .find(|raw| !is_empty(raw))
+                .map(|raw| raw.get().to_lowercase()),
+            data: Data::from(&data),
+        })
+    }
+}
+
+impl From<&RawData<'_>> for Data {
+    fn from(raw: &RawData<'_>) -> Self {
+        Self {
+            tid: text(raw.tid),
+            refund_tid: text(raw.refund_tid),
+            refunded_amount: text(raw.refunded_amount),
+            amount: text(raw.amount),
+            fee: text(raw.fee),
+            tds: text(raw.tds),
+            commission_reverse: text(raw.commission_reverse),
+            balance: text(raw.balance),
+            gst: text(raw.gst),
+            currency: text(raw.currency),
+            timestamp: text(raw.timestamp),
+            bank_ref_num: text(raw.bank_ref_num),
+            client_ref_id: text(raw.client_ref_id),
+            otp_ref_id: text(raw.otp_ref_id),
+            mobile: text(raw.mobile),
+        }
+    }
+}
+
+/// A JSON object; serde would take an array for a struct as well.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+/// A number, or a string that holds one.
+fn number(raw: &RawValue) -> Option<i64> {
+    raw.get().trim_matches('"').trim().parse().ok()
+}
+
+/// A string, or a number's digits; empty for anything else.
+fn text(raw: Option<&RawValue>) -> String {
+    let Some(raw) = raw else { return String::new() };
+    match raw.get().as_bytes().first() {
+        Some(b'"') => serde_json::from_str::<String>(raw.get())
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default(),
+        Some(b'-' | b'0'..=b'9') => raw.get().to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn is_empty(raw: &RawValue) -> bool {
+    let squeezed: String = raw.get().split_whitespace().collect();
+    matches!(squeezed.as_str(), "null" | "{}" | "[]" | "\"\"")
+}

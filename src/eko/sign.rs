@@ -1,0 +1,119 @@
+//! The signature of a call, and the timestamps that no two calls share.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+/// Signs timestamps with one access key.
+#[derive(Clone)]
+pub(super) struct Signer(Hmac<Sha256>);
+
+impl Signer {
+    /// The HMAC's key is the base64 *text* of the access key, never decoded back.
+    pub(super) fn new(access_key: &str) -> Self {
+        let text = STANDARD.encode(access_key);
+        match Hmac::new_from_slice(text.as_bytes()) {
+            Ok(mac) => Self(mac),
+            Err(_) => unreachable!("HMAC takes keys of any length"),
+        }
+    }
+
+    /// The header `secret-key` of a call at this `secret-key-timestamp`.
+    pub(super) fn sign(&self, timestamp: &str) -> String {
+        let mut mac = self.0.clone();
+        mac.update(timestamp.as_bytes());
+        STANDARD.encode(mac.finalize().into_bytes())
+    }
+}
+
+/// Timestamps in epoch milliseconds, each later than the one before: Eko refuses one that it
+/// has seen, so two calls in one millisecond must not share theirs.
+#[derive(Debug, Default)]
+pub(super) struct Stamps(AtomicI64);
+
+impl Stamps {
+    /// The next timestamp, at least `now`.
+    pub(super) fn next(&self, now: i64) -> i64 {
+        let later = |last: i64| now.max(last.saturating_add(1));
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last))) {
+            Ok(last) | Err(last) => later(last),
+        }
+    }
+
+    /// Starts over from the clock, after it was found to have run ahead.
+    pub(super) fn last(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn known_answers_are_reproduced() {
+        let long = "schlüssel-ключ-कुंजी-₹-🔑";
+        for (access_key, timestamp, signature) in [
+            (
+                "TEST_ACCESS_KEY_DO_NOT_USE",
+                "1700000000000",
+                "u30ak/iOGwKCaspqCeiYng8fd98QDx7kF3DBBOadQHk=",
+            ),
+            (
+                "test-access-key-123",
+                "1700000000000",
+                "88lqTf9ew69XbVbeczjxVL8/B4vibfp1MvTi1mIj2Xo=",
+            ),
+            (
+                "TEST_ACCESS_KEY_DO_NOT_USE",
+                "1767225599999",
+                "jlcoM1gI+mgpbDUZ59VkIZqmM8KjNEiVwE4qPTEFCoQ=",
+            ),
+            (long, "1700000000000", "5amAbv1QeENxbJera3IGe5HbErqunIc3HfjtKKMsM8Y="),
+            (long, "1893456000123", "gIER/Tv2xPz0LJ+010O2otachd5PNmFd1fTTm9ZGD3A="),
+            ("a", "1700000000000", "fKQaY3eTuU/ZaLiTaRVwhyRsKXtSp50HIy7h6ktCe2E="),
+        ] {
+            assert_eq!(Signer::new(access_key).sign(timestamp), signature, "{access_key}");
+        }
+    }
+
+    #[test]
+    fn the_raw_key_is_not_what_signs() {
+        let mut raw = Hmac::<Sha256>::new_from_slice(b"a").unwrap();
+        raw.update(b"1700000000000");
+        let wrong = STANDARD.encode(raw.finalize().into_bytes());
+        assert_eq!(wrong, "P5vRqkqnLn1qXFezY9WzDBagCtgx88WWUcrtjah2WWI=");
+        assert_ne!(Signer::new("a").sign("1700000000000"), wrong);
+    }
+
+    #[test]
+    fn no_two_stamps_are_equal_under_concurrency() {
+        let stamps = Stamps::default();
+        let seen = Mutex::new(HashSet::new());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let mine: Vec<i64> =
+                        (0..5_000).map(|_| stamps.next(1_700_000_000_000)).collect();
+                    assert!(mine.windows(2).all(|pair| pair[0] < pair[1]));
+                    seen.lock().unwrap().extend(mine);
+                });
+            }
+        });
+        assert_eq!(seen.lock().unwrap().len(), 40_000);
+    }
+
+    #[test]
+    fn a_stamp_never_goes_back_with_the_clock() {
+        let stamps = Stamps::default();
+        assert_eq!(stamps.next(2_000), 2_000);
+        assert_eq!(stamps.next(1_000), 2_001);
+        assert_eq!(stamps.next(3_000), 3_000);
+    }
+}

@@ -1,0 +1,255 @@
+//! The ledger: what was begun, what is known of it, and how it ended.
+//!
+//! The rules are here and in `rules.rs`, the same for every store; the stores only load,
+//! write and commit. All that wait share a commit.
+
+mod rules;
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
+use sha2::Sha256;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event::Event;
+use crate::history::History;
+use crate::outcome::Receipt;
+
+/// How many requests may wait for a commit before callers wait to hand theirs in.
+const QUEUE: usize = 4096;
+
+/// Where the ledger is kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Settings {
+    /// A file of the worker's own, created if missing.
+    Sqlite {
+        /// Its path.
+        path: std::path::PathBuf,
+    },
+}
+
+/// Why the ledger could not be asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The store refused: full disk, damaged file, lost server.
+    #[error("the ledger's store failed: {0}")]
+    Store(String),
+    /// The store's thread has ended.
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+/// A message that asks to be dealt with.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    /// The command's id, or what stands in for it.
+    pub(crate) id: String,
+    /// The kind's word; `unknown` where none could be read.
+    pub(crate) kind: &'static str,
+    /// The transaction, for a refund or its OTP.
+    pub(crate) tid: Option<String>,
+    /// The keyed digest of what is asked.
+    pub(crate) digest: String,
+    /// When it was received.
+    pub(crate) now: Timestamp,
+    /// How often a copy of it was parked, by its own header.
+    pub(crate) parked: u32,
+    /// Whether an attempt may have been made that this ledger knows nothing of, and when that
+    /// one can have ended at the latest.
+    pub(crate) suspect_until: Option<Timestamp>,
+    /// Whether it wants an answer of its own, so that no copy of it may be dropped.
+    pub(crate) has_reply_to: bool,
+    /// Whether its first attempt may begin in the same write.
+    pub(crate) may_begin: bool,
+    /// How long the claim lasts.
+    pub(crate) lease: Duration,
+}
+
+/// A claimed command: only whoever holds it may write about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// The command's id.
+    pub(crate) id: String,
+    /// What is known of it.
+    pub(crate) history: History,
+    /// How often it was parked.
+    pub(crate) parked: u32,
+    /// How many claims in a row the worker died over.
+    pub(crate) interruptions: u32,
+    token: u64,
+}
+
+/// What the ledger says to a message.
+#[derive(Clone, Debug)]
+pub(crate) enum Claim {
+    /// Seen for the first time. Where it may and nothing speaks against it, its first attempt
+    /// has begun in the same write.
+    Fresh(Case),
+    /// Back from parking.
+    Due(Case),
+    /// The worker died over it: how its last attempt ended is not known.
+    Interrupted(Case),
+    /// A refund of a tid that another command has refunded: it succeeded, and this is what
+    /// that one gave.
+    Refunded(Case, Receipt),
+    /// Somebody else has it, or another refund of its tid is not finished.
+    Busy {
+        /// When that claim ends at the latest, where it is known.
+        until: Option<Timestamp>,
+    },
+    /// A copy that came before its time.
+    Early {
+        /// When it is due.
+        due: Timestamp,
+    },
+    /// A copy that a later one has replaced.
+    Stale,
+    /// It has ended, and this is what was told.
+    Finished(Box<Event>),
+    /// The id belongs to a command that asks for something else.
+    Conflict,
+}
+
+/// Whether a write was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It stands.
+    Yes,
+    /// The claim has gone to somebody else: nothing was written.
+    Lost,
+}
+
+/// How many commands wait, for each kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    /// Those whose outcome is not known yet, and since when the oldest.
+    pub(crate) unsettled: BTreeMap<String, (u32, Timestamp)>,
+    /// Those that are parked.
+    pub(crate) parked: BTreeMap<String, u32>,
+}
+
+/// A request to the store, and where its answer goes.
+enum Request {
+    Claim { ask: Box<Ask>, token: u64, reply: Reply<Claim> },
+    Write { write: Box<Write>, reply: Reply<Held> },
+    Parked { id: String, parked: u32 },
+    Census { reply: Reply<Census> },
+    Prune { before: Timestamp, most: u32, reply: Reply<u32> },
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A write about a claimed command.
+#[derive(Clone, Debug)]
+struct Write {
+    id: String,
+    token: u64,
+    history: History,
+    then: Then,
+}
+
+/// What follows a write.
+#[derive(Clone, Debug)]
+enum Then {
+    /// An attempt: the claim goes on.
+    Call { lease_until: Timestamp },
+    /// Parking: the claim ends.
+    Wait { due: Timestamp, unsettled: bool },
+    /// The end.
+    Finish { event: Box<Event> },
+}
+
+/// A handle on the ledger.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    requests: mpsc::Sender<Request>,
+    digest_key: Arc<Hmac<Sha256>>,
+    epoch: u64,
+}
+
+impl Ledger {
+    /// Opens the ledger and creates it if it is missing. `epoch`, drawn at random, tells this
+    /// process's claims from an earlier one's.
+    ///
+    /// # Errors
+    /// Where the store cannot be opened, is damaged, is newer than this program or is in use.
+    pub(crate) fn open(settings: &Settings, epoch: u32, new_key: [u8; 32]) -> anyhow::Result<Self> {
+        let epoch = u64::from(epoch) << 32;
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let Settings::Sqlite { path } = settings;
+        let digest_key = sqlite::open(path, epoch, new_key, inbox)?;
+        let digest_key = Hmac::new_from_slice(&digest_key)
+            .map_err(|_| anyhow::anyhow!("the ledger's digest key is damaged"))?;
+        Ok(Self { requests, digest_key: Arc::new(digest_key), epoch })
+    }
+
+    /// A digest that only this ledger can make: 32 hex digits.
+    pub(crate) fn digest(&self, bytes: &[u8]) -> String {
+        let mut mac = (*self.digest_key).clone();
+        mac.update(bytes);
+        let digest = mac.finalize().into_bytes();
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Claims a command. `random` tells this claim from all others of this process.
+    pub(crate) async fn claim(&self, ask: Ask, random: u32) -> Result<Claim, Error> {
+        let token = self.epoch | u64::from(random);
+        self.request(|reply| Request::Claim { ask: Box::new(ask), token, reply }).await
+    }
+
+    /// Records that an attempt begins; the claim lasts until `lease_until`.
+    pub(crate) async fn begin(&self, case: &Case, lease_until: Timestamp) -> Result<Held, Error> {
+        self.write(case, Then::Call { lease_until }).await
+    }
+
+    /// Records what is known so far, and that the command is due again at `due`.
+    pub(crate) async fn note(
+        &self,
+        case: &Case,
+        due: Timestamp,
+        unsettled: bool,
+    ) -> Result<Held, Error> {
+        self.write(case, Then::Wait { due, unsettled }).await
+    }
+
+    /// Records how it ended.
+    pub(crate) async fn finish(&self, case: &Case, event: &Event) -> Result<Held, Error> {
+        self.write(case, Then::Finish { event: Box::new(event.clone()) }).await
+    }
+
+    /// Records that the `parked`th copy is safe in the broker, so that older ones can be
+    /// dropped. Nothing waits for it: without it they are parked once more.
+    pub(crate) async fn parked(&self, id: &str, parked: u32) -> Result<(), Error> {
+        let request = Request::Parked { id: id.to_owned(), parked };
+        self.requests.send(request).await.map_err(|_| Error::Closed)
+    }
+
+    /// What waits now.
+    pub(crate) async fn census(&self) -> Result<Census, Error> {
+        self.request(|reply| Request::Census { reply }).await
+    }
+
+    /// Forgets at most `most` commands that finished before a time; tells how many.
+    pub(crate) async fn prune(&self, before: Timestamp, most: u32) -> Result<u32, Error> {
+        self.request(|reply| Request::Prune { before, most, reply }).await
+    }
+
+    async fn write(&self, case: &Case, then: Then) -> Result<Held, Error> {
+        let write =
+            Write { id: case.id.clone(), token: case.token, history: case.history.clone(), then };
+        self.request(|reply| Request::Write { write: Box::new(write), reply }).await
+    }
+
+    async fn request<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The ledger's rules: pure functions from what a store has loaded to what it writes.
+
+use jiff::Timestamp;
+
+use super::{Ask, Case, Claim, Error, Held, Then, Write};
+use crate::decision::later;
+use crate::event::Event;
+use crate::history::{Entry, History, Suspicion, Why};
+
+/// A copy may come a moment before its time: the broker's clock is not ours.
+const EARLY_MILLISECONDS: i64 = 100;
+
+/// One command as a store keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) kind: String,
+    pub(super) tid: Option<String>,
+    pub(super) digest: String,
+    pub(super) history: History,
+    pub(super) lease: Option<Lease>,
+    pub(super) due: Option<Timestamp>,
+    pub(super) parked: u32,
+    pub(super) interruptions: u32,
+    pub(super) unsettled: bool,
+    pub(super) finished: Option<Finished>,
+}
+
+/// A claim that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) token: u64,
+    pub(super) until: Timestamp,
+}
+
+/// The end of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) at: Timestamp,
+    pub(super) outcome: String,
+    pub(super) event: Vec<u8>,
+}
+
+/// What other commands have left of the same tid's refund.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TidState {
+    /// Another refund of it is not finished.
+    pub(super) is_busy: bool,
+    /// The event of the one that succeeded.
+    pub(super) refunded: Option<Vec<u8>>,
+    /// When the last one that had an unclear attempt finished.
+    pub(super) doubted: Option<Timestamp>,
+}
+
+/// Whose leases count.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Holders {
+    /// One process has this store: a lease that it did not issue itself is a dead one's.
+    Process { epoch: u64 },
+}
+
+impl Holders {
+    fn holds(self, lease: Lease, now: Timestamp) -> bool {
+        match self {
+            Self::Process { epoch } => lease.token >> 32 == epoch >> 32 && lease.until > now,
+        }
+    }
+}
+
+impl Row {
+    /// Whether somebody may have executed it, as far as its attempts tell.
+    pub(super) fn doubted_since(&self) -> Option<Timestamp> {
+        self.history.doubted_since()
+    }
+
+    fn case(&self, token: u64) -> Case {
+        Case {
+            id: self.id.clone(),
+            history: self.history.clone(),
+            parked: self.parked,
+            interruptions: self.interruptions,
+            token,
+        }
+    }
+}
+
+/// Answers a claim; the row, where one comes back, is to be written.
+pub(super) fn claim(
+    row: Option<Row>,
+    tid: &TidState,
+    ask: &Ask,
+    token: u64,
+    holders: Holders,
+) -> Result<(Claim, Option<Row>), Error> {
+    match row {
+        None => claim_unknown(tid, ask, token),
+        Some(row) => claim_known(row, ask, token, holders),
+    }
+}
+
+fn claim_unknown(tid: &TidState, ask: &Ask, token: u64) -> Result<(Claim, Option<Row>), Error> {
+    if tid.is_busy {
+        return Ok((Claim::Busy { until: None }, None));
+    }
+    let mut row = Row {
+        id: ask.id.clone(),
+        kind: ask.kind.to_owned(),
+        tid: ask.tid.clone(),
+        digest: ask.digest.clone(),
+        history: History::new(ask.now),
+        lease: Some(Lease { token, until: later(ask.now, ask.lease) }),
+        due: None,
+        parked: ask.parked,
+        interruptions: 0,
+        unsettled: false,
+        finished: None,
+    };
+    if let Some(event) = &tid.refunded {
+        let receipt = read(event)?.receipt();
+        return Ok((Claim::Refunded(row.case(token), receipt), Some(row)));
+    }
+    let redelivered = ask.suspect_until.map(|at| Suspicion { at, why: Why::Redelivered });
+    let doubted = tid.doubted.map(|at| Suspicion { at, why: Why::TidDoubted });
+    match redelivered.or(doubted) {
+        Some(suspicion) => row.history.entries.push(Entry::Suspicion(suspicion)),
+        None if ask.may_begin => row.history.begin(ask.now),
+        None => {}
+    }
+    Ok((Claim::Fresh(row.case(token)), Some(row)))
+}
+
+fn claim_known(
+    mut row: Row,
+    ask: &Ask,
+    token: u64,
+    holders: Holders,
+) -> Result<(Claim, Option<Row>), Error> {
+    if row.digest != ask.digest || row.kind != ask.kind {
+        return Ok((Claim::Conflict, None));
+    }
+    if let Some(finished) = row.finished {
+        return Ok((Claim::Finished(Box::new(read(&finished.event)?)), None));
+    }
+    if ask.parked < row.parked && !ask.has_reply_to {
+        return Ok((Claim::Stale, None));
+    }
+    if let Some(lease) = row.lease.filter(|&lease| holders.holds(lease, ask.now)) {
+        return Ok((Claim::Busy { until: Some(lease.until) }, None));
+    }
+    if let Some(due) = row.due
+        && due.as_millisecond() > ask.now.as_millisecond() + EARLY_MILLISECONDS
+    {
+        return Ok((Claim::Early { due }, None));
+    }
+    let is_interrupted = row.lease.is_some();
+    if is_interrupted {
+        row.interruptions = row.interruptions.saturating_add(1);
+    }
+    row.lease = Some(Lease { token, until: later(ask.now, ask.lease) });
+    row.due = None;
+    let case = row.case(token);
+    let claim = if is_interrupted { Claim::Interrupted(case) } else { Claim::Due(case) };
+    Ok((claim, Some(row)))
+}
+
+fn read(event: &[u8]) -> Result<Event, Error> {
+    Event::read(event.to_vec())
+        .map_err(|error| Error::Store(format!("an event that it keeps cannot be read: {error}")))
+}
+
+/// Applies a write, if whoever asks still holds the claim.
+pub(super) fn write(row: Option<Row>, write: Write) -> (Held, Option<Row>) {
+    let Some(mut row) = row else {
+        return (Held::Lost, None);
+    };
+    if row.lease.is_none_or(|lease| lease.token != write.token) || row.finished.is_some() {
+        return (Held::Lost, None);
+    }
+    row.history = write.history;
+    match write.then {
+        Then::Call { lease_until } => {
+            row.lease = Some(Lease { token: write.token, until: lease_until });
+        }
+        Then::Wait { due, unsettled } => {
+            row.lease = None;
+            row.due = Some(due);
+            row.unsettled = unsettled;
+            row.interruptions = 0;
+        }
+        Then::Finish { event } => {
+            row.lease = None;
+            row.due = None;
+            row.unsettled = false;
+            row.finished =
+                Some(Finished { at: event.time, outcome: event.outcome, event: event.body });
+        }
+    }
+    (Held::Yes, Some(row))
+}

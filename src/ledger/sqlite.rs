@@ -1,0 +1,359 @@
+//! The ledger in a file of the worker's own: SQLite on a thread of its own.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, named_params};
+use tokio::sync::mpsc;
+
+use super::rules::{self, Finished, Holders, Lease, Row, TidState};
+use super::{Census, Error, Held, Reply, Request};
+
+/// Each migration once, in order; `user_version` counts those that were applied.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_commands.sql")];
+
+/// How many requests share a commit at most: enough to make the commit cheap, few enough that
+/// the first one's wait stays short.
+const BATCH: usize = 512;
+
+/// How long another program's read, such as an operator's, may hold up a write.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens or creates the file, starts its thread and returns the ledger's digest key.
+pub(super) fn open(
+    path: &Path,
+    epoch: u64,
+    new_key: [u8; 32],
+    inbox: mpsc::Receiver<Request>,
+) -> anyhow::Result<Vec<u8>> {
+    let lock = lock(path)?;
+    let mut connection =
+        Connection::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let digest_key = prepare(&mut connection, &new_key)
+        .with_context(|| format!("cannot use {} as a ledger", path.display()))?;
+    std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
+        serve(connection, Holders::Process { epoch }, inbox);
+        drop(lock);
+    })?;
+    Ok(digest_key)
+}
+
+/// Two workers on one file would each take the other's claims for a dead one's.
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = Path::new(&name);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(name)
+        .with_context(|| format!("cannot create {}", name.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "{} is in use by another worker; an SQLite ledger serves one: give each its own \
+             LEDGER_URL, or all of them one postgres:// ledger",
+            path.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", name.display()))
+        }
+    }
+}
+
+fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8>> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL would lose the last commits with the power: an attempt that was made would be
+    // unknown.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let applied: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let applied = usize::try_from(applied).unwrap_or(usize::MAX);
+    anyhow::ensure!(
+        applied <= MIGRATIONS.len(),
+        "it was written by a newer version of this program (schema {applied})"
+    );
+    let transaction = connection.transaction()?;
+    for migration in MIGRATIONS.iter().skip(applied) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len())?)?;
+    let kept =
+        transaction.query_row("SELECT digest_key FROM meta", (), |row| row.get(0)).optional()?;
+    let key = match kept {
+        Some(key) => key,
+        None => {
+            transaction.execute("INSERT INTO meta (digest_key) VALUES (?1)", [new_key])?;
+            new_key.to_vec()
+        }
+    };
+    transaction.commit()?;
+    Ok(key)
+}
+
+/// Answers that are sent once the commit they share is safe.
+type Answers = Vec<Box<dyn FnOnce(Option<&Error>) + Send>>;
+
+fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver<Request>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let mut answers = Answers::new();
+        let result = commit(&mut connection, holders, batch.drain(..), &mut answers);
+        let error = result.err().map(|error| Error::Store(error.to_string()));
+        for answer in answers {
+            answer(error.as_ref());
+        }
+    }
+}
+
+fn commit(
+    connection: &mut Connection,
+    holders: Holders,
+    batch: impl Iterator<Item = Request>,
+    answers: &mut Answers,
+) -> rusqlite::Result<()> {
+    let mut transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
+    let mut failed = None;
+    for request in batch {
+        let store = match (&mut transaction, &failed) {
+            (Ok(transaction), None) => Some(Store { transaction, holders }),
+            _ => None,
+        };
+        if let Err(error) = answer(store, request, answers) {
+            failed = Some(error);
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => transaction?.commit(),
+    }
+}
+
+/// Answers one request, or, without a store, lets it fail with the rest of the batch.
+fn answer(
+    store: Option<Store<'_>>,
+    request: Request,
+    answers: &mut Answers,
+) -> rusqlite::Result<()> {
+    match request {
+        Request::Claim { ask, token, reply } => {
+            defer(answers, reply, store, |store| store.claim(&ask, token))
+        }
+        Request::Write { write, reply } => {
+            defer(answers, reply, store, |store| store.write(*write).map(Ok))
+        }
+        Request::Parked { id, parked } => match store {
+            Some(store) => store.parked(&id, parked),
+            None => Ok(()),
+        },
+        Request::Census { reply } => defer(answers, reply, store, |store| store.census().map(Ok)),
+        Request::Prune { before, most, reply } => {
+            defer(answers, reply, store, |store| store.prune(before, most).map(Ok))
+        }
+    }
+}
+
+fn defer<T: Send + 'static>(
+    answers: &mut Answers,
+    reply: Reply<T>,
+    store: Option<Store<'_>>,
+    work: impl FnOnce(&Store<'_>) -> rusqlite::Result<Result<T, Error>>,
+) -> rusqlite::Result<()> {
+    let (result, failure) = match store.as_ref().map(work) {
+        Some(Ok(result)) => (result, Ok(())),
+        Some(Err(error)) => (Err(Error::Store(error.to_string())), Err(error)),
+        None => (Err(Error::Closed), Ok(())),
+    };
+    answers.push(Box::new(move |error| {
+        let result = error.map_or(result, |error| Err(error.clone()));
+        // Whoever asked may have gone meanwhile: the process is stopping.
+        drop(reply.send(result));
+    }));
+    failure
+}
+
+struct Store<'a> {
+    transaction: &'a Transaction<'a>,
+    holders: Holders,
+}
+
+impl Store<'_> {
+    fn claim(&self, ask: &super::Ask, token: u64) -> rusqlite::Result<Result<super::Claim, Error>> {
+        let row = self.load(&ask.id)?;
+        let tid = match (&row, &ask.tid) {
+            (None, Some(tid)) if ask.kind == "refund" => self.tid_state(tid)?,
+            _ => TidState::default(),
+        };
+        let is_new = row.is_none();
+        match rules::claim(row, &tid, ask, token, self.holders) {
+            Ok((claim, changed)) => {
+                if let Some(row) = changed {
+                    self.save(&row, is_new)?;
+                }
+                Ok(Ok(claim))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn write(&self, write: super::Write) -> rusqlite::Result<Held> {
+        let row = self.load(&write.id)?;
+        let (held, changed) = rules::write(row, write);
+        if let Some(row) = changed {
+            self.save(&row, false)?;
+        }
+        Ok(held)
+    }
+
+    fn parked(&self, id: &str, parked: u32) -> rusqlite::Result<()> {
+        self.transaction
+            .prepare_cached("UPDATE commands SET parked = ?2 WHERE id = ?1 AND parked < ?2")?
+            .execute((id, parked))?;
+        Ok(())
+    }
+
+    fn load(&self, id: &str) -> rusqlite::Result<Option<Row>> {
+        self.transaction
+            .prepare_cached(
+                "SELECT id, kind, tid, digest, history, lease_token, lease_until, due, parked,
+                        interruptions, unsettled, outcome, finished, event
+                 FROM commands WHERE id = ?1",
+            )?
+            .query_row([id], read_row)
+            .optional()
+    }
+
+    fn tid_state(&self, tid: &str) -> rusqlite::Result<TidState> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT outcome, finished, doubted_since, event FROM commands
+             WHERE tid = ?1 AND kind = 'refund'",
+        )?;
+        let mut rows = statement.query([tid])?;
+        let mut state = TidState::default();
+        while let Some(row) = rows.next()? {
+            let outcome: Option<String> = row.get(0)?;
+            let doubted: Option<i64> = row.get(2)?;
+            match outcome.as_deref() {
+                None => state.is_busy = true,
+                Some("succeeded") => state.refunded = row.get(3)?,
+                Some(_) if doubted.is_some() => {
+                    state.doubted = state.doubted.max(Some(time(row.get(1)?)?));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(state)
+    }
+
+    fn save(&self, row: &Row, is_new: bool) -> rusqlite::Result<()> {
+        let statement = if is_new { INSERT } else { UPDATE };
+        let history = serde_json::to_string(&row.history)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let finished = row.finished.as_ref();
+        let mut statement = self.transaction.prepare_cached(statement)?;
+        statement.execute(named_params! {
+            ":id": row.id,
+            ":kind": row.kind,
+            ":tid": row.tid,
+            ":digest": row.digest,
+            ":first_received": row.history.first_received.as_millisecond(),
+            ":history": history,
+            ":lease_token": row.lease.map(|lease| lease.token.cast_signed()),
+            ":lease_until": row.lease.map(|lease| lease.until.as_millisecond()),
+            ":due": row.due.map(Timestamp::as_millisecond),
+            ":parked": row.parked,
+            ":interruptions": row.interruptions,
+            ":doubted_since": row.doubted_since().map(Timestamp::as_millisecond),
+            ":unsettled": row.unsettled,
+            ":outcome": finished.map(|finished| finished.outcome.as_str()),
+            ":finished": finished.map(|finished| finished.at.as_millisecond()),
+            ":event": finished.map(|finished| finished.event.as_slice()),
+        })?;
+        Ok(())
+    }
+
+    fn census(&self) -> rusqlite::Result<Census> {
+        let mut unsettled = self.transaction.prepare_cached(
+            "SELECT kind, count(*), min(doubted_since) FROM commands
+             WHERE unsettled = 1 AND doubted_since IS NOT NULL GROUP BY kind",
+        )?;
+        let unsettled = unsettled
+            .query_map((), |row| Ok((row.get(0)?, (row.get(1)?, time(row.get(2)?)?))))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut parked = self.transaction.prepare_cached(
+            "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind",
+        )?;
+        let parked = parked
+            .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(Census { unsettled, parked })
+    }
+
+    fn prune(&self, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
+        let forgotten = self
+            .transaction
+            .prepare_cached(
+                "DELETE FROM commands WHERE rowid IN (
+                     SELECT rowid FROM commands WHERE finished < ?1 LIMIT ?2)",
+            )?
+            .execute((before.as_millisecond(), most))?;
+        Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+}
+
+const INSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
+        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
+        finished, event)
+    VALUES (:id, :kind, :tid, :digest, :first_received, :history, :lease_token, :lease_until,
+        :due, :parked, :interruptions, :doubted_since, :unsettled, :outcome, :finished, :event)";
+
+const UPDATE: &str = "UPDATE commands SET kind = :kind, tid = :tid, digest = :digest,
+        first_received = :first_received, history = :history, lease_token = :lease_token,
+        lease_until = :lease_until, due = :due, parked = :parked,
+        interruptions = :interruptions, doubted_since = :doubted_since, unsettled = :unsettled,
+        outcome = :outcome, finished = :finished, event = :event
+    WHERE id = :id";
+
+fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let history: String = row.get("history")?;
+    let history = serde_json::from_str(&history).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })?;
+    let token: Option<i64> = row.get("lease_token")?;
+    let until: Option<i64> = row.get("lease_until")?;
+    let lease = match token.zip(until) {
+        Some((token, until)) => Some(Lease { token: token.cast_unsigned(), until: time(until)? }),
+        None => None,
+    };
+    let finished: Option<i64> = row.get("finished")?;
+    let finished = match finished {
+        Some(at) => {
+            let (outcome, event) = (row.get("outcome")?, row.get("event")?);
+            Some(Finished { at: time(at)?, outcome, event })
+        }
+        None => None,
+    };
+    Ok(Row {
+        id: row.get("id")?,
+        kind: row.get("kind")?,
+        tid: row.get("tid")?,
+        digest: row.get("digest")?,
+        history,
+        lease,
+        due: row.get::<_, Option<i64>>("due")?.map(time).transpose()?,
+        parked: row.get("parked")?,
+        interruptions: row.get("interruptions")?,
+        unsettled: row.get("unsettled")?,
+        finished,
+    })
+}
+
+fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, milliseconds))
+}

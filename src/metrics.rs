@@ -1,0 +1,323 @@
+//! Every metric: help, labels, buckets. All label combinations exist from the start, at 0.
+
+mod families;
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
+};
+
+use crate::command::Kind;
+use crate::eko::Endpoint;
+use crate::ledger::Census;
+use crate::outcome::{Code, Outcome};
+use crate::verdict::{Cause, Reading, Verdict};
+use families::Maker;
+
+/// Seconds of one call: up to `EKO_TIMEOUT` and beyond.
+const CALL: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
+/// Seconds of one command: from one call to a day of settling.
+const COMMAND: &[f64] =
+    &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0];
+/// Seconds in the queue.
+const QUEUE: &[f64] = &[0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0];
+/// Seconds from publish to confirm.
+const CONFIRM: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// All metrics of one process.
+pub(crate) struct Metrics {
+    registry: Registry,
+    commands: Commands,
+    calls: Calls,
+    broker: Broker,
+    waiting: Waiting,
+}
+
+/// Commands and their outcomes.
+struct Commands {
+    commands: IntCounterVec,
+    command_duration: HistogramVec,
+    queue_delay: HistogramVec,
+    replays: IntCounterVec,
+    in_flight: IntGaugeVec,
+    dead_lettered: IntCounterVec,
+}
+
+impl Commands {
+    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+        let outcomes = Outcome::NAMES.to_vec();
+        Ok(Self {
+            commands: make.counter(
+                "commands_total",
+                "Commands that ended.",
+                &[("kind", kinds_and_unknown()), ("outcome", outcomes.clone())],
+            )?,
+            command_duration: make.histogram(
+                "command_duration_seconds",
+                "From first receipt to outcome.",
+                COMMAND,
+                &[("kind", kinds_and_unknown()), ("outcome", outcomes)],
+            )?,
+            queue_delay: make.histogram(
+                "queue_delay_seconds",
+                "From publish to first receipt.",
+                QUEUE,
+                &[("kind", kinds_and_unknown())],
+            )?,
+            replays: make.counter(
+                "replays_total",
+                "Duplicates answered from the ledger.",
+                &[("kind", kinds_and_unknown())],
+            )?,
+            in_flight: make.gauge(
+                "in_flight",
+                "Deliveries in the worker's hands.",
+                &[("kind", kinds())],
+            )?,
+            dead_lettered: make.counter(
+                "dead_lettered_total",
+                "Commands put where a person looks.",
+                &[("kind", kinds_and_unknown()), ("reason", codes())],
+            )?,
+        })
+    }
+}
+
+/// Calls of Eko.
+struct Calls {
+    eko_requests: IntCounterVec,
+    eko_request_duration: HistogramVec,
+    retries: IntCounterVec,
+    clock_skew: Gauge,
+    inquiries: IntCounterVec,
+    unclassified_answers: IntCounterVec,
+}
+
+impl Calls {
+    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            eko_requests: make.requests()?,
+            eko_request_duration: make.histogram(
+                "eko_request_duration_seconds",
+                "Calls of Eko, answered or not.",
+                CALL,
+                &[("endpoint", endpoints())],
+            )?,
+            retries: make.counter(
+                "retries_total",
+                "Commands parked for another attempt.",
+                &[("kind", kinds()), ("reason", Cause::ALL.map(Cause::as_str).to_vec())],
+            )?,
+            clock_skew: make.plain("clock_skew_seconds", "Eko's Date less our clock.")?,
+            inquiries: make.counter(
+                "inquiries_total",
+                "Inquiries by what they read.",
+                &[("result", Reading::NAMES.to_vec())],
+            )?,
+            unclassified_answers: make.counter(
+                "unclassified_answers_total",
+                "Answers of Eko that no row of the tables names.",
+                &[("endpoint", endpoints())],
+            )?,
+        })
+    }
+}
+
+/// The broker.
+struct Broker {
+    broker_connected: Gauge,
+    event_publish_duration: HistogramVec,
+    events_unrouted: IntCounterVec,
+}
+
+impl Broker {
+    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            broker_connected: make.plain("broker_connected", "1 while both connections stand.")?,
+            event_publish_duration: make.histogram(
+                "event_publish_duration_seconds",
+                "Events, from publish to confirm.",
+                CONFIRM,
+                &[],
+            )?,
+            events_unrouted: make.counter(
+                "events_unrouted_total",
+                "Events that no subscriber's binding took.",
+                &[("kind", kinds_and_unknown())],
+            )?,
+        })
+    }
+}
+
+/// What waits.
+struct Waiting {
+    parked: IntGaugeVec,
+    unsettled: IntGaugeVec,
+    unsettled_oldest: GaugeVec,
+}
+
+impl Waiting {
+    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            parked: make.gauge("parked", "Commands waiting for a retry.", &[("kind", kinds())])?,
+            unsettled: make.gauge(
+                "unsettled",
+                "Commands whose outcome is not known yet.",
+                &[("kind", kinds())],
+            )?,
+            unsettled_oldest: make.float_gauge(
+                "unsettled_oldest_seconds",
+                "Age of the oldest command whose outcome is not known yet.",
+                &[("kind", kinds())],
+            )?,
+        })
+    }
+}
+
+/// The label of a kind, or of a message without one.
+pub(crate) fn label(kind: Option<Kind>) -> &'static str {
+    kind.map_or("unknown", Kind::as_str)
+}
+
+fn kinds() -> Vec<&'static str> {
+    Kind::ALL.map(Kind::as_str).to_vec()
+}
+
+fn kinds_and_unknown() -> Vec<&'static str> {
+    [kinds(), vec![label(None)]].concat()
+}
+
+fn codes() -> Vec<&'static str> {
+    Code::ALL.map(Code::as_str).to_vec()
+}
+
+fn endpoints() -> Vec<&'static str> {
+    Endpoint::ALL.map(Endpoint::as_str).to_vec()
+}
+
+impl Metrics {
+    /// Registers everything. `concurrency` is `WORKER_CONCURRENCY`.
+    ///
+    /// # Errors
+    /// Where two metrics have one name: a mistake in this file.
+    pub(crate) fn new(concurrency: u16) -> Result<Self, prometheus::Error> {
+        let make = Maker::new()?;
+        Ok(Self {
+            commands: Commands::new(&make)?,
+            calls: Calls::new(&make)?,
+            broker: Broker::new(&make)?,
+            waiting: Waiting::new(&make)?,
+            registry: make.constants(concurrency)?,
+        })
+    }
+
+    /// A command ended.
+    pub(crate) fn finished(&self, kind: Option<Kind>, outcome: &Outcome, took: Duration) {
+        let labels = [label(kind), outcome.as_str()];
+        self.commands.commands.with_label_values(&labels).inc();
+        self.commands.command_duration.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A message was received for the first time, this long after it was published.
+    pub(crate) fn received(&self, kind: Option<Kind>, delay: Duration) {
+        self.commands.queue_delay.with_label_values(&[label(kind)]).observe(delay.as_secs_f64());
+    }
+
+    /// A kind's endpoint was called.
+    pub(crate) fn called(&self, kind: Kind, verdict: &Verdict, took: Duration, is_known: bool) {
+        self.exchanged(Endpoint::Of(kind), verdict.as_str(), took, is_known);
+    }
+
+    /// A transaction was inquired.
+    pub(crate) fn inquired(&self, reading: &Reading, took: Duration, is_known: bool) {
+        self.exchanged(Endpoint::Inquiry, reading.as_str(), took, is_known);
+        self.calls.inquiries.with_label_values(&[reading.as_str()]).inc();
+    }
+
+    fn exchanged(&self, endpoint: Endpoint, verdict: &str, took: Duration, is_known: bool) {
+        let endpoint = endpoint.as_str();
+        self.calls.eko_requests.with_label_values(&[endpoint, verdict]).inc();
+        self.calls.eko_request_duration.with_label_values(&[endpoint]).observe(took.as_secs_f64());
+        if !is_known {
+            self.calls.unclassified_answers.with_label_values(&[endpoint]).inc();
+        }
+    }
+
+    /// Eko's `Date` told its clock.
+    pub(crate) fn skewed(&self, seconds: f64) {
+        self.calls.clock_skew.set(seconds);
+    }
+
+    /// A command was parked for another attempt.
+    pub(crate) fn retried(&self, kind: Kind, cause: Cause) {
+        self.calls.retries.with_label_values(&[kind.as_str(), cause.as_str()]).inc();
+    }
+
+    /// A duplicate was answered from the ledger.
+    pub(crate) fn replayed(&self, kind: Option<Kind>) {
+        self.commands.replays.with_label_values(&[label(kind)]).inc();
+    }
+
+    /// An event was published.
+    pub(crate) fn told(&self, kind: Option<Kind>, took: Duration, is_unrouted: bool) {
+        self.broker
+            .event_publish_duration
+            .with_label_values::<&str>(&[])
+            .observe(took.as_secs_f64());
+        if is_unrouted {
+            self.broker.events_unrouted.with_label_values(&[label(kind)]).inc();
+        }
+    }
+
+    /// A command was put where a person looks.
+    pub(crate) fn buried(&self, kind: Option<Kind>, code: &str) {
+        self.commands.dead_lettered.with_label_values(&[label(kind), code]).inc();
+    }
+
+    /// A delivery came into the worker's hands, or left them.
+    pub(crate) fn holds(&self, kind: Kind, change: i64) {
+        self.commands.in_flight.with_label_values(&[kind.as_str()]).add(change);
+    }
+
+    /// Both connections stand, or not.
+    pub(crate) fn connected(&self, is_connected: bool) {
+        self.broker.broker_connected.set(if is_connected { 1.0 } else { 0.0 });
+    }
+
+    /// What the ledger counts; `age` turns a time into seconds since then.
+    pub(crate) fn counted(&self, census: &Census, age: impl Fn(jiff::Timestamp) -> f64) {
+        for kind in kinds() {
+            let (unsettled, oldest) = census
+                .unsettled
+                .get(kind)
+                .map_or((0, 0.0), |&(count, since)| (count, age(since).max(0.0)));
+            self.waiting.unsettled.with_label_values(&[kind]).set(i64::from(unsettled));
+            self.waiting.unsettled_oldest.with_label_values(&[kind]).set(oldest);
+            let parked = census.parked.get(kind).copied().unwrap_or_default();
+            self.waiting.parked.with_label_values(&[kind]).set(i64::from(parked));
+        }
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// Where a metric cannot be encoded.
+    pub(crate) fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        ProcessCollectors::encode(&mut text)?;
+        Ok(text)
+    }
+}
+
+/// The standard `process_*` metrics, which have no prefix of ours.
+struct ProcessCollectors;
+
+impl ProcessCollectors {
+    fn encode(text: &mut Vec<u8>) -> Result<(), prometheus::Error> {
+        TextEncoder::new().encode(&ProcessCollector::for_self().collect(), text)
+    }
+}

@@ -1,0 +1,145 @@
+//! Families whose label combinations all exist from the start, at 0: without that, the first
+//! failure is invisible to `rate()`.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+use super::kinds;
+use crate::eko::Endpoint;
+use crate::verdict::{Reading, Verdict};
+
+/// Why consumption can be paused.
+const PAUSES: [&str; 7] = [
+    "unauthorized",
+    "misconfigured",
+    "clock",
+    "outage",
+    "rate_limited",
+    "broker_blocked",
+    "topology",
+];
+
+/// Makes families whose label combinations all exist from the start.
+pub(super) struct Maker(Registry);
+
+pub(super) type Labels<'a> = &'a [(&'a str, Vec<&'static str>)];
+
+impl Maker {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self(Registry::new_custom(Some("eko_worker".to_owned()), None)?))
+    }
+
+    pub(super) fn counter(
+        &self,
+        name: &str,
+        help: &str,
+        labels: Labels<'_>,
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        let family = IntCounterVec::new(Opts::new(name, help), &names(labels))?;
+        for values in combinations(labels) {
+            family.with_label_values(&values);
+        }
+        self.register(family)
+    }
+
+    /// Verdicts for the kinds' endpoints, readings for inquiries.
+    pub(super) fn requests(&self) -> Result<IntCounterVec, prometheus::Error> {
+        let opts = Opts::new("eko_requests_total", "Calls of Eko by what came of them.");
+        let family = IntCounterVec::new(opts, &["endpoint", "verdict"])?;
+        for endpoint in Endpoint::ALL {
+            let verdicts: &[&str] = match endpoint {
+                Endpoint::Of(_) => &Verdict::NAMES,
+                Endpoint::Inquiry => &Reading::NAMES,
+            };
+            for verdict in verdicts {
+                family.with_label_values(&[endpoint.as_str(), verdict]);
+            }
+        }
+        self.register(family)
+    }
+
+    pub(super) fn gauge(
+        &self,
+        name: &str,
+        help: &str,
+        labels: Labels<'_>,
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        let family = IntGaugeVec::new(Opts::new(name, help), &names(labels))?;
+        for values in combinations(labels) {
+            family.with_label_values(&values);
+        }
+        self.register(family)
+    }
+
+    pub(super) fn float_gauge(
+        &self,
+        name: &str,
+        help: &str,
+        labels: Labels<'_>,
+    ) -> Result<GaugeVec, prometheus::Error> {
+        let family = GaugeVec::new(Opts::new(name, help), &names(labels))?;
+        for values in combinations(labels) {
+            family.with_label_values(&values);
+        }
+        self.register(family)
+    }
+
+    pub(super) fn plain(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.register(Gauge::new(name, help)?)
+    }
+
+    pub(super) fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        labels: Labels<'_>,
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let family = HistogramVec::new(opts, &names(labels))?;
+        for values in combinations(labels) {
+            family.with_label_values(&values);
+        }
+        self.register(family)
+    }
+
+    /// What does not change while the process runs, and the registry itself.
+    pub(super) fn constants(self, concurrency: u16) -> Result<Registry, prometheus::Error> {
+        self.gauge(
+            "paused",
+            "1 while consumption is paused.",
+            &[("kind", kinds()), ("reason", PAUSES.to_vec())],
+        )?;
+        let limits =
+            self.gauge("concurrency_limit", "Calls in flight at most.", &[("kind", kinds())])?;
+        for kind in kinds() {
+            limits.with_label_values(&[kind]).set(i64::from(concurrency));
+        }
+        let revision = option_env!("EKO_WORKER_REVISION").unwrap_or("unknown");
+        let build = [("version", vec![env!("CARGO_PKG_VERSION")]), ("revision", vec![revision])];
+        let info = self.gauge("build_info", "This program.", &build)?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
+        Ok(self.0)
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+}
+
+fn names<'a>(labels: Labels<'a>) -> Vec<&'a str> {
+    labels.iter().map(|(name, _)| *name).collect()
+}
+
+fn combinations(labels: Labels<'_>) -> Vec<Vec<&'static str>> {
+    labels.iter().fold(vec![Vec::new()], |combinations, (_, values)| {
+        let longer = |combination: &Vec<&'static str>| {
+            let extend = |value: &&'static str| [combination.clone(), vec![*value]].concat();
+            values.iter().map(extend).collect::<Vec<_>>()
+        };
+        combinations.iter().flat_map(longer).collect()
+    })
+}

@@ -1,0 +1,33 @@
+//! Signals → one token: the first asks to stop in order, the second ends at once.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of a process that a second signal ended.
+const ENDED_AT_ONCE: i32 = 1;
+
+/// A token that SIGTERM or SIGINT cancels.
+///
+/// # Errors
+/// Where the signals cannot be listened to.
+pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        either(&mut term, &mut int).await;
+        tracing::info!("asked to stop: finishing what is in flight");
+        stop.cancel();
+        either(&mut term, &mut int).await;
+        tracing::warn!("asked to stop again: ending at once; what is in flight is settled later");
+        std::process::exit(ENDED_AT_ONCE);
+    });
+    Ok(token)
+}
+
+async fn either(term: &mut Signal, int: &mut Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

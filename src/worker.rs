@@ -1,0 +1,417 @@
+//! The journey of one delivery: the only file that knows the order.
+
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::broker::{self, Delivery, Parking};
+use crate::command::{self, Command, Defaults, Invalid, Kind};
+use crate::decision::{self, Policy, Step, Turn};
+use crate::eko::Client;
+use crate::event::{About, Event};
+use crate::gate::Gate;
+use crate::history::History;
+use crate::ledger::{self, Ask, Case, Claim, Held, Ledger};
+use crate::metrics::{self, Metrics};
+use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
+use crate::trace::Trace;
+
+/// How many claims in a row the worker may die over before it gives a command up.
+const MAX_INTERRUPTIONS: u32 = 5;
+
+/// Why a delivery could not be dealt with. It is not settled, so it comes again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The broker.
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+}
+
+/// All that deliveries share.
+pub(crate) struct Worker {
+    pub(crate) ledger: Ledger,
+    pub(crate) eko: Client,
+    pub(crate) gate: Gate,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) policy: Policy,
+    pub(crate) defaults: Defaults,
+    /// How long a claim lasts.
+    pub(crate) lease: Duration,
+}
+
+/// One message as it came in.
+struct Received {
+    at: Timestamp,
+    trace: Trace,
+    published: Option<Timestamp>,
+}
+
+/// What is told about a message besides its outcome.
+struct Subject<'a> {
+    /// What the ledger and the event know it by: the command's id but for `id_reused`.
+    id: &'a str,
+    command_id: &'a str,
+    kind: Option<Kind>,
+    subject: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(command: &'a Command) -> Self {
+        Self {
+            id: &command.id,
+            command_id: &command.id,
+            kind: Some(command.kind()),
+            subject: Some(command.subject()),
+            correlation_id: command.correlation_id.as_deref(),
+        }
+    }
+}
+
+impl Worker {
+    /// Deals with one delivery.
+    ///
+    /// # Errors
+    /// Where broker or ledger failed: the delivery is not settled.
+    pub(crate) async fn handle(&self, delivery: Delivery) -> Result<(), Error> {
+        let at = now();
+        let envelope = &delivery.envelope;
+        let correlation_id = envelope.correlation_id.as_deref();
+        let parsed = command::parse(&delivery.body, correlation_id, &self.defaults);
+        let state = envelope.tracestate.as_deref().or(parsed.tracestate.as_deref());
+        let trace = [envelope.traceparent.as_deref(), parsed.traceparent.as_deref()]
+            .into_iter()
+            .flatten()
+            .find_map(|parent| Trace::read(parent, state))
+            .unwrap_or_else(|| Trace::new(random_u128()));
+        let received = Received { at, trace, published: envelope.timestamp.or(parsed.time) };
+        match parsed.command {
+            Ok(command) => self.handle_command(delivery, &command, &received).await,
+            Err(invalid) => self.handle_invalid(delivery, &invalid, &received).await,
+        }
+    }
+
+    async fn handle_command(
+        &self,
+        delivery: Delivery,
+        command: &Command,
+        received: &Received,
+    ) -> Result<(), Error> {
+        let digest = self.ledger.digest(command.canonical().as_bytes());
+        let first = decision::decide(
+            command,
+            &History::new(received.at),
+            &self.policy,
+            Turn::Ready,
+            0.0,
+            received.at,
+        );
+        let may_begin = first == Step::Attempt;
+        if may_begin {
+            self.gate.pass().await;
+        }
+        // The claim begins after whatever the gate held back.
+        let (claimed, clock) = (now(), clock());
+        let is_refund = command.kind() == Kind::Refund;
+        let was_seen = delivery.envelope.redelivered || delivery.envelope.attempts > 0;
+        let ask = Ask {
+            suspect_until: (is_refund && was_seen)
+                .then(|| decision::later(claimed, self.policy.call_timeout)),
+            may_begin,
+            tid: command.tid().map(str::to_owned),
+            ..self.ask(&delivery, &command.id, metrics::label(Some(command.kind())), digest)
+        };
+        let subject = Subject::of(command);
+        match self.ledger.claim(ask, random_u32()).await? {
+            Claim::Fresh(case) => {
+                self.count_receipt(Some(command.kind()), received);
+                let begun = case.history.in_flight().then_some(clock);
+                self.settle(delivery, command, received, case, begun).await
+            }
+            Claim::Due(case) => self.settle(delivery, command, received, case, None).await,
+            Claim::Interrupted(case) if case.interruptions >= MAX_INTERRUPTIONS => {
+                let outcome = given_up(&case);
+                self.conclude(delivery, &subject, received, case, outcome).await
+            }
+            Claim::Interrupted(case) => self.settle(delivery, command, received, case, None).await,
+            Claim::Refunded(case, receipt) => {
+                self.count_receipt(Some(command.kind()), received);
+                let confirmed_by = ConfirmedBy::Ledger;
+                let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: None };
+                self.conclude(delivery, &subject, received, case, outcome).await
+            }
+            other => self.handle_known(delivery, &subject, received, other).await,
+        }
+    }
+
+    /// What needs no call: copies, repeats and messages that share somebody's id.
+    async fn handle_known(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        received: &Received,
+        claim: Claim,
+    ) -> Result<(), Error> {
+        match claim {
+            Claim::Busy { until } => self.park_busy(delivery, subject, received, until).await,
+            Claim::Early { due } => {
+                let parked = delivery.envelope.parked;
+                self.park_copy(delivery, subject, received, due, parked).await
+            }
+            Claim::Stale => Ok(delivery.ack().await?),
+            Claim::Finished(event) => self.replay(delivery, subject, &event).await,
+            Claim::Conflict => self.handle_reused(delivery, subject, received).await,
+            Claim::Fresh(case)
+            | Claim::Due(case)
+            | Claim::Interrupted(case)
+            | Claim::Refunded(case, _) => {
+                let outcome = given_up(&case);
+                self.conclude(delivery, subject, received, case, outcome).await
+            }
+        }
+    }
+
+    async fn handle_invalid(
+        &self,
+        delivery: Delivery,
+        invalid: &Invalid,
+        received: &Received,
+    ) -> Result<(), Error> {
+        let digest = self.ledger.digest(&delivery.body);
+        let id = invalid.id.clone().unwrap_or_else(|| digest.clone());
+        let subject = Subject {
+            id: &id,
+            command_id: &id,
+            kind: invalid.kind,
+            subject: None,
+            correlation_id: invalid.correlation_id.as_deref(),
+        };
+        self.refuse(delivery, &subject, received, digest, &invalid.problem).await
+    }
+
+    /// The message asks for something else than the command that has its id.
+    async fn handle_reused(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        received: &Received,
+    ) -> Result<(), Error> {
+        let digest = self.ledger.digest(&delivery.body);
+        let id = format!("{}:{digest}", subject.command_id);
+        let subject = Subject { id: &id, subject: None, ..*subject };
+        let message = "id: belongs to an earlier command of another type or with other data; \
+                       a new command needs a new id";
+        let problem = Problem::new(Code::IdReused, message);
+        self.refuse(delivery, &subject, received, digest, &problem).await
+    }
+
+    async fn refuse(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        received: &Received,
+        digest: String,
+        problem: &Problem,
+    ) -> Result<(), Error> {
+        let ask = self.ask(&delivery, subject.id, metrics::label(subject.kind), digest);
+        match self.ledger.claim(ask, random_u32()).await? {
+            Claim::Fresh(case) => {
+                self.count_receipt(subject.kind, received);
+                let outcome = Outcome::Invalid(problem.clone());
+                self.conclude(delivery, subject, received, case, outcome).await
+            }
+            Claim::Due(case) | Claim::Interrupted(case) | Claim::Refunded(case, _) => {
+                let outcome = Outcome::Invalid(problem.clone());
+                self.conclude(delivery, subject, received, case, outcome).await
+            }
+            // Boxed, since the event of a reused id is told the same way.
+            other => Box::pin(self.handle_known(delivery, subject, received, other)).await,
+        }
+    }
+
+    fn ask(&self, delivery: &Delivery, id: &str, kind: &'static str, digest: String) -> Ask {
+        Ask {
+            id: id.to_owned(),
+            kind,
+            tid: None,
+            digest,
+            now: now(),
+            parked: delivery.envelope.parked,
+            suspect_until: None,
+            has_reply_to: delivery.envelope.has_reply_to,
+            may_begin: false,
+            lease: self.lease,
+        }
+    }
+
+    fn count_receipt(&self, kind: Option<Kind>, received: &Received) {
+        let Some(published) = received.published else {
+            return;
+        };
+        let delay = received.at.duration_since(published);
+        self.metrics.received(kind, Duration::try_from(delay).unwrap_or_default());
+    }
+
+    /// Ends a command: ledger, then event, then ack.
+    async fn conclude(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        received: &Received,
+        case: Case,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
+        let about = About {
+            command_id: subject.command_id,
+            event_id: subject.id,
+            kind: subject.kind,
+            subject: subject.subject,
+            correlation_id: subject.correlation_id,
+            attempts: case.history.attempts(),
+            trace: &received.trace,
+            span: random_u64(),
+        };
+        let event = Event::new(&about, &outcome, now());
+        if self.ledger.finish(&case, &event).await? == Held::Lost {
+            return self.park_busy(delivery, subject, received, None).await;
+        }
+        let took = event.time.duration_since(case.history.first_received);
+        let took = Duration::try_from(took).unwrap_or_default();
+        self.metrics.finished(subject.kind, &outcome, took);
+        log_finished(subject, &event, about.attempts, took, received.trace.id());
+        let bury = outcome.needs_a_person();
+        self.tell(delivery, subject.kind, &event, bury).await
+    }
+
+    /// Says again what was said before. A delivery that the broker marks redelivered may be
+    /// the one whose copy was never put where a person looks.
+    async fn replay(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        event: &Event,
+    ) -> Result<(), Error> {
+        self.metrics.replayed(subject.kind);
+        tracing::info!(
+            command_id = subject.command_id,
+            event_id = event.id,
+            kind = metrics::label(subject.kind),
+            "command seen before: answered from the ledger"
+        );
+        let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
+        let bury = needs_a_person && delivery.envelope.redelivered;
+        self.tell(delivery, subject.kind, event, bury).await
+    }
+
+    async fn tell(
+        &self,
+        delivery: Delivery,
+        kind: Option<Kind>,
+        event: &Event,
+        bury: bool,
+    ) -> Result<(), Error> {
+        let told = delivery.tell(event, bury).await?;
+        self.metrics.told(kind, told.took, told.is_unrouted);
+        if bury {
+            self.metrics.buried(kind, event.code.as_deref().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Somebody else has the command, or its tid: this copy looks again later.
+    async fn park_busy(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        received: &Received,
+        until: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let parked = delivery.envelope.parked.saturating_add(1);
+        let wait = self.policy.retry.delay(parked, random_f64());
+        let again = decision::later(now(), wait);
+        // Once the claim is over there is something to see.
+        let due = until.map_or(again, |until| again.min(until));
+        self.park_copy(delivery, subject, received, due, parked).await
+    }
+
+    async fn park_copy(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        received: &Received,
+        due: Timestamp,
+        parked: u32,
+    ) -> Result<(), Error> {
+        let parking = Parking {
+            delay: Duration::try_from(due.duration_since(now())).unwrap_or_default(),
+            kind: subject.kind.map_or(Kind::Refund.as_str(), Kind::as_str),
+            reason: "busy",
+            attempts: delivery.envelope.attempts,
+            parked,
+            first_received: received.at,
+        };
+        Ok(delivery.park(parking).await?)
+    }
+}
+
+/// The worker died over it too often: it is put where a person looks.
+fn given_up(case: &Case) -> Outcome {
+    let message = "the worker stopped over it several times in a row: a person must look";
+    let problem = Problem::new(Code::DeliveryLimit, message);
+    match case.history.doubted_since() {
+        Some(_) => Outcome::Unresolved(problem),
+        None => Outcome::Failed(problem),
+    }
+}
+
+/// One line a command.
+fn log_finished(subject: &Subject<'_>, event: &Event, attempts: u32, took: Duration, trace: &str) {
+    tracing::info!(
+        command_id = subject.command_id,
+        event_id = event.id,
+        kind = metrics::label(subject.kind),
+        outcome = event.outcome,
+        code = event.code,
+        subject = subject.subject,
+        attempts,
+        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        trace_id = trace,
+        "command finished"
+    );
+}
+
+#[expect(clippy::disallowed_methods, reason = "the worker tells the rest what time it is")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the worker tells the rest what time it is")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the worker draws the chance that others take")]
+fn random_f64() -> f64 {
+    fastrand::f64()
+}
+
+fn random_u32() -> u32 {
+    fastrand::u32(..)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the worker draws the chance that others take")]
+fn random_u64() -> u64 {
+    fastrand::u64(..)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the worker draws the chance that others take")]
+fn random_u128() -> u128 {
+    fastrand::u128(..)
+}

@@ -1,0 +1,168 @@
+//! A claimed command until it ends or is parked: decide, act, keep the evidence, decide again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Error, Received, Subject, Worker, clock, now, random_f64};
+use crate::broker::{Delivery, Parking};
+use crate::command::Command;
+use crate::decision::{self, Step, Turn};
+use crate::ledger::{Case, Held};
+use crate::verdict::{Cause, Reading};
+
+/// What came of one step.
+enum Went {
+    /// There is new evidence.
+    On,
+    /// The claim has gone to somebody else.
+    Lost,
+}
+
+impl Worker {
+    /// Works on a claimed command. `begun` is when its first attempt began, if one began
+    /// together with the claim.
+    pub(super) async fn settle(
+        &self,
+        delivery: Delivery,
+        command: &Command,
+        received: &Received,
+        mut case: Case,
+        begun: Option<Instant>,
+    ) -> Result<(), Error> {
+        let subject = Subject::of(command);
+        let mut turn = Turn::Ready;
+        if let Some(begun) = begun {
+            self.call(command, &mut case, begun).await;
+            turn = Turn::Answered;
+        }
+        loop {
+            let (history, policy) = (&case.history, &self.policy);
+            let step = decision::decide(command, history, policy, turn, random_f64(), now());
+            let went = match step {
+                Step::Attempt => self.attempt(command, &mut case).await?,
+                Step::Inquire => self.inquire(command, &mut case).await?,
+                Step::RetryAfter { delay, cause } => {
+                    self.metrics.retried(command.kind(), cause);
+                    return self
+                        .park(delivery, &subject, received, case, delay, cause, false)
+                        .await;
+                }
+                Step::InquireAfter { delay, cause } => {
+                    return self.park(delivery, &subject, received, case, delay, cause, true).await;
+                }
+                Step::Finish(outcome) => {
+                    return self.conclude(delivery, &subject, received, case, outcome).await;
+                }
+            };
+            match went {
+                Went::On => turn = Turn::Answered,
+                Went::Lost => return self.park_busy(delivery, &subject, received, None).await,
+            }
+        }
+    }
+
+    /// One more call of the kind's endpoint: in the ledger first.
+    async fn attempt(&self, command: &Command, case: &mut Case) -> Result<Went, Error> {
+        self.gate.pass().await;
+        let (began, clock) = (now(), clock());
+        case.history.begin(began);
+        let lease_until = decision::later(began, self.lease);
+        if self.ledger.begin(case, lease_until).await? == Held::Lost {
+            return Ok(Went::Lost);
+        }
+        self.call(command, case, clock).await;
+        Ok(Went::On)
+    }
+
+    /// Makes the call that the ledger knows has begun at `began`. Its bytes leave within
+    /// `EKO_TIMEOUT` of that or not at all: later, somebody else may have taken over.
+    async fn call(&self, command: &Command, case: &mut Case, began: Instant) {
+        let deadline = began + self.policy.call_timeout;
+        let called = self.eko.call(command, deadline).await;
+        let kind = command.kind();
+        self.metrics.called(kind, &called.meaning, called.took, called.is_known);
+        self.note_skew(called.skew);
+        tracing::debug!(
+            command_id = command.id,
+            kind = kind.as_str(),
+            verdict = called.meaning.as_str(),
+            http_status = called.http_status,
+            took_ms = u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX),
+            "Eko was called"
+        );
+        case.history.end(now(), called.meaning);
+    }
+
+    /// Inquires what became of the transaction; what is known so far is kept first.
+    async fn inquire(&self, command: &Command, case: &mut Case) -> Result<Went, Error> {
+        let Some(tid) = command.tid() else {
+            return Ok(Went::Lost);
+        };
+        self.gate.pass().await;
+        let (began, clock) = (now(), clock());
+        let lease_until = decision::later(began, self.lease);
+        if self.ledger.begin(case, lease_until).await? == Held::Lost {
+            return Ok(Went::Lost);
+        }
+        let deadline = clock + self.policy.call_timeout;
+        let called = self.eko.inquire(command, tid, deadline).await;
+        self.metrics.inquired(&called.meaning, called.took, called.is_known);
+        self.note_skew(called.skew);
+        if called.meaning == Reading::Contradictory {
+            tracing::warn!(
+                command_id = command.id,
+                tid,
+                "an inquiry contradicts itself or tells of another transaction"
+            );
+        }
+        // A reading counts from when it was asked for: what it says may be that old.
+        case.history.inquired(called.began, called.meaning);
+        Ok(Went::On)
+    }
+
+    fn note_skew(&self, skew: Option<f64>) {
+        if let Some(seconds) = skew {
+            self.metrics.skewed(seconds);
+        }
+    }
+
+    /// Keeps what is known, then puts a copy where it waits, then acknowledges.
+    #[expect(clippy::too_many_arguments, reason = "all of it stands in the parked copy")]
+    async fn park(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+        received: &Received,
+        case: Case,
+        delay: Duration,
+        cause: Cause,
+        unsettled: bool,
+    ) -> Result<(), Error> {
+        let due = decision::later(now(), delay);
+        if self.ledger.note(&case, due, unsettled).await? == Held::Lost {
+            return self.park_busy(delivery, subject, received, None).await;
+        }
+        let kind = subject.kind.map_or("unknown", crate::command::Kind::as_str);
+        let parked = case.parked.saturating_add(1);
+        tracing::info!(
+            command_id = subject.command_id,
+            kind,
+            reason = cause.as_str(),
+            attempts = case.history.attempts(),
+            delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            trace_id = received.trace.id(),
+            "command parked"
+        );
+        let parking = Parking {
+            delay,
+            kind,
+            reason: cause.as_str(),
+            attempts: case.history.attempts(),
+            parked,
+            first_received: case.history.first_received,
+        };
+        delivery.park(parking).await?;
+        Ok(self.ledger.parked(&case.id, parked).await?)
+    }
+}
