@@ -1,1 +1,9 @@
+//! Black-box tests of the contract: the real worker, a real RabbitMQ, and Eko played by the
+//! simulator or by a scripted stub. Each test owns a prefix, so that they run side by side.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the rig finds its broker, and measures waiting times"
+)]
 
+mod rig;

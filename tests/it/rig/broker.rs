@@ -1,0 +1,261 @@
+//! The two sides that the worker stands between, played on one connection: who publishes commands,
+//! and who reads what comes of them.
+
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer,
+    ExchangeKind,
+};
+
+use super::PATIENCE;
+
+/// Body of the message that the rig itself sends through a queue to find its end.
+const END: &[u8] = b"end";
+
+/// A message as it was read from a queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// The key that it was published with.
+    pub(crate) routing_key: String,
+    /// Its properties, headers included.
+    pub(crate) properties: BasicProperties,
+    /// Its body.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Message {
+    /// A header, as text.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let value = self.properties.headers().as_ref()?.inner().get(name)?;
+        let json = serde_json::to_value(value).unwrap();
+        let inner = json
+            .as_object()
+            .and_then(|object| object.values().next())
+            .cloned();
+        Some(match value {
+            lapin::types::AMQPValue::LongString(text) => text.to_string(),
+            lapin::types::AMQPValue::ShortString(text) => text.to_string(),
+            _ => inner.unwrap_or(json).to_string(),
+        })
+    }
+}
+
+impl From<lapin::message::Delivery> for Message {
+    fn from(delivery: lapin::message::Delivery) -> Self {
+        Self {
+            routing_key: delivery.routing_key.to_string(),
+            properties: delivery.properties,
+            body: delivery.data,
+        }
+    }
+}
+
+/// An exclusive queue of the rig, read in order.
+pub(crate) struct Inbox {
+    queue: String,
+    consumer: Consumer,
+}
+
+impl Inbox {
+    /// The next message; panics when none comes.
+    pub(crate) async fn next(&mut self, what: &str) -> Message {
+        let next = tokio::time::timeout(PATIENCE, self.consumer.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("{what}: nothing came in {PATIENCE:?}"));
+        next.expect("the inbox is open").expect("a delivery").into()
+    }
+}
+
+/// The rig's own connection to RabbitMQ.
+pub(crate) struct Broker {
+    prefix: String,
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Broker {
+    /// Where the tests' RabbitMQ is.
+    pub(crate) fn url() -> String {
+        std::env::var("EKO_TEST_AMQP_URL").unwrap_or_else(|_| {
+            panic!("EKO_TEST_AMQP_URL is not set: run scripts/test, which starts a RabbitMQ")
+        })
+    }
+
+    /// Connects, and declares the two exchanges as any publisher or subscriber may.
+    pub(crate) async fn connect(prefix: &str) -> Self {
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect(&Self::url(), properties)
+            .await
+            .unwrap_or_else(|error| panic!("no RabbitMQ at EKO_TEST_AMQP_URL: {error}"));
+        let channel = connection.create_channel().await.unwrap();
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .unwrap();
+        let broker = Self {
+            prefix: prefix.to_owned(),
+            connection,
+            channel,
+        };
+        for exchange in ["commands", "events"] {
+            let options = ExchangeDeclareOptions {
+                durable: true,
+                ..Default::default()
+            };
+            let name = broker.name(exchange);
+            let declared = broker.channel.exchange_declare(
+                name.as_str().into(),
+                ExchangeKind::Topic,
+                options,
+                FieldTable::default(),
+            );
+            declared.await.unwrap();
+        }
+        broker
+    }
+
+    /// The full name of an object of this prefix.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    /// An exclusive queue, bound to `exchange` with `key` where one is given.
+    pub(crate) async fn inbox(&self, name: &str, binding: Option<(&str, &str)>) -> Inbox {
+        let queue = self.name(name);
+        let options = QueueDeclareOptions::exclusive();
+        let table = FieldTable::default;
+        self.channel
+            .queue_declare(queue.as_str().into(), options, table())
+            .await
+            .unwrap();
+        if let Some((exchange, key)) = binding {
+            let exchange = self.name(exchange);
+            let bound = self.channel.queue_bind(
+                queue.as_str().into(),
+                exchange.as_str().into(),
+                key.into(),
+                QueueBindOptions::default(),
+                table(),
+            );
+            bound.await.unwrap();
+        }
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..Default::default()
+        };
+        let consumer = self
+            .channel
+            .basic_consume(queue.as_str().into(), "".into(), options, table())
+            .await
+            .unwrap();
+        Inbox { queue, consumer }
+    }
+
+    /// All that is left in an inbox to which nobody publishes any more.
+    pub(crate) async fn drain(&self, inbox: &mut Inbox) -> Vec<Message> {
+        let queue = inbox.queue.clone();
+        self.publish("", &queue, END.to_vec(), BasicProperties::default())
+            .await;
+        let mut rest = Vec::new();
+        loop {
+            let message = inbox.next("the end of the inbox").await;
+            if message.body == END {
+                return rest;
+            }
+            rest.push(message);
+        }
+    }
+
+    /// Publishes one command message under `key`.
+    pub(crate) async fn command(&self, key: &str, body: Vec<u8>, properties: BasicProperties) {
+        let exchange = self.name("commands");
+        self.publish(&exchange, key, body, properties).await;
+    }
+
+    /// Publishes, mandatory, and sees it confirmed.
+    async fn publish(&self, exchange: &str, key: &str, body: Vec<u8>, properties: BasicProperties) {
+        self.publish_all(exchange, vec![(key.to_owned(), body, properties)])
+            .await;
+    }
+
+    /// Publishes a batch under their keys, and sees each confirmed.
+    pub(crate) async fn publish_all(
+        &self,
+        exchange: &str,
+        messages: Vec<(String, Vec<u8>, BasicProperties)>,
+    ) {
+        let mut confirms = Vec::with_capacity(messages.len());
+        for (key, body, properties) in messages {
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..Default::default()
+            };
+            let sent = self.channel.basic_publish(
+                exchange.into(),
+                key.as_str().into(),
+                options,
+                &body,
+                properties,
+            );
+            confirms.push((key, sent.await.unwrap()));
+        }
+        for (key, confirm) in confirms {
+            let confirmation = confirm.await.unwrap();
+            assert!(
+                matches!(confirmation, Confirmation::Ack(None)),
+                "{key}: {confirmation:?}"
+            );
+        }
+    }
+
+    /// The next message of a queue, if there is one now.
+    pub(crate) async fn get(&self, queue: &str) -> Option<Message> {
+        let queue = self.name(queue);
+        let options = BasicGetOptions { no_ack: true };
+        let got = self
+            .channel
+            .basic_get(queue.as_str().into(), options)
+            .await
+            .unwrap();
+        got.map(|message| message.delivery.into())
+    }
+
+    /// How many messages are ready in a queue; `None` where there is no such queue.
+    pub(crate) async fn count(&self, queue: &str) -> Option<u32> {
+        // A declare that fails closes its channel, so it gets its own.
+        let channel = self.connection.create_channel().await.unwrap();
+        let options = QueueDeclareOptions::default().passive();
+        let queue = self.name(queue);
+        let declared = channel
+            .queue_declare(queue.as_str().into(), options, FieldTable::default())
+            .await;
+        let count = declared.ok().map(|queue| queue.message_count());
+        channel.close(200, "".into()).await.ok();
+        count
+    }
+
+    /// Takes the objects of this prefix away again.
+    pub(crate) async fn remove(&self, queues: &[String]) {
+        for queue in queues {
+            let queue = self.name(queue);
+            let options = QueueDeleteOptions::default();
+            self.channel
+                .queue_delete(queue.as_str().into(), options)
+                .await
+                .unwrap();
+        }
+        for exchange in ["commands", "events", "dead"] {
+            let exchange = self.name(exchange);
+            let options = ExchangeDeleteOptions::default();
+            self.channel
+                .exchange_delete(exchange.as_str().into(), options)
+                .await
+                .unwrap();
+        }
+    }
+}

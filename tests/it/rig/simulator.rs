@@ -1,0 +1,106 @@
+//! The simulator, as a child process with its control endpoints.
+
+use serde_json::{Value, json};
+
+use super::process::Process;
+use super::worker::Settings;
+use super::{ACCESS_KEY, DEVELOPER_KEY, eventually, http};
+
+/// One simulator process.
+pub(crate) struct Simulator {
+    process: Option<Process>,
+    url: String,
+}
+
+impl Simulator {
+    /// Starts one on a free port.
+    pub(crate) async fn start() -> Self {
+        let mut simulator = Self {
+            process: None,
+            url: String::new(),
+        };
+        simulator.listen("127.0.0.1:0").await;
+        simulator
+    }
+
+    /// Where it listens, without a path.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops it, so that connections are refused.
+    pub(crate) fn stop(&mut self) {
+        self.process.take().unwrap().kill9();
+    }
+
+    /// Starts it again where it was, its memory empty.
+    pub(crate) async fn start_again(&mut self) {
+        let address = self.url.strip_prefix("http://").unwrap().to_owned();
+        self.listen(&address).await;
+    }
+
+    async fn listen(&mut self, address: &str) {
+        let arguments = [
+            "--listen",
+            address,
+            "--developer-key",
+            DEVELOPER_KEY,
+            "--access-key",
+            ACCESS_KEY,
+        ];
+        let program = env!("CARGO_BIN_EXE_eko-simulator");
+        let mut process = Process::spawn(program, &arguments, &Settings::new());
+        let url = eventually("the simulator listens", async || {
+            let said = process.stderr.text();
+            assert!(process.is_running(), "the simulator ended: {said}");
+            process
+                .stdout
+                .find(|line| line.strip_prefix("listening on ").map(str::to_owned))
+        });
+        self.url = url.await;
+        self.process = Some(process);
+    }
+
+    /// Misbehaves `times` times at `endpoint` of this tid.
+    pub(crate) async fn fault(&self, tid: &str, endpoint: &str, fault: &str, times: u32) {
+        let body = json!({ "tid": tid, "endpoint": endpoint, "fault": fault, "times": times });
+        self.control("fault", &body).await;
+    }
+
+    /// Sets the state of a transaction.
+    pub(crate) async fn transaction(&self, tid: &str, tx_status: u8) {
+        self.control(
+            "transaction",
+            &json!({ "tid": tid, "tx_status": tx_status }),
+        )
+        .await;
+    }
+
+    /// Answers this much later from now on.
+    pub(crate) async fn latency(&self, milliseconds: u32) {
+        self.control("latency", &json!({ "ms": milliseconds }))
+            .await;
+    }
+
+    /// Posts to a control endpoint.
+    pub(crate) async fn control(&self, what: &str, body: &Value) {
+        http::post(&format!("{}/control/{what}", self.url), body).await;
+    }
+
+    /// What it has seen and done.
+    pub(crate) async fn state(&self) -> Value {
+        let (status, body) = http::get(&format!("{}/state", self.url)).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// How often it refunded this tid.
+    pub(crate) async fn executions(&self, tid: &str) -> u64 {
+        self.state().await["executions"][tid].as_u64().unwrap_or(0)
+    }
+
+    /// How often this endpoint was called.
+    pub(crate) async fn calls(&self, endpoint: &str) -> u64 {
+        self.state().await["calls"][endpoint].as_u64().unwrap_or(0)
+    }
+}
