@@ -6,4 +6,16 @@
     reason = "the rig finds its broker, and measures waiting times"
 )]
 
+mod commands;
+mod crashes;
+mod invalid;
+mod operations;
+mod refusals;
+mod repeats;
+mod results;
+mod retries;
 mod rig;
+mod settling;
+mod signals;
+mod volume;
+mod wire;

@@ -9,6 +9,8 @@ mod finish;
 mod http;
 pub(crate) mod metrics;
 pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod script;
 pub(crate) mod simulator;
 pub(crate) mod stub;
 pub(crate) mod worker;
@@ -32,7 +34,7 @@ use stub::Stub;
 use worker::{Settings, Worker};
 
 /// How long the rig waits for what must come; long, since a busy machine is no failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// The developer key, recognisable where it leaks.
 pub(crate) const DEVELOPER_KEY: &str = "planted-developer-key-becbbce45f79c6f5";
 /// The access key, recognisable where it leaks.
@@ -79,6 +81,7 @@ pub(crate) struct Rig {
     ends: BTreeMap<String, String>,
     planted: Vec<String>,
     repeats_allowed: bool,
+    bad_requests_allowed: bool,
     dir: TempDir,
 }
 
@@ -88,6 +91,8 @@ impl Rig {
         Builder {
             settings: Settings::new(),
             stub: false,
+            binding: "#".to_owned(),
+            repeats_allowed: false,
         }
     }
 
@@ -115,6 +120,11 @@ impl Rig {
     /// The worker.
     pub(crate) fn worker(&mut self) -> &mut Worker {
         self.worker.as_mut().expect("a worker was started")
+    }
+
+    /// Where the test itself made requests go wrong.
+    pub(crate) fn forgive_bad_requests(&mut self) {
+        self.bad_requests_allowed = true;
     }
 
     /// A path in the directory of this test.
@@ -149,8 +159,13 @@ impl Rig {
 
     /// Stops the worker in good order, and sees that it says so.
     pub(crate) async fn stop_worker(&mut self) {
+        self.worker().process.terminate();
+        self.end_of_worker().await;
+    }
+
+    /// Waits until the worker, told to stop, ends well.
+    pub(crate) async fn end_of_worker(&mut self) {
         let mut worker = self.worker.take().unwrap();
-        worker.process.terminate();
         let code = worker.process.exit_code().await;
         assert_eq!(code, 0, "a clean shutdown exits with 0:\n{}", worker.log());
     }
@@ -263,14 +278,18 @@ impl Rig {
 
     /// The next dead letter, checked against the event that it belongs to.
     pub(crate) async fn dead_letter(&self, event: &Event) -> Message {
-        let dead = eventually("a dead letter is there", async || {
-            self.broker.get("dead").await
-        })
-        .await;
+        let dead = self.any_dead_letter().await;
         assert_eq!(dead.routing_key, event.text("/type"));
         assert_eq!(dead.header("eko-outcome").as_deref(), Some(event.outcome()));
         assert_eq!(dead.header("eko-code").as_deref(), Some(event.code()));
         assert_eq!(dead.header("eko-event-id").as_deref(), Some(event.id()));
+        dead
+    }
+
+    /// The next dead letter, whatever it belongs to.
+    pub(crate) async fn any_dead_letter(&self) -> Message {
+        let there = async || self.broker.get("dead").await;
+        let dead = eventually("a dead letter is there", there).await;
         let headers = format!("{:?}", dead.properties.headers());
         let leak = self.planted.iter().find(|secret| headers.contains(*secret));
         assert_eq!(

@@ -3,9 +3,9 @@
 
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{
@@ -225,6 +225,20 @@ impl Broker {
         got.map(|message| message.delivery.into())
     }
 
+    /// Takes the next message of a queue and gives it back, as a worker does that dies over it.
+    pub(crate) async fn return_one(&self, queue: &str) {
+        let queue = self.name(queue);
+        let got = self
+            .channel
+            .basic_get(queue.as_str().into(), BasicGetOptions::default());
+        let message = got.await.unwrap().expect("a message to return");
+        let options = BasicNackOptions {
+            requeue: true,
+            ..Default::default()
+        };
+        message.delivery.acker.nack(options).await.unwrap();
+    }
+
     /// How many messages are ready in a queue; `None` where there is no such queue.
     pub(crate) async fn count(&self, queue: &str) -> Option<u32> {
         // A declare that fails closes its channel, so it gets its own.
@@ -249,7 +263,7 @@ impl Broker {
                 .await
                 .unwrap();
         }
-        for exchange in ["commands", "events", "dead"] {
+        for exchange in ["commands", "events", "dead", "retry"] {
             let exchange = self.name(exchange);
             let options = ExchangeDeleteOptions::default();
             self.channel

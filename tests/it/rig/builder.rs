@@ -15,6 +15,8 @@ use super::{ACCESS_KEY, DEVELOPER_KEY, Eko, INITIATOR, Rig, USER_CODE};
 pub(crate) struct Builder {
     pub(super) settings: Settings,
     pub(super) stub: bool,
+    pub(super) binding: String,
+    pub(super) repeats_allowed: bool,
 }
 
 impl Builder {
@@ -27,6 +29,18 @@ impl Builder {
     /// With a scripted Eko in place of the simulator.
     pub(crate) fn stub(mut self) -> Self {
         self.stub = true;
+        self
+    }
+
+    /// With a subscriber that binds this key only.
+    pub(crate) fn subscribe(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.binding);
+        self
+    }
+
+    /// Where the broker may tell an event twice.
+    pub(crate) fn at_least_once(mut self) -> Self {
+        self.repeats_allowed = true;
         self
     }
 
@@ -47,7 +61,9 @@ impl Builder {
         let dir = tempfile::Builder::new().prefix("it-").tempdir().unwrap();
         let prefix = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         let broker = Broker::connect(&prefix).await;
-        let events = broker.inbox("test-events", Some(("events", "#"))).await;
+        let events = broker
+            .inbox("test-events", Some(("events", &self.binding)))
+            .await;
         let eko = match self.stub {
             true => Eko::Stub(Stub::start().await),
             false => Eko::Simulator(Simulator::start().await),
@@ -69,7 +85,8 @@ impl Builder {
             seen: BTreeMap::new(),
             ends: BTreeMap::new(),
             planted: planted.map(str::to_owned).to_vec(),
-            repeats_allowed: false,
+            repeats_allowed: self.repeats_allowed,
+            bad_requests_allowed: false,
             dir,
         }
     }

@@ -59,6 +59,8 @@ impl Simulator {
         });
         self.url = url.await;
         self.process = Some(process);
+        // A second refund of a tid must be executed and counted, or no test could see it.
+        self.control("careless", &json!({ "careless": true })).await;
     }
 
     /// Misbehaves `times` times at `endpoint` of this tid.

@@ -1,0 +1,135 @@
+//! What the worker lets people see: metrics, readiness, pauses, log lines.
+
+use serde_json::{Value, json};
+
+use crate::rig::command::{OTP_REF, refund, refund_otp, transfer_otp};
+use crate::rig::{ACCESS_KEY, COMMAND_QUEUES, DEVELOPER_KEY, Rig};
+
+/// The metrics with the label `kind` alone or beside a label that may have any value.
+const KIND_METRICS: &str = "queue_delay_seconds_count retries_total replays_total in_flight \
+    parked paused dead_lettered_total events_unrouted_total";
+
+/// Why consumption may be paused.
+const PAUSES: &str =
+    "unauthorized misconfigured clock outage rate_limited broker_blocked topology";
+
+#[tokio::test]
+async fn every_metric_is_there_at_0_from_the_start() {
+    let mut rig = Rig::start().await;
+    let metrics = rig.metrics().await;
+    let zero = |name: &str, labels: &[(&str, &str)]| {
+        assert_eq!(metrics.value(name, labels), 0.0, "{name} {labels:?}");
+    };
+    for kind in COMMAND_QUEUES {
+        for outcome in ["succeeded", "rejected", "failed", "expired", "unresolved", "invalid"] {
+            zero("commands_total", &[("kind", kind), ("outcome", outcome)]);
+            zero("command_duration_seconds_count", &[("kind", kind), ("outcome", outcome)]);
+        }
+        for name in KIND_METRICS.split(' ') {
+            zero(name, &[("kind", kind)]);
+        }
+        for reason in PAUSES.split(' ') {
+            zero("paused", &[("kind", kind), ("reason", reason)]);
+        }
+        assert_eq!(metrics.value("concurrency_limit", &[("kind", kind)]), 64.0);
+    }
+    zero("commands_total", &[("kind", "unknown"), ("outcome", "invalid")]);
+    zero("unsettled", &[("kind", "refund")]);
+    zero("unsettled_oldest_seconds", &[("kind", "refund")]);
+    for endpoint in COMMAND_QUEUES.into_iter().chain(["inquiry"]) {
+        zero("eko_requests_total", &[("endpoint", endpoint)]);
+        zero("eko_request_duration_seconds_count", &[("endpoint", endpoint)]);
+        zero("unclassified_answers_total", &[("endpoint", endpoint)]);
+    }
+    for name in ["inquiries_total", "event_publish_duration_seconds_count", "clock_skew_seconds"] {
+        zero(name, &[]);
+    }
+    assert_eq!(metrics.value("broker_connected", &[]), 1.0);
+    assert_eq!(metrics.value("build_info", &[]), 1.0);
+    assert!(metrics.has("process_resident_memory_bytes"));
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn readiness_tells_in_json_that_nothing_is_missing() {
+    let mut rig = Rig::start().await;
+    let (status, body) = rig.worker().get("/readyz").await;
+    assert_eq!(status, 200);
+    assert!(
+        serde_json::from_str::<Value>(&body).unwrap().is_object(),
+        "{body}"
+    );
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn each_finished_command_is_one_log_line_and_no_line_shows_a_secret_at_any_level() {
+    let mut rig = Rig::builder().set("RUST_LOG", "trace").start().await;
+    rig.plant(OTP_REF);
+    rig.simulator().fault("532", "refund", "wrong_otp", 1).await;
+    let commands = [
+        refund("log-no", "532"),
+        refund_otp("log-otp", "533"),
+        transfer_otp("log-t", "REF"),
+    ];
+    rig.publish_all(&commands).await;
+    rig.events_of(["log-no", "log-otp", "log-t"]).await;
+    let lines = rig.worker().process.stderr.all();
+    for line in &lines {
+        assert!(
+            serde_json::from_str::<Value>(line).is_ok(),
+            "a log line is JSON: {line}"
+        );
+    }
+    for (id, outcome) in [
+        ("log-no", "rejected"),
+        ("log-otp", "succeeded"),
+        ("log-t", "succeeded"),
+    ] {
+        let says = |line: &&String| {
+            line.contains(&format!("{id:?}")) && line.contains(&format!("{outcome:?}"))
+        };
+        let finished = lines
+            .iter()
+            .filter(|line| line.contains("\"INFO\""))
+            .filter(says)
+            .count();
+        assert_eq!(finished, 1, "{id} has {finished} lines that tell its end");
+    }
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn wrong_keys_stop_the_line_and_cost_no_command() {
+    let mut rig = Rig::start().await;
+    rig.simulator()
+        .control(
+            "keys",
+            &json!({ "developer_key": "other", "access_key": "other" }),
+        )
+        .await;
+    let ids: Vec<_> = (541..=545).map(|tid: u32| tid.to_string()).collect();
+    let commands: Vec<_> = ids.iter().map(|tid| refund(tid, tid)).collect();
+    rig.publish_all(&commands).await;
+    rig.until_metrics("consumption is paused", |metrics| {
+        metrics.value("paused", &[("kind", "refund"), ("reason", "unauthorized")]) == 1.0
+    })
+    .await;
+    let (status, body) = rig.worker().get("/readyz").await;
+    assert_eq!(status, 200, "paused is ready, too");
+    assert!(body.contains("unauthorized"), "{body}");
+    let keys = json!({ "developer_key": DEVELOPER_KEY, "access_key": ACCESS_KEY });
+    rig.simulator().control("keys", &keys).await;
+    let events = rig.events_of(ids.iter().map(String::as_str)).await;
+    assert!(
+        events
+            .values()
+            .all(|event| event.told() == "succeeded response")
+    );
+    rig.until_metrics("the pause is over", |metrics| {
+        metrics.value("paused", &[]) == 0.0
+    })
+    .await;
+    rig.forgive_bad_requests();
+    rig.finish().await;
+}
