@@ -1,1 +1,136 @@
+use clap::Parser;
 
+use super::*;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+const KEYS: [&str; 2] = ["--eko-developer-key=developer", "--eko-access-key=access"];
+
+fn config(flags: &[&str]) -> Result<Config, Problems> {
+    let flags = ["eko-worker"].iter().chain(&KEYS).chain(flags);
+    Config::new(&Cli::parse_from(flags).args)
+}
+
+fn problems(flags: &[&str]) -> Vec<String> {
+    config(flags).map(drop).expect_err("a problem").0
+}
+
+#[test]
+fn the_defaults_are_the_contract_s() {
+    let config = config(&[]).unwrap();
+    assert_eq!(config.broker.urls.len(), 1);
+    assert_eq!(config.broker.prefix, "eko");
+    assert_eq!(config.broker.prefetch, 64);
+    assert_eq!(config.eko.base_url.as_str(), "https://staging.eko.in/ekoapi/v3");
+    assert_eq!(config.eko.timeout, Duration::from_secs(30));
+    assert_eq!(config.policy.retry.initial, Duration::from_millis(500));
+    assert_eq!(config.policy.retry.max, Duration::from_secs(300));
+    assert_eq!(config.policy.give_up_otp, Duration::from_secs(120));
+    assert_eq!(config.policy.give_up_refund, Duration::from_secs(86_400));
+    assert_eq!(config.policy.settle.initial, Duration::from_secs(5));
+    assert_eq!(config.policy.settle_quiet, Duration::from_secs(30));
+    assert_eq!(config.policy.refund_max_attempts, 3);
+    assert!(!config.policy.preflight);
+    assert_eq!(config.retention, Duration::from_secs(90 * 86_400));
+    assert_eq!(config.admin_addr.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.shutdown_grace, Duration::from_secs(25));
+    assert!(config.lease >= config.eko.timeout);
+    assert!(config.lease <= config.eko.timeout + Duration::from_secs(60));
+}
+
+#[test]
+fn every_wrong_setting_is_named_with_the_reason() {
+    for (flag, expected) in [
+        (
+            "--amqp-url=http://host",
+            "AMQP_URL: node 1: must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f",
+        ),
+        ("--amqp-prefix=", "AMQP_PREFIX: must be 1 to 100 of A-Z a-z 0-9 . _ -"),
+        (
+            "--eko-base-url=http://eko.example/v3",
+            "EKO_BASE_URL: plain http only goes to loopback, unless EKO_ALLOW_HTTP=true",
+        ),
+        ("--eko-base-url=ftp://eko.example", "EKO_BASE_URL: must begin with https://"),
+        (
+            "--eko-base-url=https://user:pw@eko.example/v3",
+            "EKO_BASE_URL: must be a scheme, a host and a path, and nothing else",
+        ),
+        (
+            "--eko-timeout=30",
+            "EKO_TIMEOUT: must be a duration above 0 such as 500ms, 30s, 5m, 24h or 90d",
+        ),
+        (
+            "--eko-timeout=0s",
+            "EKO_TIMEOUT: must be a duration above 0 such as 500ms, 30s, 5m, 24h or 90d",
+        ),
+        ("--eko-initiator-id=12", "EKO_INITIATOR_ID: must have 10 digits"),
+        ("--eko-user-code=a b", "EKO_USER_CODE: must be 1 to 32 letters, digits, _ or -"),
+        ("--worker-concurrency=0", "WORKER_CONCURRENCY: must be a whole number from 1 to 10000"),
+        ("--worker-rate-limit=none", "WORKER_RATE_LIMIT: must be a whole number above 0"),
+        ("--retry-max=2h", "RETRY_MAX: must be at most 1h"),
+        ("--retry-initial=6m", "RETRY_INITIAL: must be at most RETRY_MAX"),
+        (
+            "--settle-quiet=10s",
+            "SETTLE_QUIET: must be at least EKO_TIMEOUT: a call may still be under way at Eko that long",
+        ),
+        ("--refund-max-attempts=0", "REFUND_MAX_ATTEMPTS: must be a whole number above 0"),
+        ("--refund-preflight=never", "REFUND_PREFLIGHT: must be redelivered or always"),
+        ("--ledger-url=mysql://host/db", "LEDGER_URL: must be"),
+        (
+            "--admin-addr=localhost",
+            "ADMIN_ADDR: must be an address and a port such as 127.0.0.1:9464",
+        ),
+        ("--log-format=xml", "LOG_FORMAT: must be text or json"),
+    ] {
+        let problems = problems(&[flag]);
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_and_no_secret_is() {
+    let cli = Cli::parse_from([
+        "eko-worker",
+        "--amqp-url=amqp-typo://user:hunter2@host",
+        "--admin-addr=nowhere",
+        "--retry-max=never",
+    ]);
+    let problems = Config::new(&cli.args).map(drop).unwrap_err();
+    let told = problems.to_string();
+    for name in ["AMQP_URL", "ADMIN_ADDR", "RETRY_MAX", "EKO_DEVELOPER_KEY", "EKO_ACCESS_KEY"] {
+        assert!(problems.0.iter().any(|problem| problem.starts_with(name)), "{name}: {told}");
+    }
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn a_secret_may_come_from_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "amqps://user:hunter2@one,amqps://user:hunter2@two\n").unwrap();
+    let flag = format!("--amqp-url-file={}", file.path().display());
+    let config = config(&[&flag]).unwrap();
+    assert_eq!(config.broker.urls.len(), 2);
+    let shown = format!("{config:?}");
+    for secret in ["hunter2", "developer\"", "access\""] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[test]
+fn a_secret_given_twice_is_refused() {
+    let told = problems(&["--eko-access-key-file=somewhere"]);
+    assert_eq!(
+        told,
+        ["EKO_ACCESS_KEY: is given twice, as EKO_ACCESS_KEY and as EKO_ACCESS_KEY_FILE"]
+    );
+}
+
+#[test]
+fn a_missing_secret_file_is_named() {
+    let told = problems(&["--amqp-url-file=no/such/file"]);
+    assert!(told[0].starts_with("AMQP_URL_FILE: cannot read no/such/file"), "{told:?}");
+}

@@ -1,1 +1,480 @@
+//! Each row of the answer tables with its fixture (`tests/fixtures/eko`). What a row means is
+//! written down here by hand, from Eko's documents and what was observed of it.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::{Defaults, parse};
+use crate::privacy::Mobile;
+
+const TID: &str = "13192443";
+
+fn command(kind: Kind) -> Command {
+    let body = match kind {
+        Kind::RefundOtp => {
+            r#"{"id":"a","type":"eko.refund_otp.request","data":{"tid":"13192443"}}"#
+        }
+        Kind::Refund => {
+            r#"{"id":"a","type":"eko.refund.request","data":{"tid":"13192443","otp":"123456"}}"#
+        }
+        Kind::TransferOtp => {
+            r#"{"id":"a","type":"eko.transfer_otp.request","data":{"recipient_id":98765,
+                "amount":500,"customer_id":"9123456789","client_ref_id":"REQ-20260101-001"}}"#
+        }
+    };
+    let defaults = Defaults {
+        initiator_id: Some(Mobile::new("9962981729")),
+        user_code: Some("20810200".to_owned()),
+    };
+    parse(body.as_bytes(), None, &defaults).command.unwrap()
+}
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/eko").join(name)
+}
+
+fn answered(folder_name: &str, file: &str, status: u16) -> HttpAnswer {
+    let body = std::fs::read(folder(folder_name).join(file)).unwrap();
+    HttpAnswer { status, after: None, body: Some(body) }
+}
+
+/// A verdict in a few words; an unlisted answer ends with `?`.
+fn words(read: &Read<Verdict>) -> String {
+    let words = match &read.meaning {
+        Verdict::Done(..) => "done".to_owned(),
+        Verdict::Refused(refusal) => format!("refused {}", refusal.problem.code.as_str()),
+        Verdict::NotNow { cause, .. } => format!("not now {}", cause.as_str()),
+        Verdict::Unclear { cause, if_not, .. } => {
+            let then = match if_not {
+                IfNot::Repeat => "repeat".to_owned(),
+                IfNot::Wait => "wait".to_owned(),
+                IfNot::Refuse(refusal) => format!("refuse {}", refusal.problem.code.as_str()),
+            };
+            format!("unclear {}, else {then}", cause.as_str())
+        }
+    };
+    if read.is_known { words } else { format!("{words}?") }
+}
+
+/// Checks a table against its folder, both ways: each row holds, and no fixture is unused.
+fn check(folder_name: &str, rows: &[(&str, u16, &str)], read: impl Fn(&HttpAnswer) -> String) {
+    let wrong: Vec<String> = rows
+        .iter()
+        .filter_map(|&(file, status, expected)| {
+            let got = read(&answered(folder_name, file, status));
+            (got != expected).then(|| format!("{file} {status}: {got}, not {expected}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let used: BTreeSet<String> = rows.iter().map(|row| row.0.to_owned()).collect();
+    let there: BTreeSet<String> = std::fs::read_dir(folder(folder_name))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(used, there);
+}
+
+#[test]
+fn every_answer_to_a_refund_has_its_verdict() {
+    const WAIT: &str = "unclear bad_response, else wait";
+    const PENDING: &str = "unclear pending, else wait";
+    const UNREADABLE: &str = "unclear bad_response, else repeat";
+    let command = command(Kind::Refund);
+    check(
+        "refund",
+        &[
+            ("done.json", 200, "done"),
+            ("done.json", 201, "done"),
+            ("done_with_minus_one.json", 200, "done"),
+            ("done_with_tx_status.json", 200, "done"),
+            ("done_types_swapped.json", 200, "done"),
+            ("done_unreadable_amount.json", 200, "done"),
+            ("done_extra_fields.json", 200, "done"),
+            ("done_qr.json", 200, "done"),
+            ("invalid_params_otp.json", 200, "unclear bad_response, else refuse wrong_otp"),
+            ("invalid_params_other.json", 200, "unclear bad_response, else refuse invalid_params"),
+            (
+                "invalid_parameters_spelling.json",
+                200,
+                "unclear bad_response, else refuse wrong_otp",
+            ),
+            ("claimed_no_data.json", 200, WAIT),
+            ("claimed_data_null.json", 200, WAIT),
+            ("claimed_data_empty.json", 200, WAIT),
+            ("claimed_refund_tid_empty.json", 200, WAIT),
+            ("another_tid.json", 200, WAIT),
+            ("initiated_by_status_id.json", 200, PENDING),
+            ("refund_initiated_by_status_id.json", 200, PENDING),
+            ("on_hold_by_status_id.json", 200, PENDING),
+            ("tx_status_2_in_data.json", 200, PENDING),
+            ("tx_status_3_in_data.json", 200, PENDING),
+            ("tx_status_5_in_data.json", 200, PENDING),
+            ("tx_status_6_in_data.json", 200, PENDING),
+            ("tx_status_9_in_data.json", 200, PENDING),
+            ("tx_status_2_on_top.json", 200, PENDING),
+            ("tx_status_disagree.json", 200, PENDING),
+            ("tx_status_no_number.json", 200, PENDING),
+            ("status_id_unknown.json", 200, "unclear bad_response, else wait?"),
+            ("wrong_otp_in_status.json", 200, "refused wrong_otp"),
+            ("wrong_otp_in_status_id.json", 200, "refused wrong_otp"),
+            ("otp_expired_in_status.json", 200, "refused otp_expired"),
+            ("otp_expired_in_status_id.json", 200, "refused otp_expired"),
+            ("insufficient_balance_in_status.json", 200, "refused insufficient_balance"),
+            ("insufficient_balance_in_status_id.json", 200, "refused insufficient_balance"),
+            ("tid_not_found_in_status.json", 200, "refused tid_not_found"),
+            ("tid_not_found_in_status_id.json", 200, "refused tid_not_found"),
+            ("tid_69_in_status.json", 200, "refused tid_not_found"),
+            ("tid_69_in_status_id.json", 200, "refused tid_not_found"),
+            ("user_not_found_in_status.json", 200, "refused user_not_found"),
+            ("user_not_found_in_status_id.json", 200, "refused user_not_found"),
+            ("code_346_in_status.json", 200, "refused agent_not_allowed"),
+            ("code_346_in_status_id.json", 200, "refused agent_not_allowed"),
+            ("code_1297_in_status.json", 200, "refused agent_not_allowed"),
+            ("code_1297_in_status_id.json", 200, "refused agent_not_allowed"),
+            ("code_461_in_status.json", 200, "refused invalid_params"),
+            ("code_461_in_status_id.json", 200, "refused invalid_params"),
+            ("code_461_of_otp.json", 200, "refused wrong_otp"),
+            ("agent_not_allowed.json", 200, "refused agent_not_allowed"),
+            ("no_key_for_response.json", 200, "refused eko_refused"),
+            ("already_refunded.json", 200, WAIT),
+            ("not_refundable.json", 200, "unclear bad_response, else refuse not_refundable"),
+            ("in_progress.json", 200, "not now in_progress"),
+            ("in_progress_status_0.json", 200, "not now in_progress"),
+            ("bank_not_available.json", 200, "not now eko_unavailable"),
+            ("bank_not_available_in_status_id.json", 200, "not now eko_unavailable"),
+            ("invalid_initiator.json", 200, "not now misconfigured"),
+            ("production_key.json", 200, "not now unauthorized"),
+            ("auth_2483.json", 401, "not now unauthorized"),
+            ("auth_2484.json", 401, "not now unauthorized"),
+            ("auth_2484.json", 500, "not now unauthorized"),
+            ("auth_2485.json", 401, "not now clock"),
+            ("auth_2485.json", 403, "not now clock"),
+            ("auth_2486.json", 401, "not now clock"),
+            ("auth_2487.json", 401, "not now unauthorized"),
+            ("unknown_code.json", 200, "unclear bad_response, else refuse eko_refused?"),
+            ("unknown_code_2133.json", 200, "unclear bad_response, else refuse eko_refused?"),
+            ("generic_failure.json", 200, "unclear bad_response, else refuse eko_refused?"),
+            ("refused_yet_refunded.json", 200, WAIT),
+            ("refused_yet_tx_4.json", 200, WAIT),
+            ("page.html", 200, UNREADABLE),
+            ("page.html", 500, "unclear eko_unavailable, else repeat"),
+            ("page.html", 502, "unclear eko_unavailable, else repeat"),
+            ("done.json", 503, "unclear eko_unavailable, else repeat"),
+            ("empty.txt", 200, UNREADABLE),
+            ("truncated.json", 200, UNREADABLE),
+            ("array.json", 200, UNREADABLE),
+            ("string.json", 200, UNREADABLE),
+            ("status_missing.json", 200, UNREADABLE),
+            ("status_no_number.json", 200, UNREADABLE),
+            ("status_twice.json", 200, UNREADABLE),
+            ("refund_tid_twice.json", 200, UNREADABLE),
+            ("threescale.txt", 403, "not now unauthorized"),
+            ("threescale.txt", 401, "not now unauthorized"),
+            ("no_mapping_rule.txt", 404, "not now misconfigured"),
+            ("empty.txt", 405, "not now misconfigured"),
+            ("empty.txt", 415, "not now misconfigured"),
+            ("empty.txt", 301, "not now misconfigured"),
+            ("empty.txt", 302, "not now misconfigured"),
+            ("empty.txt", 307, "not now misconfigured"),
+            ("limits_exceeded.txt", 429, "unclear rate_limited, else repeat"),
+            ("empty.txt", 400, "unclear bad_response, else repeat?"),
+            ("empty.txt", 408, "unclear bad_response, else repeat?"),
+            ("empty.txt", 409, "unclear bad_response, else repeat?"),
+            ("empty.txt", 413, "unclear bad_response, else repeat?"),
+            ("empty.txt", 422, "unclear bad_response, else repeat?"),
+            ("empty.txt", 425, "unclear bad_response, else repeat?"),
+        ],
+        |http| words(&verdict(&command, http)),
+    );
+}
+
+#[test]
+fn every_answer_to_a_refund_otp_has_its_verdict() {
+    let command = command(Kind::RefundOtp);
+    check(
+        "refund_otp",
+        &[
+            ("sent.json", 200, "done"),
+            ("sent_qr.json", 200, "done"),
+            ("sent_with_otp.json", 200, "done"),
+            ("sent_without_reference.json", 200, "done"),
+            ("invalid_tid.json", 200, "refused invalid_params"),
+            ("tid_not_found.json", 200, "refused tid_not_found"),
+            ("user_not_found.json", 200, "refused user_not_found"),
+            ("already_refunded.json", 200, "refused already_refunded"),
+            ("not_refundable.json", 200, "refused not_refundable"),
+            ("in_progress.json", 200, "not now in_progress"),
+            ("bank_not_available.json", 200, "not now eko_unavailable"),
+            ("unknown_code.json", 200, "unclear bad_response, else refuse eko_refused?"),
+            ("page.html", 200, "unclear bad_response, else repeat"),
+            ("page.html", 503, "unclear eko_unavailable, else repeat"),
+            ("page.html", 429, "unclear rate_limited, else repeat"),
+            ("page.html", 403, "not now unauthorized"),
+            ("status_missing.json", 200, "unclear bad_response, else repeat"),
+        ],
+        |http| words(&verdict(&command, http)),
+    );
+}
+
+#[test]
+fn every_answer_to_a_transfer_otp_has_its_verdict() {
+    let command = command(Kind::TransferOtp);
+    check(
+        "transfer_otp",
+        &[
+            ("sent.json", 200, "done"),
+            ("sent_digits.json", 200, "done"),
+            ("sent_ppi.json", 200, "done"),
+            ("sent_unmasked_mobile.json", 200, "done"),
+            ("sent_without_reference.json", 200, "unclear bad_response, else repeat"),
+            ("sender_limit.json", 200, "refused limit_exhausted"),
+            ("sender_limit_in_status_id.json", 200, "refused limit_exhausted"),
+            ("beneficiary_limit.json", 200, "refused limit_exhausted"),
+            ("beneficiary_limit_in_status_id.json", 200, "refused limit_exhausted"),
+            ("monthly_limit.json", 200, "refused limit_exhausted"),
+            ("customer_not_found.json", 200, "refused user_not_found"),
+            ("invalid_params.json", 200, "refused invalid_params"),
+            ("status_0_invalid_params.json", 200, "refused invalid_params"),
+            ("truncated.json", 200, "unclear bad_response, else repeat"),
+        ],
+        |http| words(&verdict(&command, http)),
+    );
+}
+
+#[test]
+fn every_answer_to_an_inquiry_has_its_reading() {
+    let words = |http: &HttpAnswer| {
+        let read = reading(TID, &[], http);
+        let mut words = read.meaning.as_str().to_owned();
+        if let Reading::NoAnswer(cause) = &read.meaning {
+            words = format!("{words} {}", cause.as_str());
+        }
+        if read.is_known { words } else { format!("{words}?") }
+    };
+    check(
+        "inquiry",
+        &[
+            ("tx_status_0.json", 200, "succeeded"),
+            ("tx_status_1.json", 200, "failed"),
+            ("tx_status_2.json", 200, "in_progress"),
+            ("tx_status_3.json", 200, "refund_pending"),
+            ("tx_status_4.json", 200, "refunded"),
+            ("tx_status_5.json", 200, "in_progress"),
+            ("tx_status_6.json", 200, "in_progress"),
+            ("tx_status_7.json", 200, "in_progress"),
+            ("tx_status_4_qr.json", 200, "refunded"),
+            ("tx_status_3_minus_one.json", 200, "refund_pending"),
+            ("tx_status_on_top.json", 200, "refund_pending"),
+            ("tx_status_disagree.json", 200, "contradictory"),
+            ("tx_status_no_number.json", 200, "in_progress"),
+            ("tx_status_missing.json", 200, "no_answer bad_response"),
+            ("another_tid.json", 200, "contradictory"),
+            ("not_found_69.json", 200, "not_found"),
+            ("not_found_463.json", 200, "not_found"),
+            ("not_found_text.json", 200, "not_found"),
+            ("unknown_code.json", 200, "no_answer bad_response?"),
+            ("page.html", 200, "no_answer bad_response"),
+            ("page.html", 502, "no_answer eko_unavailable"),
+            ("page.html", 429, "no_answer rate_limited"),
+            ("page.html", 403, "no_answer unauthorized"),
+            ("page.html", 404, "no_answer misconfigured"),
+            ("page.html", 400, "no_answer bad_response?"),
+            ("auth_2484.json", 401, "no_answer unauthorized"),
+        ],
+        words,
+    );
+}
+
+fn receipt(kind: Kind, file: &str) -> Vec<(String, String)> {
+    match verdict(&command(kind), &answered(kind.as_str(), file, 200)).meaning {
+        Verdict::Done(receipt, _) => receipt.0.into_iter().collect(),
+        other => panic!("{file}: {other:?}"),
+    }
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn a_refund_s_result_is_normalised() {
+    assert_eq!(
+        receipt(Kind::Refund, "done.json"),
+        pairs(&[
+            ("amount", "5000.00"),
+            ("balance", "2222637312.86"),
+            ("commission_reverse", "28.38"),
+            ("currency", "INR"),
+            ("fee", "50.00"),
+            ("refund_tid", "2147591637"),
+            ("refunded_amount", "5050.00"),
+            ("tds", "7.10"),
+            ("tid", "13192443"),
+            ("timestamp", "2018-10-30T12:00:14.058Z"),
+        ])
+    );
+}
+
+#[test]
+fn numbers_as_strings_and_strings_as_numbers_are_one() {
+    assert_eq!(
+        receipt(Kind::Refund, "done_types_swapped.json"),
+        pairs(&[
+            ("amount", "5000.00"),
+            ("balance", "1045.00"),
+            ("currency", "INR"),
+            ("fee", "50.50"),
+            ("refund_tid", "2147591637"),
+            ("refunded_amount", "5050.00"),
+            ("tid", "13192443"),
+            ("timestamp", "2018-10-30T12:00:14.058Z"),
+        ])
+    );
+}
+
+#[test]
+fn a_qr_answer_s_tid_is_the_refund_s() {
+    assert_eq!(
+        receipt(Kind::Refund, "done_qr.json"),
+        pairs(&[
+            ("amount", "499.00"),
+            ("bank_ref_num", "412345678901"),
+            ("client_ref_id", "REQ-1"),
+            ("gst", "1.50"),
+            ("refund_tid", "2147591700"),
+            ("tid", "13192443"),
+        ])
+    );
+}
+
+#[test]
+fn an_unreadable_amount_is_left_out_and_spoils_nothing() {
+    let receipt = receipt(Kind::Refund, "done_unreadable_amount.json");
+    assert!(receipt.iter().all(|(name, _)| name != "balance" && name != "fee"));
+    assert!(receipt.contains(&("refunded_amount".to_owned(), "5050.00".to_owned())));
+}
+
+#[test]
+fn an_otp_s_result_names_its_session() {
+    let reference = "zCISyglexo0Pjqp4YrS2ssweuD9v1c3aLKGxjTW8wU7An8Wem1UyNws5830yh7q/sf5J4R3BY=";
+    let expected = pairs(&[("otp_ref_id", reference), ("tid", TID)]);
+    assert_eq!(receipt(Kind::RefundOtp, "sent.json"), expected);
+    assert_eq!(receipt(Kind::RefundOtp, "sent_with_otp.json"), expected);
+    assert_eq!(
+        receipt(Kind::RefundOtp, "sent_without_reference.json"),
+        pairs(&[("tid", TID), ("unconfirmed", "true")])
+    );
+    assert_eq!(
+        receipt(Kind::TransferOtp, "sent.json"),
+        pairs(&[
+            ("client_ref_id", "REQ-20260101-001"),
+            ("mobile", "XXXXXX6789"),
+            ("otp_ref_id", "TXNOTP20240101001"),
+        ])
+    );
+    assert_eq!(
+        receipt(Kind::TransferOtp, "sent_digits.json"),
+        pairs(&[("client_ref_id", "REQ-20260101-001"), ("otp_ref_id", "666902416")])
+    );
+}
+
+#[test]
+fn a_full_mobile_number_is_masked_wherever_eko_puts_it() {
+    let http = answered("transfer_otp", "sent_unmasked_mobile.json", 200);
+    let Verdict::Done(receipt, answer) = verdict(&command(Kind::TransferOtp), &http).meaning else {
+        panic!("it was sent");
+    };
+    assert_eq!(receipt.0.get("mobile").map(String::as_str), Some("XXXXXX6789"));
+    assert_eq!(answer.message.as_deref(), Some("OTP sent to XXXXXXXXXX"));
+}
+
+#[test]
+fn retry_after_goes_along() {
+    let after = Some(Duration::from_secs(7));
+    for status in [429, 503] {
+        let http = HttpAnswer { status, after, body: Some(Vec::new()) };
+        let read = verdict(&command(Kind::Refund), &http);
+        assert!(
+            matches!(read.meaning, Verdict::Unclear { after: got, .. } if got == after),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_leaves_everything_open() {
+    let http = HttpAnswer { status: 200, after: None, body: None };
+    let read = verdict(&command(Kind::Refund), &http);
+    assert_eq!(words(&read), "unclear bad_response, else repeat");
+}
+
+/// Bodies that are near enough to an envelope to get past its first checks.
+fn any_body() -> impl Strategy<Value = Vec<u8>> {
+    let scalar = prop_oneof![
+        Just("null".to_owned()),
+        Just("\"\"".to_owned()),
+        (-3i64..6).prop_map(|n| n.to_string()),
+        prop::sample::select(vec![302, 303, 347, 168, 463, 461, 544, 319, 2133, 2485, 74])
+            .prop_map(|n| n.to_string()),
+        (-3i64..6).prop_map(|n| format!("\"{n}\"")),
+        "[ -~]{0,12}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+        Just("{}".to_owned()),
+        Just("[1]".to_owned()),
+    ];
+    let names = prop::sample::select(vec![
+        "status",
+        "response_status_id",
+        "response_type_id",
+        "message",
+        "tx_status",
+        "invalid_params",
+    ]);
+    let data_names = prop::sample::select(vec!["tid", "refund_tid", "tx_status", "otp_ref_id"]);
+    let data = prop::collection::vec((data_names, scalar.clone()), 0..5).prop_map(|fields| {
+        let fields: Vec<String> =
+            fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}", fields.join(","))
+    });
+    let body = (prop::collection::vec((names, scalar), 0..7), data).prop_map(|(fields, data)| {
+        let mut fields: Vec<String> =
+            fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        fields.push(format!("\"data\":{data}"));
+        format!("{{{}}}", fields.join(",")).into_bytes()
+    });
+    prop_oneof![4 => body, 1 => prop::collection::vec(any::<u8>(), 0..200)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_refund_is_done_without_evidence(body in any_body(), status in 100u16..600) {
+        let evidence = serde_json::from_slice::<serde_json::Value>(&body).ok().is_some_and(|value| {
+            let is_some = |value: &serde_json::Value| match value {
+                serde_json::Value::String(text) => !text.trim().is_empty(),
+                serde_json::Value::Number(_) => true,
+                _ => false,
+            };
+            let is_4 = |value: &serde_json::Value| value == 4 || value == "4";
+            is_some(&value["data"]["refund_tid"])
+                || is_4(&value["data"]["tx_status"])
+                || is_4(&value["tx_status"])
+        });
+        let http = HttpAnswer { status, after: None, body: Some(body) };
+        let read = verdict(&command(Kind::Refund), &http);
+        let is_done = matches!(read.meaning, Verdict::Done(..));
+        prop_assert!(!is_done || (evidence && (200..300).contains(&status)));
+    }
+
+    #[test]
+    fn any_body_has_a_verdict_and_a_reading(body in any_body(), status in 100u16..600) {
+        let http = HttpAnswer { status, after: None, body: Some(body) };
+        for kind in Kind::ALL {
+            verdict(&command(kind), &http);
+        }
+        reading(TID, &[], &http);
+    }
+}
