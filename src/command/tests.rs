@@ -1,3 +1,5 @@
+#![expect(clippy::too_many_lines, reason = "a table is as long as what it lists")]
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
