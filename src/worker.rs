@@ -356,6 +356,7 @@ impl Worker {
             attempts: delivery.envelope.attempts,
             parked,
             first_received: received.at,
+            traceparent: &received.trace.parent(random_u64()),
         };
         Ok(delivery.park(parking).await?)
     }

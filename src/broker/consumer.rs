@@ -59,6 +59,8 @@ pub(crate) struct Parking<'a> {
     pub(crate) parked: u32,
     /// When it was first received.
     pub(crate) first_received: Timestamp,
+    /// The trace that the copy carries on, where the message names none itself.
+    pub(crate) traceparent: &'a str,
 }
 
 /// A message in the worker's hands. Unless it is settled, the broker delivers it again once
@@ -224,6 +226,9 @@ impl Delivery {
     fn parked_copy(&self, parking: Parking<'_>) -> Message {
         let (level, expiry) = topology::level(parking.delay);
         let mut headers = own_headers(&self.properties);
+        if self.envelope.traceparent.is_none() {
+            headers.insert("traceparent".into(), text(parking.traceparent));
+        }
         for (name, value) in [
             (DELAY_HEADER, level.to_string()),
             (PARKED, parking.parked.to_string()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Error, Received, Subject, Worker, clock, now, random_f64};
+use super::{Error, Received, Subject, Worker, clock, now, random_f64, random_u64};
 use crate::broker::{Delivery, Parking};
 use crate::command::Command;
 use crate::decision::{self, Step, Turn};
@@ -161,6 +161,7 @@ impl Worker {
             attempts: case.history.attempts(),
             parked,
             first_received: case.history.first_received,
+            traceparent: &received.trace.parent(random_u64()),
         };
         delivery.park(parking).await?;
         Ok(self.ledger.parked(&case.id, parked).await?)

@@ -16,13 +16,7 @@ fn trace_of(event: &Event) -> &str {
 }
 
 fn correlation_property(event: &Event) -> &str {
-    event
-        .message
-        .properties
-        .correlation_id()
-        .as_ref()
-        .unwrap()
-        .as_str()
+    event.message.properties.correlation_id().as_ref().unwrap().as_str()
 }
 
 fn headers(pairs: &[(&str, &str)]) -> FieldTable {
@@ -37,22 +31,13 @@ fn headers(pairs: &[(&str, &str)]) -> FieldTable {
 async fn each_kind_ends_in_one_event_that_carries_all_that_the_contract_names() {
     let mut rig = Rig::start().await;
     let cases = [
-        (
-            refund_otp("ord-1-otp", "13192443"),
-            "refund_otp",
-            "13192443",
-        ),
+        (refund_otp("ord-1-otp", "13192443"), "refund_otp", "13192443"),
         (refund("ord-1-refund", "13192443"), "refund", "13192443"),
-        (
-            transfer_otp("ord-2-otp", "REQ-20260101-001"),
-            "transfer_otp",
-            "REQ-20260101-001",
-        ),
+        (transfer_otp("ord-2-otp", "REQ-20260101-001"), "transfer_otp", "REQ-20260101-001"),
     ];
     for (command, kind, subject) in cases {
-        let command = command
-            .with("/correlationid", json!("ord"))
-            .with("/traceparent", json!(PARENT));
+        let command =
+            command.with("/correlationid", json!("ord")).with("/traceparent", json!(PARENT));
         let event = rig.outcome_of(&command).await;
         let id = command["id"].as_str().unwrap();
         assert_eq!(event.id(), format!("{id}.succeeded"));
@@ -73,14 +58,8 @@ async fn each_kind_ends_in_one_event_that_carries_all_that_the_contract_names() 
     for kind in ["refund_otp", "refund", "transfer_otp"] {
         let labels = [("kind", kind), ("outcome", "succeeded")];
         assert_eq!(metrics.value("commands_total", &labels), 1.0);
-        assert_eq!(
-            metrics.value("command_duration_seconds_count", &labels),
-            1.0
-        );
-        assert_eq!(
-            metrics.value("eko_request_duration_seconds_count", &[("endpoint", kind)]),
-            1.0
-        );
+        assert_eq!(metrics.value("command_duration_seconds_count", &labels), 1.0);
+        assert_eq!(metrics.value("eko_request_duration_seconds_count", &[("endpoint", kind)]), 1.0);
     }
     rig.finish().await;
 }
@@ -96,8 +75,7 @@ async fn correlation_falls_back_from_attribute_to_property_to_the_id() {
     assert_eq!(event.text("/correlationid"), "of-cloudevents");
     assert_eq!(correlation_property(&event), "of-amqp");
 
-    rig.publish_with(&refund_otp("amqp-only", "2"), property)
-        .await;
+    rig.publish_with(&refund_otp("amqp-only", "2"), property).await;
     let event = rig.next_event().await;
     assert_eq!(event.text("/correlationid"), "of-amqp");
     assert_eq!(correlation_property(&event), "of-amqp");
@@ -116,8 +94,7 @@ async fn the_trace_of_a_header_wins_over_that_of_an_attribute() {
     let command = refund_otp("both", "1")
         .with("/traceparent", json!(PARENT))
         .with("/tracestate", json!("vendor=attribute"));
-    rig.publish_with(&command, BasicProperties::default().with_headers(table))
-        .await;
+    rig.publish_with(&command, BasicProperties::default().with_headers(table)).await;
     let event = rig.next_event().await;
     assert_eq!(trace_of(&event), "1".repeat(32));
     assert_eq!(event.text("/tracestate"), "vendor=header");
@@ -127,14 +104,9 @@ async fn the_trace_of_a_header_wins_over_that_of_an_attribute() {
 #[tokio::test]
 async fn a_traceparent_that_cannot_be_read_is_replaced_by_a_new_trace() {
     let mut rig = Rig::start().await;
-    for (id, parent) in [
-        ("words", "nonsense"),
-        ("zeros", &format!("00-{:032}-{:016}-01", 0, 0)),
-    ] {
+    for (id, parent) in [("words", "nonsense"), ("zeros", &format!("00-{:032}-{:016}-01", 0, 0))] {
         // The rig checks that what stands in the event is a valid one.
-        let event = rig
-            .outcome_of(&refund_otp(id, "1").with("/traceparent", json!(parent)))
-            .await;
+        let event = rig.outcome_of(&refund_otp(id, "1").with("/traceparent", json!(parent))).await;
         assert_ne!(trace_of(&event), "0".repeat(32));
     }
     rig.finish().await;
@@ -152,11 +124,7 @@ async fn a_command_with_reply_to_is_answered_there_too() {
     let reply = Event::read(replies.next("the reply").await);
     assert_eq!(reply.body, event.body);
     assert_eq!(correlation_property(&reply), "call-7");
-    assert_eq!(
-        rig.broker.drain(&mut replies).await.len(),
-        0,
-        "one reply, not two"
-    );
+    assert_eq!(rig.broker.drain(&mut replies).await.len(), 0, "one reply, not two");
     rig.finish().await;
 }
 
@@ -173,40 +141,24 @@ async fn a_reply_queue_that_is_gone_holds_up_nothing() {
 async fn an_event_that_no_subscriber_binds_is_kept_and_counted() {
     let mut rig = Rig::builder().subscribe("eko.refund.*").start().await;
     rig.publish(&refund_otp("nobody-listens", "5")).await;
-    let kept = eventually("the event is kept", async || {
-        rig.broker.get("unrouted").await
-    })
-    .await;
+    let kept = eventually("the event is kept", async || rig.broker.get("unrouted").await).await;
     let kept = Event::read(kept);
     assert_eq!(kept.text("/type"), "eko.refund_otp.succeeded");
     assert_eq!(kept.command_id(), "nobody-listens");
     let event = rig.outcome_of(&refund("somebody-listens", "5")).await;
     assert_eq!(event.told(), "succeeded response");
     let metrics = rig.metrics().await;
-    assert_eq!(
-        metrics.value("events_unrouted_total", &[("kind", "refund_otp")]),
-        1.0
-    );
-    assert_eq!(
-        metrics.value("events_unrouted_total", &[("kind", "refund")]),
-        0.0
-    );
+    assert_eq!(metrics.value("events_unrouted_total", &[("kind", "refund_otp")]), 1.0);
+    assert_eq!(metrics.value("events_unrouted_total", &[("kind", "refund")]), 0.0);
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_subscriber_chooses_by_outcome_over_all_kinds() {
     let mut rig = Rig::start().await;
-    let mut rejected = rig
-        .broker
-        .inbox("test-rejected", Some(("events", "*.*.rejected")))
-        .await;
+    let mut rejected = rig.broker.inbox("test-rejected", Some(("events", "*.*.rejected"))).await;
     rig.simulator().fault("21", "refund", "wrong_otp", 1).await;
-    let commands = [
-        refund("no", "21"),
-        refund("yes", "22"),
-        refund_otp("sent", "23"),
-    ];
+    let commands = [refund("no", "21"), refund("yes", "22"), refund_otp("sent", "23")];
     rig.publish_all(&commands).await;
     let events = rig.events_of(["no", "yes", "sent"]).await;
     assert_eq!(events["no"].told(), "rejected wrong_otp");
@@ -220,9 +172,7 @@ async fn a_subscriber_chooses_by_outcome_over_all_kinds() {
 async fn the_type_and_not_the_routing_key_decides_the_kind() {
     let mut rig = Rig::start().await;
     let body = refund("astray", "31").to_string().into_bytes();
-    rig.broker
-        .command("eko.transfer_otp.request", body, BasicProperties::default())
-        .await;
+    rig.broker.command("eko.transfer_otp.request", body, BasicProperties::default()).await;
     let event = rig.next_event().await;
     assert_eq!(event.text("/type"), "eko.refund.succeeded");
     assert_eq!(rig.simulator().executions("31").await, 1);
@@ -232,9 +182,7 @@ async fn the_type_and_not_the_routing_key_decides_the_kind() {
 #[tokio::test]
 async fn only_id_type_and_data_are_required_and_other_attributes_are_let_through() {
     let mut rig = Rig::start().await;
-    let bare = refund("bare", "41")
-        .without("/specversion")
-        .without("/source");
+    let bare = refund("bare", "41").without("/specversion").without("/source");
     assert_eq!(rig.outcome_of(&bare).await.told(), "succeeded response");
     let rich = refund("rich", "42")
         .with("/dataschema", json!("https://example.org/refund.json"))

@@ -15,8 +15,7 @@ use crate::rig::{Rig, eventually};
 #[tokio::test]
 async fn a_refund_in_flight_at_the_crash_is_settled_and_not_repeated() {
     let mut rig = Rig::builder().stub().impatient().start().await;
-    rig.stub()
-        .on_refund("401", [Answer::Held(Box::new(refunded("401")))]);
+    rig.stub().on_refund("401", [Answer::Held(Box::new(refunded("401")))]);
     rig.stub().on_inquiry("401", [found("401", 4)]);
     rig.publish(&refund("in-flight", "401")).await;
     let sent = async || (!rig.stub().requests(&stub::refund("401")).is_empty()).then_some(());
@@ -24,10 +23,7 @@ async fn a_refund_in_flight_at_the_crash_is_settled_and_not_repeated() {
     rig.kill9();
     rig.start_worker().await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded inquiry", 1)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
     assert_eq!(rig.stub().requests(&stub::refund("401")).len(), 1);
     rig.finish().await;
 }
@@ -35,8 +31,7 @@ async fn a_refund_in_flight_at_the_crash_is_settled_and_not_repeated() {
 #[tokio::test]
 async fn a_refund_in_flight_at_the_crash_that_did_not_happen_is_attempted_once_more() {
     let mut rig = Rig::builder().stub().impatient().start().await;
-    rig.stub()
-        .on_refund("402", [Answer::Silence, refunded("402")]);
+    rig.stub().on_refund("402", [Answer::Silence, refunded("402")]);
     rig.stub().on_inquiry("402", [found("402", 3)]);
     rig.publish(&refund("in-flight", "402")).await;
     let sent = async || (!rig.stub().requests(&stub::refund("402")).is_empty()).then_some(());
@@ -44,10 +39,7 @@ async fn a_refund_in_flight_at_the_crash_that_did_not_happen_is_attempted_once_m
     rig.kill9();
     rig.start_worker().await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded response", 2)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2));
     rig.finish().await;
 }
 
@@ -62,10 +54,7 @@ async fn an_otp_call_in_flight_at_the_crash_is_sent_again() {
     rig.kill9();
     rig.start_worker().await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded response", 2)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2));
     assert_eq!(event.text("/data/result/otp_ref_id"), "second");
     rig.finish().await;
 }
@@ -82,10 +71,7 @@ async fn a_refund_that_is_being_settled_at_the_crash_is_settled_after_it() {
     rig.stub().on_inquiry("404", [found("404", 4)]);
     rig.start_worker().await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded inquiry", 1)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
     rig.finish().await;
 }
 
@@ -94,18 +80,11 @@ async fn a_command_that_expires_while_no_worker_runs_is_not_started() {
     let mut rig = Rig::start().await;
     rig.kill9();
     let soon = Timestamp::now() + jiff::SignedDuration::from_millis(300);
-    rig.publish(&refund("too-late", "405").with("/expirytime", json!(soon.to_string())))
-        .await;
-    eventually("its time has passed", async || {
-        (Timestamp::now() > soon).then_some(())
-    })
-    .await;
+    rig.publish(&refund("too-late", "405").with("/expirytime", json!(soon.to_string()))).await;
+    eventually("its time has passed", async || (Timestamp::now() > soon).then_some(())).await;
     rig.start_worker().await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("expired deadline_passed", 0)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("expired deadline_passed", 0));
     assert_eq!(rig.simulator().calls("refund").await, 0);
     rig.finish().await;
 }
@@ -129,27 +108,17 @@ fn mixed(n: usize) -> Value {
 async fn under_load_the_worker_is_killed_again_and_again_and_nothing_is_lost_or_doubled() {
     const COMMANDS: usize = 120;
     const KILLS: u64 = 5;
-    let mut rig = Rig::builder()
-        .impatient()
-        .set("WORKER_CONCURRENCY", "8")
-        .start()
-        .await;
+    let mut rig = Rig::builder().impatient().set("WORKER_CONCURRENCY", "8").start().await;
     rig.simulator().latency(60).await;
     let commands: Vec<_> = (0..COMMANDS).map(mixed).collect();
     rig.publish_all(&commands).await;
     for kill in 1..=KILLS {
         // Somewhere in the work of each run, at another moment every time.
         let calls = |state: &Value| {
-            state["calls"]
-                .as_object()
-                .unwrap()
-                .values()
-                .filter_map(Value::as_u64)
-                .sum::<u64>()
+            state["calls"].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>()
         };
         let goal = calls(&rig.simulator().state().await) + 4 + fastrand::u64(..12);
-        rig.until_state(&format!("kill {kill} is due"), |state| calls(state) >= goal)
-            .await;
+        rig.until_state(&format!("kill {kill} is due"), |state| calls(state) >= goal).await;
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..60))).await;
         rig.kill9();
         rig.start_worker().await;
@@ -166,12 +135,7 @@ async fn under_load_the_worker_is_killed_again_and_again_and_nothing_is_lost_or_
             0 | 1 => ("succeeded", 0),
             _ => ("succeeded", 1),
         };
-        assert_eq!(
-            (event.outcome(), executed),
-            (outcome, times),
-            "{}",
-            event.body
-        );
+        assert_eq!((event.outcome(), executed), (outcome, times), "{}", event.body);
     }
     rig.finish().await;
 }

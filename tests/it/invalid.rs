@@ -18,54 +18,27 @@ struct Case {
 }
 
 fn bytes(body: impl Into<Vec<u8>>, code: &'static str) -> Case {
-    Case {
-        body: body.into(),
-        kind: "command",
-        code,
-        names: "",
-    }
+    Case { body: body.into(), kind: "command", code, names: "" }
 }
 
 fn json_case(kind: &'static str, names: &'static str, body: &Value) -> Case {
-    Case {
-        body: body.to_string().into_bytes(),
-        kind,
-        code: "invalid_command",
-        names,
-    }
+    Case { body: body.to_string().into_bytes(), kind, code: "invalid_command", names }
 }
 
 async fn check(rig: &mut Rig, cases: Vec<Case>) {
     for case in cases {
-        let shown = String::from_utf8_lossy(&case.body)
-            .chars()
-            .take(300)
-            .collect::<String>();
+        let shown = String::from_utf8_lossy(&case.body).chars().take(300).collect::<String>();
         rig.publish_raw(&case.body).await;
         let event = rig.next_event().await;
-        assert_eq!(
-            event.text("/type"),
-            format!("eko.{}.invalid", case.kind),
-            "{shown}"
-        );
+        assert_eq!(event.text("/type"), format!("eko.{}.invalid", case.kind), "{shown}");
         assert_eq!(event.code(), case.code, "{shown}");
         let message = event.text("/data/error/message");
-        assert!(
-            message.contains(case.names),
-            "{message:?} does not name {}: {shown}",
-            case.names
-        );
-        assert!(
-            message.len() > case.names.len() + 5,
-            "{message:?} gives no reason: {shown}"
-        );
+        assert!(message.contains(case.names), "{message:?} does not name {}: {shown}", case.names);
+        assert!(message.len() > case.names.len() + 5, "{message:?} gives no reason: {shown}");
         let dead = rig.dead_letter(&event).await;
         assert!(dead.body == case.body, "not byte for byte: {shown}");
     }
-    assert!(
-        rig.stub().all_requests().is_empty(),
-        "nothing is called for what is no command"
-    );
+    assert!(rig.stub().all_requests().is_empty(), "nothing is called for what is no command");
 }
 
 #[tokio::test]
@@ -85,10 +58,7 @@ async fn bytes_that_are_no_json_object_are_malformed() {
     let metrics = rig.metrics().await;
     let labels = [("kind", "unknown"), ("outcome", "invalid")];
     assert_eq!(metrics.value("commands_total", &labels), 8.0);
-    assert_eq!(
-        metrics.value("dead_lettered_total", &[("kind", "unknown")]),
-        8.0
-    );
+    assert_eq!(metrics.value("dead_lettered_total", &[("kind", "unknown")]), 8.0);
     rig.finish().await;
 }
 
@@ -99,10 +69,7 @@ async fn a_message_of_2_megabytes_is_refused_whole() {
     rig.publish_raw(huge.to_string().as_bytes()).await;
     let event = rig.next_event().await;
     assert_eq!(event.outcome(), "invalid");
-    assert!(
-        event.message.body.len() < 4096,
-        "the event does not repeat the message"
-    );
+    assert!(event.message.body.len() < 4096, "the event does not repeat the message");
     let dead = rig.dead_letter(&event).await;
     assert!(dead.body == huge.to_string().into_bytes());
     rig.finish().await;
@@ -114,16 +81,8 @@ async fn wrong_attributes_are_named() {
     let good = || refund("a", "1");
     let cases = vec![
         json_case("command", "type", &good().without("/type")),
-        json_case(
-            "command",
-            "type",
-            &good().with("/type", json!("eko.payout.request")),
-        ),
-        json_case(
-            "command",
-            "type",
-            &good().with("/type", json!("eko.refund.succeeded")),
-        ),
+        json_case("command", "type", &good().with("/type", json!("eko.payout.request"))),
+        json_case("command", "type", &good().with("/type", json!("eko.refund.succeeded"))),
         json_case("command", "type", &good().with("/type", json!(7))),
         json_case("refund", "id", &good().without("/id")),
         json_case("refund", "id", &good().with("/id", json!(""))),
@@ -134,16 +93,8 @@ async fn wrong_attributes_are_named() {
         json_case("refund", "data", &good().without("/data")),
         json_case("refund", "data", &good().with("/data", Value::Null)),
         json_case("refund", "data", &good().with("/data", json!(["tid"]))),
-        json_case(
-            "refund",
-            "expirytime",
-            &good().with("/expirytime", json!("tomorrow")),
-        ),
-        json_case(
-            "refund",
-            "expirytime",
-            &good().with("/expirytime", json!(1_795_251_600)),
-        ),
+        json_case("refund", "expirytime", &good().with("/expirytime", json!("tomorrow"))),
+        json_case("refund", "expirytime", &good().with("/expirytime", json!(1_795_251_600))),
     ];
     check(&mut rig, cases).await;
     rig.finish().await;
@@ -221,16 +172,8 @@ async fn defaults_that_the_settings_lack_are_missing_fields() {
     rig.start_worker().await;
     let with = |field: &str, value: &str| refund("d", "1").with(field, json!(value));
     let cases = vec![
-        json_case(
-            "refund",
-            "user_code",
-            &with("/data/initiator_id", "9962981729"),
-        ),
-        json_case(
-            "refund",
-            "initiator_id",
-            &with("/data/user_code", "20810200"),
-        ),
+        json_case("refund", "user_code", &with("/data/initiator_id", "9962981729")),
+        json_case("refund", "initiator_id", &with("/data/user_code", "20810200")),
     ];
     check(&mut rig, cases).await;
     rig.finish().await;
@@ -255,14 +198,8 @@ async fn an_invalid_message_is_answered_and_kept_under_what_could_be_read_of_it(
     assert_eq!(event.text("/causationid"), "known");
     assert_eq!(replies.next("the reply").await.body, event.message.body);
     let dead = rig.dead_letter(&event).await;
-    assert_eq!(
-        dead.properties.message_id().as_ref().unwrap().as_str(),
-        "m-1"
-    );
-    assert_eq!(
-        dead.properties.content_type().as_ref().unwrap().as_str(),
-        "application/json"
-    );
+    assert_eq!(dead.properties.message_id().as_ref().unwrap().as_str(), "m-1");
+    assert_eq!(dead.properties.content_type().as_ref().unwrap().as_str(), "application/json");
     assert_eq!(dead.header("x-shop").as_deref(), Some("checkout"));
     rig.finish().await;
 }
@@ -276,12 +213,7 @@ async fn the_same_unreadable_bytes_have_the_same_event_id_and_others_another() {
         // The rig itself checks that one id has one body.
         let event = rig.next_event().await;
         rig.dead_letter(&event).await;
-        assert!(
-            event
-                .command_id()
-                .bytes()
-                .all(|byte| byte.is_ascii_hexdigit())
-        );
+        assert!(event.command_id().bytes().all(|byte| byte.is_ascii_hexdigit()));
         ids.push(event.id().to_owned());
     }
     assert_eq!(ids[0], ids[1]);

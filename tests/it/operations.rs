@@ -20,21 +20,13 @@ const SETTINGS: &str = "AMQP_URL AMQP_PREFIX EKO_BASE_URL EKO_ALLOW_HTTP EKO_DEV
 #[tokio::test]
 async fn it_starts_before_its_broker_and_outlives_a_lost_connection() {
     let mut proxy = Proxy::closed().await;
-    let mut rig = Rig::builder()
-        .set("AMQP_URL", &proxy.amqp_url())
-        .start_without_worker()
-        .await;
+    let mut rig = Rig::builder().set("AMQP_URL", &proxy.amqp_url()).start_without_worker().await;
     rig.spawn_worker();
-    eventually("it is alive", async || {
-        (rig.worker().get("/healthz").await.0 == 200).then_some(())
-    })
-    .await;
+    eventually("it is alive", async || (rig.worker().get("/healthz").await.0 == 200).then_some(()))
+        .await;
     let (status, body) = rig.worker().get("/readyz").await;
     assert_eq!(status, 503);
-    assert!(
-        serde_json::from_str::<Value>(&body).unwrap().is_object(),
-        "{body}"
-    );
+    assert!(serde_json::from_str::<Value>(&body).unwrap().is_object(), "{body}");
     rig.until_metrics("it tells that the broker is away", |metrics| {
         metrics.value("broker_connected", &[]) == 0.0
     })
@@ -42,10 +34,7 @@ async fn it_starts_before_its_broker_and_outlives_a_lost_connection() {
 
     proxy.open().await;
     rig.worker().ready().await;
-    assert_eq!(
-        rig.outcome_of(&refund("first", "501")).await.told(),
-        "succeeded response"
-    );
+    assert_eq!(rig.outcome_of(&refund("first", "501")).await.told(), "succeeded response");
 
     proxy.close().await;
     eventually("it sees the loss", async || {
@@ -56,10 +45,7 @@ async fn it_starts_before_its_broker_and_outlives_a_lost_connection() {
     proxy.open().await;
     rig.worker().ready().await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.command_id(), event.told().as_str()),
-        ("meanwhile", "succeeded response")
-    );
+    assert_eq!((event.command_id(), event.told().as_str()), ("meanwhile", "succeeded response"));
     assert!(rig.worker().process.is_running());
     rig.finish().await;
     drop(proxy);
@@ -84,10 +70,8 @@ async fn all_wrong_settings_are_named_at_once_and_end_it_with_2() {
     for arguments in [&["run"][..], &["check"][..]] {
         let (code, _, said) = Worker::output(arguments, &settings).await;
         assert_eq!(code, 2, "{said}");
-        let unnamed: Vec<_> = settings
-            .keys()
-            .filter(|name| !said.contains(name.as_str()))
-            .collect();
+        let unnamed: Vec<_> =
+            settings.keys().filter(|name| !said.contains(name.as_str())).collect();
         assert!(unnamed.is_empty(), "{unnamed:?} are not named in:\n{said}");
         for missing in ["EKO_DEVELOPER_KEY", "EKO_ACCESS_KEY"] {
             assert!(said.contains(missing), "{missing} is not named in:\n{said}");
@@ -101,11 +85,7 @@ async fn settings_that_contradict_each_other_are_wrong() {
     let cases = [
         ("SETTLE_QUIET", "1s", "SETTLE_QUIET"),
         ("RETRY_MAX", "1ms", "RETRY_MAX"),
-        (
-            "EKO_DEVELOPER_KEY_FILE",
-            "/no/such/file",
-            "EKO_DEVELOPER_KEY_FILE",
-        ),
+        ("EKO_DEVELOPER_KEY_FILE", "/no/such/file", "EKO_DEVELOPER_KEY_FILE"),
     ];
     for (name, value, named) in cases {
         let mut settings = rig.settings.clone();
@@ -114,10 +94,7 @@ async fn settings_that_contradict_each_other_are_wrong() {
         assert_eq!(code, 2, "{name}={value}: {said}");
         assert!(said.contains(named), "{named} is not named: {said}");
         let keys = [DEVELOPER_KEY, ACCESS_KEY];
-        assert!(
-            !keys.iter().any(|key| said.contains(key)),
-            "a key is shown: {said}"
-        );
+        assert!(!keys.iter().any(|key| said.contains(key)), "a key is shown: {said}");
     }
 }
 
@@ -125,10 +102,7 @@ async fn settings_that_contradict_each_other_are_wrong() {
 async fn help_lists_every_setting() {
     let (code, said, _) = Worker::output(&["run", "--help"], &Settings::new()).await;
     assert_eq!(code, 0);
-    let unlisted: Vec<_> = SETTINGS
-        .into_iter()
-        .filter(|name| !said.contains(name))
-        .collect();
+    let unlisted: Vec<_> = SETTINGS.into_iter().filter(|name| !said.contains(name)).collect();
     assert!(unlisted.is_empty(), "{unlisted:?} are not in:\n{said}");
     let (code, said, _) = Worker::output(&["--help"], &Settings::new()).await;
     assert_eq!(code, 0);
@@ -141,10 +115,7 @@ async fn check_reaches_broker_and_eko() {
     let (code, out, said) = Worker::output(&["check"], &rig.settings).await;
     assert_eq!(code, 0, "{out}{said}");
     rig.simulator()
-        .control(
-            "keys",
-            &json!({ "developer_key": "other", "access_key": "other" }),
-        )
+        .control("keys", &json!({ "developer_key": "other", "access_key": "other" }))
         .await;
     let (code, out, said) = Worker::output(&["check"], &rig.settings).await;
     assert_eq!(code, 1, "the keys are wrong: {out}{said}");
@@ -177,22 +148,15 @@ async fn a_stop_lets_what_is_in_flight_end() {
 #[tokio::test]
 async fn secrets_may_come_from_files() {
     let mut rig = Rig::builder().start_without_worker().await;
-    for (name, value) in [
-        ("EKO_DEVELOPER_KEY", DEVELOPER_KEY),
-        ("EKO_ACCESS_KEY", ACCESS_KEY),
-    ] {
+    for (name, value) in [("EKO_DEVELOPER_KEY", DEVELOPER_KEY), ("EKO_ACCESS_KEY", ACCESS_KEY)] {
         let path = rig.path(name);
         // As an editor leaves it: with a line end.
         std::fs::write(&path, format!("{value}\n")).unwrap();
         rig.settings.remove(name);
-        rig.settings
-            .insert(format!("{name}_FILE"), path.display().to_string());
+        rig.settings.insert(format!("{name}_FILE"), path.display().to_string());
     }
     rig.start_worker().await;
-    assert_eq!(
-        rig.outcome_of(&refund("signed", "521")).await.told(),
-        "succeeded response"
-    );
+    assert_eq!(rig.outcome_of(&refund("signed", "521")).await.told(), "succeeded response");
     rig.finish().await;
 }
 
@@ -205,8 +169,5 @@ async fn settings_may_be_flags() {
     let arguments = ["run", "--amqp-prefix", &prefix, "--eko-timeout", "4s"];
     let process = Process::spawn(env!("CARGO_BIN_EXE_eko-worker"), &arguments, &settings);
     Worker { process }.ready().await;
-    assert!(
-        rig.broker.count("refund").await.is_some(),
-        "the queues have the prefix of the flag"
-    );
+    assert!(rig.broker.count("refund").await.is_some(), "the queues have the prefix of the flag");
 }

@@ -20,10 +20,7 @@ fn naming(number: i64, parameter: &str) -> Answer {
 }
 
 fn mismatches(told: Vec<(String, String, &str)>) {
-    let wrong: Vec<_> = told
-        .iter()
-        .filter(|(_, told, expected)| told != expected)
-        .collect();
+    let wrong: Vec<_> = told.iter().filter(|(_, told, expected)| told != expected).collect();
     assert!(wrong.is_empty(), "(case, told, expected): {wrong:#?}");
 }
 
@@ -45,29 +42,18 @@ async fn a_refused_refund_is_rejected_with_the_code_of_its_number() {
     let others = [
         ("461".to_owned(), naming(461, "user_code"), "invalid_params"),
         ("461 of an otp".to_owned(), naming(461, "otp"), "wrong_otp"),
-        (
-            "text".to_owned(),
-            said(1, -1, "Agent not allowed"),
-            "agent_not_allowed",
-        ),
+        ("text".to_owned(), said(1, -1, "Agent not allowed"), "agent_not_allowed"),
     ];
     let mut told = Vec::new();
     for (n, (case, answer, code)) in numbered.chain(others).enumerate() {
         let tid = format!("{}", 1000 + n);
         rig.stub().on_refund(&tid, [answer]);
         let event = rig.outcome_of(&refund(&format!("refused-{n}"), &tid)).await;
-        assert_eq!(
-            (event.attempts(), event.text("/subject")),
-            (1, tid.as_str())
-        );
+        assert_eq!((event.attempts(), event.text("/subject")), (1, tid.as_str()));
         told.push((case, event.told(), code));
     }
     let told = told.into_iter().map(|(case, told, code)| {
-        (
-            case,
-            told.strip_prefix("rejected ").unwrap_or(&told).to_owned(),
-            code,
-        )
+        (case, told.strip_prefix("rejected ").unwrap_or(&told).to_owned(), code)
     });
     mismatches(told.collect());
     rig.finish().await;
@@ -83,10 +69,7 @@ async fn a_rejected_event_repeats_ekos_numbers_without_the_otp() {
     assert_eq!(event.told(), "rejected wrong_otp");
     let eko = &event.body["data"]["eko"];
     assert_eq!(eko["http_status"], 200);
-    assert_eq!(
-        (&eko["status"], &eko["response_status_id"]),
-        (&json!(302), &json!(1))
-    );
+    assert_eq!((&eko["status"], &eko["response_status_id"]), (&json!(302), &json!(1)));
     rig.finish().await;
 }
 
@@ -94,30 +77,10 @@ async fn a_rejected_event_repeats_ekos_numbers_without_the_otp() {
 async fn a_refusal_that_no_table_names_is_believed_only_after_inquiries() {
     let mut rig = Rig::builder().stub().impatient().start().await;
     let cases = [
-        (
-            "1201",
-            said(1999, 1, "Something new"),
-            3,
-            "rejected eko_refused",
-        ),
-        (
-            "1202",
-            said(1, 1999, "Something new"),
-            3,
-            "rejected eko_refused",
-        ),
-        (
-            "1203",
-            said(1999, 1, "Something new"),
-            4,
-            "succeeded inquiry",
-        ),
-        (
-            "1204",
-            said(1, -1, "Transaction is already in refunded state."),
-            4,
-            "succeeded inquiry",
-        ),
+        ("1201", said(1999, 1, "Something new"), 3, "rejected eko_refused"),
+        ("1202", said(1, 1999, "Something new"), 3, "rejected eko_refused"),
+        ("1203", said(1999, 1, "Something new"), 4, "succeeded inquiry"),
+        ("1204", said(1, -1, "Transaction is already in refunded state."), 4, "succeeded inquiry"),
         (
             "1205",
             said(1, -1, "Transaction is not in a refundable state."),
@@ -132,16 +95,11 @@ async fn a_refusal_that_no_table_names_is_believed_only_after_inquiries() {
     let commands: Vec<_> = cases.iter().map(|(tid, ..)| refund(tid, tid)).collect();
     rig.publish_all(&commands).await;
     let events = rig.events_of(cases.iter().map(|(tid, ..)| *tid)).await;
-    let told = cases
-        .iter()
-        .map(|(tid, .., expected)| ((*tid).to_owned(), events[*tid].told(), *expected));
+    let told =
+        cases.iter().map(|(tid, .., expected)| ((*tid).to_owned(), events[*tid].told(), *expected));
     mismatches(told.collect());
     for (tid, _, tx_status, _) in &cases {
-        assert_eq!(
-            rig.stub().requests(&stub::refund(tid)).len(),
-            1,
-            "{tid}: not sent again"
-        );
+        assert_eq!(rig.stub().requests(&stub::refund(tid)).len(), 1, "{tid}: not sent again");
         let inquiries = rig.stub().requests(&stub::inquiry(tid)).len();
         let least = if *tx_status == 3 { 2 } else { 1 };
         assert!(inquiries >= least, "{tid}: {inquiries} inquiries");
@@ -156,27 +114,15 @@ async fn a_refused_refund_otp_is_rejected_with_the_code_of_its_reason() {
     zero["data"] = json!({ "tid": "", "otp_ref_id": "" });
     zero["invalid_params"] = json!({ "tid": "Invalid_tid_Length.." });
     let mut cases: Vec<(&str, Answer, &str)> = vec![
-        (
-            "refunded",
-            said(1, -1, "Transaction is already in refunded state."),
-            "already_refunded",
-        ),
+        ("refunded", said(1, -1, "Transaction is already in refunded state."), "already_refunded"),
         (
             "not refundable",
             said(1, -1, "Transaction is not in a refundable state."),
             "not_refundable",
         ),
-        (
-            "status 0 with invalid_params",
-            Answer::Json(200, zero),
-            "invalid_params",
-        ),
+        ("status 0 with invalid_params", Answer::Json(200, zero), "invalid_params"),
         ("461", naming(461, "tid"), "invalid_params"),
-        (
-            "text",
-            said(1, -1, "Agent not allowed"),
-            "agent_not_allowed",
-        ),
+        ("text", said(1, -1, "Agent not allowed"), "agent_not_allowed"),
     ];
     cases.extend(both(168, "TID does not exist").map(|answer| ("168", answer, "tid_not_found")));
     cases.extend(both(463, "User not found").map(|answer| ("463", answer, "user_not_found")));
@@ -185,15 +131,8 @@ async fn a_refused_refund_otp_is_rejected_with_the_code_of_its_reason() {
     for (n, (case, answer, code)) in cases.into_iter().enumerate() {
         let tid = format!("{}", 1300 + n);
         rig.stub().on(&stub::refund_otp(&tid), [answer]);
-        let event = rig
-            .outcome_of(&refund_otp(&format!("refused-{n}"), &tid))
-            .await;
-        assert_eq!(
-            (event.outcome(), event.attempts()),
-            ("rejected", 1),
-            "{case}: {}",
-            event.body
-        );
+        let event = rig.outcome_of(&refund_otp(&format!("refused-{n}"), &tid)).await;
+        assert_eq!((event.outcome(), event.attempts()), ("rejected", 1), "{case}: {}", event.body);
         told.push((case.to_owned(), event.code().to_owned(), code));
     }
     mismatches(told);
@@ -206,11 +145,7 @@ async fn a_refused_transfer_otp_is_rejected_with_the_code_of_its_number() {
     let mut customer = said_body(463, -1, "Customer not found");
     customer["invalid_params"] = json!({ "customer_id": "Customer does not exist" });
     let mut cases: Vec<(&str, Answer, &str)> = vec![
-        (
-            "463 of the customer",
-            Answer::Json(200, customer),
-            "user_not_found",
-        ),
+        ("463 of the customer", Answer::Json(200, customer), "user_not_found"),
         ("461", naming(461, "amount"), "invalid_params"),
     ];
     for (name, number) in [("36", 36), ("945", 945), ("314", 314)] {
@@ -221,15 +156,8 @@ async fn a_refused_transfer_otp_is_rejected_with_the_code_of_its_number() {
     let mut told = Vec::new();
     for (n, (case, answer, code)) in cases.into_iter().enumerate() {
         rig.stub().on(TRANSFER_OTP, [answer]);
-        let event = rig
-            .outcome_of(&transfer_otp(&format!("refused-{n}"), "REF-1"))
-            .await;
-        assert_eq!(
-            (event.outcome(), event.attempts()),
-            ("rejected", 1),
-            "{case}: {}",
-            event.body
-        );
+        let event = rig.outcome_of(&transfer_otp(&format!("refused-{n}"), "REF-1")).await;
+        assert_eq!((event.outcome(), event.attempts()), ("rejected", 1), "{case}: {}", event.body);
         told.push((case.to_owned(), event.code().to_owned(), code));
     }
     mismatches(told);

@@ -10,11 +10,7 @@ use crate::rig::stub;
 #[tokio::test]
 async fn the_same_command_again_is_answered_with_the_same_event_and_not_executed_again() {
     let mut rig = Rig::start().await;
-    for command in [
-        refund("r", "301"),
-        refund_otp("o", "302"),
-        transfer_otp("t", "REF-1"),
-    ] {
+    for command in [refund("r", "301"), refund_otp("o", "302"), transfer_otp("t", "REF-1")] {
         let first = rig.outcome_of(&command).await;
         // As a publisher repeats it that lost the confirm: other attributes, digits as a number.
         let mut again = command.with("/time", json!("2026-11-21T09:00:00Z"));
@@ -31,11 +27,7 @@ async fn the_same_command_again_is_answered_with_the_same_event_and_not_executed
     }
     let metrics = rig.metrics().await;
     for kind in ["refund", "refund_otp", "transfer_otp"] {
-        assert_eq!(
-            metrics.value("replays_total", &[("kind", kind)]),
-            1.0,
-            "{kind}"
-        );
+        assert_eq!(metrics.value("replays_total", &[("kind", kind)]), 1.0, "{kind}");
     }
     rig.finish().await;
 }
@@ -48,14 +40,10 @@ async fn a_repeat_is_answered_where_it_asks_though_the_first_was_not() {
     let properties = lapin::BasicProperties::default()
         .with_reply_to(rig.broker.name("test-replies").as_str().into())
         .with_correlation_id("second-try".into());
-    rig.publish_with(&refund("asked-later", "303"), properties)
-        .await;
+    rig.publish_with(&refund("asked-later", "303"), properties).await;
     let reply = replies.next("the reply").await;
     assert_eq!(reply.body, first.message.body);
-    assert_eq!(
-        reply.properties.correlation_id().as_ref().unwrap().as_str(),
-        "second-try"
-    );
+    assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), "second-try");
     rig.next_event().await;
     rig.finish().await;
 }
@@ -90,10 +78,7 @@ async fn an_id_used_for_other_data_is_invalid_and_leaves_the_first_alone() {
     for other in others {
         let event = rig.outcome_of(&other).await;
         assert_eq!(event.told(), "invalid id_reused");
-        assert!(
-            ids.insert(event.id().to_owned()),
-            "each other message has its own event id"
-        );
+        assert!(ids.insert(event.id().to_owned()), "each other message has its own event id");
         let dead = rig.dead_letter(&event).await;
         assert_eq!(dead.body, other.to_string().into_bytes());
     }
@@ -108,20 +93,10 @@ async fn another_command_for_a_refunded_tid_is_answered_from_the_ledger() {
     let mut rig = Rig::start().await;
     let first = rig.outcome_of(&refund("first", "321")).await;
     let second = rig.outcome_of(&refund("second", "321")).await;
-    assert_eq!(
-        (second.told().as_str(), second.attempts()),
-        ("succeeded ledger", 0)
-    );
-    assert_eq!(
-        second.body["data"].get("eko"),
-        None,
-        "Eko did not answer this command"
-    );
+    assert_eq!((second.told().as_str(), second.attempts()), ("succeeded ledger", 0));
+    assert_eq!(second.body["data"].get("eko"), None, "Eko did not answer this command");
     assert_eq!(second.text("/data/result/tid"), "321");
-    assert_eq!(
-        second.text("/data/result/refund_tid"),
-        first.text("/data/result/refund_tid")
-    );
+    assert_eq!(second.text("/data/result/refund_tid"), first.text("/data/result/refund_tid"));
     assert_eq!(rig.simulator().calls("refund").await, 1);
     rig.finish().await;
 }
@@ -168,14 +143,8 @@ async fn of_many_copies_of_one_command_at_once_one_is_executed() {
 async fn a_rejected_refund_may_be_asked_for_again_under_another_id() {
     let mut rig = Rig::start().await;
     rig.simulator().fault("351", "refund", "wrong_otp", 1).await;
-    assert_eq!(
-        rig.outcome_of(&refund("mistyped", "351")).await.told(),
-        "rejected wrong_otp"
-    );
-    assert_eq!(
-        rig.outcome_of(&refund("corrected", "351")).await.told(),
-        "succeeded response"
-    );
+    assert_eq!(rig.outcome_of(&refund("mistyped", "351")).await.told(), "rejected wrong_otp");
+    assert_eq!(rig.outcome_of(&refund("corrected", "351")).await.told(), "succeeded response");
     rig.finish().await;
 }
 
@@ -190,52 +159,28 @@ async fn a_redelivered_refund_that_the_ledger_does_not_know_is_inquired_first() 
         rig.broker.return_one("refund").await;
         rig.start_worker().await;
         let event = rig.next_event().await;
-        let expected = if tx_status == 4 {
-            "succeeded inquiry"
-        } else {
-            "succeeded response"
-        };
+        let expected = if tx_status == 4 { "succeeded inquiry" } else { "succeeded response" };
         assert_eq!(event.told(), expected);
         rig.stop_worker().await;
     }
-    assert_eq!(
-        rig.simulator().calls("refund").await,
-        1,
-        "only the one that was still pending"
-    );
+    assert_eq!(rig.simulator().calls("refund").await, 1, "only the one that was still pending");
     assert!(rig.simulator().calls("inquiry").await >= 2);
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn with_preflight_always_a_first_attempt_is_inquired_too() {
-    let mut rig = Rig::builder()
-        .set("REFUND_PREFLIGHT", "always")
-        .start()
-        .await;
+    let mut rig = Rig::builder().set("REFUND_PREFLIGHT", "always").start().await;
     rig.simulator().transaction("371", 4).await;
-    assert_eq!(
-        rig.outcome_of(&refund("done-elsewhere", "371"))
-            .await
-            .told(),
-        "succeeded inquiry"
-    );
-    assert_eq!(
-        rig.outcome_of(&refund("pending", "372")).await.told(),
-        "succeeded response"
-    );
+    assert_eq!(rig.outcome_of(&refund("done-elsewhere", "371")).await.told(), "succeeded inquiry");
+    assert_eq!(rig.outcome_of(&refund("pending", "372")).await.told(), "succeeded response");
     assert_eq!(rig.simulator().calls("refund").await, 1);
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_tid_whose_last_refund_ended_unresolved_is_inquired_first() {
-    let mut rig = Rig::builder()
-        .stub()
-        .impatient()
-        .set("SETTLE_GIVE_UP", "3s")
-        .start()
-        .await;
+    let mut rig = Rig::builder().stub().impatient().set("SETTLE_GIVE_UP", "3s").start().await;
     rig.stub().on_refund("381", [http(500)]);
     rig.stub().on_inquiry("381", [found("381", 5)]);
     let event = rig.outcome_of(&refund("unresolved", "381")).await;
@@ -243,10 +188,7 @@ async fn a_tid_whose_last_refund_ended_unresolved_is_inquired_first() {
     rig.dead_letter(&event).await;
     rig.stub().on_inquiry("381", [found("381", 4)]);
     let event = rig.outcome_of(&refund("looked-again", "381")).await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded inquiry", 0)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 0));
     assert_eq!(rig.stub().requests(&stub::refund("381")).len(), 1);
     rig.finish().await;
 }

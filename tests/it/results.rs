@@ -34,13 +34,9 @@ async fn the_example_of_initiate_refund_becomes_the_example_of_the_contract() {
 async fn the_examples_of_the_otp_calls_become_their_results() {
     let mut rig = Rig::builder().stub().start().await;
     let reference = "zCISyglexo0Pjqp4YrS2ssweuD9v1c3aLKGxjTW8wU7An8Wem1UyNws5830yh7q/sf5J4R3BY=";
-    rig.stub()
-        .on(&stub::refund_otp("13192443"), [otp_sent(reference)]);
+    rig.stub().on(&stub::refund_otp("13192443"), [otp_sent(reference)]);
     let event = rig.outcome_of(&refund_otp("refund-otp", "13192443")).await;
-    assert_eq!(
-        event.body["data"]["result"],
-        json!({ "tid": "13192443", "otp_ref_id": reference })
-    );
+    assert_eq!(event.body["data"]["result"], json!({ "tid": "13192443", "otp_ref_id": reference }));
     let eko = json!({
         "http_status": 200, "status": 2133, "response_status_id": 1, "response_type_id": 2133,
         "message": "Send OTP",
@@ -48,9 +44,7 @@ async fn the_examples_of_the_otp_calls_become_their_results() {
     assert_eq!(event.body["data"]["eko"], eko);
 
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
-    let event = rig
-        .outcome_of(&transfer_otp("transfer-otp", "REQ-20260101-001"))
-        .await;
+    let event = rig.outcome_of(&transfer_otp("transfer-otp", "REQ-20260101-001")).await;
     let expected = json!({
         "otp_ref_id": "TXNOTP20240101001", "mobile": "XXXXXX6789",
         "client_ref_id": "REQ-20260101-001",
@@ -95,35 +89,16 @@ async fn amounts_become_plain_decimals_and_ids_strings_in_whatever_form_they_com
         ("amount-911", "amount", json!("1045.0"), "1045.00"),
         ("amount-912", "amount", json!(1045), "1045.00"),
         ("amount-913", "amount", json!("0.125"), "0.125"),
-        (
-            "balance-914",
-            "balance",
-            json!("2.22263731286E9"),
-            "2222637312.86",
-        ),
+        ("balance-914", "balance", json!("2.22263731286E9"), "2222637312.86"),
         ("balance-915", "balance", json!("1E2"), "100.00"),
         ("fee-916", "fee", json!(0), "0.00"),
-        (
-            "refund_tid-917",
-            "refund_tid",
-            json!(2_147_591_637_u32),
-            "2147591637",
-        ),
-        (
-            "refund_tid-918",
-            "refund_tid",
-            json!("9007199254740993"),
-            "9007199254740993",
-        ),
+        ("refund_tid-917", "refund_tid", json!(2_147_591_637_u32), "2147591637"),
+        ("refund_tid-918", "refund_tid", json!("9007199254740993"), "9007199254740993"),
     ];
     for (id, field, given, expected) in cases {
         let mut body = refund_body(id.rsplit('-').next().unwrap());
         body["data"][field] = given;
-        assert_eq!(
-            refund_result(&mut rig, id, body).await[field],
-            expected,
-            "{id}"
-        );
+        assert_eq!(refund_result(&mut rig, id, body).await[field], expected, "{id}");
     }
     rig.finish().await;
 }
@@ -147,11 +122,8 @@ async fn a_success_is_not_spoiled_by_odd_types_and_fields() {
     assert_eq!(result.get("surprise"), None, "only what Eko documents");
     assert_eq!(result.get("tds"), None, "an empty value is no value");
 
-    let wrong_type = Answer::Text(
-        200,
-        "content-type: text/html\r\n",
-        refund_body("922").to_string(),
-    );
+    let wrong_type =
+        Answer::Text(200, "content-type: text/html\r\n", refund_body("922").to_string());
     rig.stub().on_refund("922", [wrong_type]);
     let event = rig.outcome_of(&refund("content-type", "922")).await;
     assert_eq!(event.told(), "succeeded response");
@@ -164,13 +136,9 @@ async fn an_otp_that_eko_sent_without_a_reference_is_unconfirmed() {
     let mut body = said_body(0, -1, "OTP for failed transaction has been sent {2} {3}");
     body["data"] = json!({ "tid": "", "otp_ref_id": "" });
     body["invalid_params"] = Value::Null;
-    rig.stub()
-        .on(&stub::refund_otp("931"), [Answer::Json(200, body)]);
+    rig.stub().on(&stub::refund_otp("931"), [Answer::Json(200, body)]);
     let event = rig.outcome_of(&refund_otp("stale", "931")).await;
-    assert_eq!(
-        event.body["data"]["result"],
-        json!({ "tid": "931", "unconfirmed": "true" })
-    );
+    assert_eq!(event.body["data"]["result"], json!({ "tid": "931", "unconfirmed": "true" }));
     rig.finish().await;
 }
 
@@ -179,12 +147,8 @@ async fn an_otp_that_staging_shows_goes_nowhere() {
     let mut rig = Rig::builder().stub().start().await;
     let mut body = said_body(2133, 1, &format!("Send OTP {OTP}"));
     body["data"] = json!({ "otp_ref_id": "REF-1", "otp": OTP });
-    rig.stub()
-        .on(&stub::refund_otp("941"), [Answer::Json(200, body)]);
+    rig.stub().on(&stub::refund_otp("941"), [Answer::Json(200, body)]);
     let event = rig.outcome_of(&refund_otp("shown", "941")).await;
-    assert_eq!(
-        event.body["data"]["result"],
-        json!({ "tid": "941", "otp_ref_id": "REF-1" })
-    );
+    assert_eq!(event.body["data"]["result"], json!({ "tid": "941", "otp_ref_id": "REF-1" }));
     rig.finish().await;
 }

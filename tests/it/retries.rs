@@ -13,10 +13,7 @@ use crate::rig::stub::{self, Answer, Stub, TRANSFER_OTP};
 /// The times between the requests of one path.
 fn gaps(stub: &Stub, line: &str) -> Vec<Duration> {
     let requests = stub.requests(line);
-    requests
-        .windows(2)
-        .map(|pair| pair[1].at.duration_since(pair[0].at))
-        .collect()
+    requests.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).collect()
 }
 
 fn in_seconds(seconds: i64) -> serde_json::Value {
@@ -42,28 +39,18 @@ async fn a_refused_connection_is_retried_until_eko_is_back() {
 
 #[tokio::test]
 async fn refusals_for_now_are_waited_out_beyond_the_attempts_of_an_unclear_refund() {
-    let mut rig = Rig::builder()
-        .stub()
-        .set("REFUND_MAX_ATTEMPTS", "2")
-        .start()
-        .await;
+    let mut rig = Rig::builder().stub().set("REFUND_MAX_ATTEMPTS", "2").start().await;
     let busy = || said(1, -2, "Another transaction in progress");
     let bank = || said(544, 1, "Transaction not processed, bank not available");
-    rig.stub()
-        .on_refund("111", [busy(), busy(), busy(), refunded("111")]);
-    rig.stub()
-        .on_refund("112", [bank(), bank(), bank(), refunded("112")]);
+    rig.stub().on_refund("111", [busy(), busy(), busy(), refunded("111")]);
+    rig.stub().on_refund("112", [bank(), bank(), bank(), refunded("112")]);
     for tid in ["111", "112"] {
         rig.stub().on_inquiry(tid, [found(tid, 3)]);
     }
-    rig.publish_all(&[refund("busy", "111"), refund("bank", "112")])
-        .await;
+    rig.publish_all(&[refund("busy", "111"), refund("bank", "112")]).await;
     let events = rig.events_of(["busy", "bank"]).await;
     for event in events.values() {
-        assert_eq!(
-            (event.told().as_str(), event.attempts()),
-            ("succeeded response", 4)
-        );
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 4));
     }
     let metrics = rig.metrics().await;
     assert_eq!(metrics.value("retries_total", &[("kind", "refund")]), 6.0);
@@ -86,10 +73,7 @@ async fn a_parked_command_comes_back_as_it_was_with_headers_for_people() {
     assert!(again.header("eko-attempt").is_some(), "{again:?}");
     assert!(again.header("eko-reason").is_some(), "{again:?}");
     let received = again.header("eko-first-received").unwrap();
-    assert!(
-        received.parse::<Timestamp>().is_ok() || received.parse::<u64>().is_ok(),
-        "{received}"
-    );
+    assert!(received.parse::<Timestamp>().is_ok() || received.parse::<u64>().is_ok(), "{received}");
     assert_eq!(rig.broker.drain(&mut tap).await.len(), 0, "no further copy");
     rig.finish().await;
 }
@@ -103,15 +87,11 @@ async fn properties_and_headers_of_a_command_survive_its_parking() {
     let properties = lapin::BasicProperties::default()
         .with_reply_to(rig.broker.name("test-replies").as_str().into())
         .with_correlation_id("call-9".into());
-    rig.publish_with(&transfer_otp("asked", "REF-2"), properties)
-        .await;
+    rig.publish_with(&transfer_otp("asked", "REF-2"), properties).await;
     let event = rig.next_event().await;
     let reply = replies.next("the reply after parking").await;
     assert_eq!(reply.body, event.message.body);
-    assert_eq!(
-        reply.properties.correlation_id().as_ref().unwrap().as_str(),
-        "call-9"
-    );
+    assert_eq!(reply.properties.correlation_id().as_ref().unwrap().as_str(), "call-9");
     rig.finish().await;
 }
 
@@ -126,10 +106,7 @@ async fn a_retry_after_is_honoured() {
     let line = stub::refund_otp("121");
     rig.stub().on(&line, [limited, otp_sent("late")]);
     let event = rig.outcome_of(&refund_otp("limited", "121")).await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded response", 2)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2));
     let waited = gaps(rig.stub(), &line)[0];
     assert!(waited >= Duration::from_secs(1), "only {waited:?}");
     rig.finish().await;
@@ -139,19 +116,12 @@ async fn a_retry_after_is_honoured() {
 async fn an_unclear_otp_call_is_re_sent_with_space_and_its_last_reference_wins() {
     let mut rig = Rig::builder().stub().start().await;
     let line = stub::refund_otp("131");
-    rig.stub()
-        .on(&line, [http(503), Answer::Hangup, otp_sent("the-last")]);
+    rig.stub().on(&line, [http(503), Answer::Hangup, otp_sent("the-last")]);
     let event = rig.outcome_of(&refund_otp("re-sent", "131")).await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded response", 3)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 3));
     assert_eq!(event.text("/data/result/otp_ref_id"), "the-last");
     for gap in gaps(rig.stub(), &line) {
-        assert!(
-            gap >= Duration::from_millis(500),
-            "OTP_RESEND_SPACING is 500 ms: {gap:?}"
-        );
+        assert!(gap >= Duration::from_millis(500), "OTP_RESEND_SPACING is 500 ms: {gap:?}");
     }
     rig.finish().await;
 }
@@ -165,34 +135,17 @@ async fn an_otp_call_that_stays_unclear_ends_unresolved_after_a_few_re_sends() {
     let event = rig.outcome_of(&command).await;
     assert_eq!(event.told(), "unresolved eko_unavailable");
     let calls = rig.stub().requests(&line).len();
-    assert!(
-        (3..=4).contains(&calls),
-        "at most 3 re-sends, not {calls} calls"
-    );
+    assert!((3..=4).contains(&calls), "at most 3 re-sends, not {calls} calls");
     assert_eq!(event.attempts(), u64::try_from(calls).unwrap());
-    assert_eq!(
-        rig.dead_letter(&event).await.body,
-        command.to_string().into_bytes()
-    );
+    assert_eq!(rig.dead_letter(&event).await.body, command.to_string().into_bytes());
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn an_otp_known_to_be_refused_for_now_to_the_end_is_failed() {
-    let mut rig = Rig::builder()
-        .stub()
-        .set("RETRY_GIVE_UP_OTP", "2s")
-        .start()
-        .await;
+    let mut rig = Rig::builder().stub().set("RETRY_GIVE_UP_OTP", "2s").start().await;
     let line = stub::refund_otp("151");
-    rig.stub().on(
-        &line,
-        [said(
-            544,
-            1,
-            "Transaction not processed, bank not available",
-        )],
-    );
+    rig.stub().on(&line, [said(544, 1, "Transaction not processed, bank not available")]);
     let event = rig.outcome_of(&refund_otp("no-bank", "151")).await;
     assert_eq!(event.told(), "failed eko_unavailable");
     assert!(event.attempts() >= 2, "{}", event.body);
@@ -202,13 +155,8 @@ async fn an_otp_known_to_be_refused_for_now_to_the_end_is_failed() {
 
 #[tokio::test]
 async fn a_refund_known_to_be_refused_for_now_to_the_end_is_failed() {
-    let mut rig = Rig::builder()
-        .stub()
-        .set("RETRY_GIVE_UP_REFUND", "2s")
-        .start()
-        .await;
-    rig.stub()
-        .on_refund("161", [said(1, -2, "Another transaction in progress")]);
+    let mut rig = Rig::builder().stub().set("RETRY_GIVE_UP_REFUND", "2s").start().await;
+    rig.stub().on_refund("161", [said(1, -2, "Another transaction in progress")]);
     rig.stub().on_inquiry("161", [found("161", 3)]);
     let event = rig.outcome_of(&refund("always-busy", "161")).await;
     assert_eq!(event.outcome(), "failed", "{}", event.body);
@@ -219,19 +167,11 @@ async fn a_refund_known_to_be_refused_for_now_to_the_end_is_failed() {
 #[tokio::test]
 async fn a_command_whose_time_passed_is_not_started() {
     let mut rig = Rig::builder().stub().start().await;
-    let commands = [
-        refund("late-1", "171"),
-        refund_otp("late-2", "171"),
-        transfer_otp("late-3", "R"),
-    ];
+    let commands =
+        [refund("late-1", "171"), refund_otp("late-2", "171"), transfer_otp("late-3", "R")];
     for command in commands {
-        let event = rig
-            .outcome_of(&command.with("/expirytime", in_seconds(-1)))
-            .await;
-        assert_eq!(
-            (event.told().as_str(), event.attempts()),
-            ("expired deadline_passed", 0)
-        );
+        let event = rig.outcome_of(&command.with("/expirytime", in_seconds(-1))).await;
+        assert_eq!((event.told().as_str(), event.attempts()), ("expired deadline_passed", 0));
     }
     assert!(rig.stub().all_requests().is_empty());
     rig.finish().await;

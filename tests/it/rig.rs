@@ -53,10 +53,7 @@ pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Op
         if let Some(found) = check().await {
             return found;
         }
-        assert!(
-            begin.elapsed() < PATIENCE,
-            "waited {PATIENCE:?} in vain until {what}"
-        );
+        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
 }
@@ -140,8 +137,7 @@ impl Rig {
     /// Starts the worker without waiting for anything.
     pub(crate) fn spawn_worker(&mut self) {
         let worker = Worker::run(&self.settings);
-        self.logs
-            .extend([worker.process.stdout.clone(), worker.process.stderr.clone()]);
+        self.logs.extend([worker.process.stdout.clone(), worker.process.stderr.clone()]);
         self.worker = Some(worker);
     }
 
@@ -179,33 +175,23 @@ impl Rig {
     /// Publishes a command with these AMQP properties.
     pub(crate) async fn publish_with(&self, command: &Value, properties: BasicProperties) {
         let key = text(command, "/type");
-        self.broker
-            .command(key, command.to_string().into_bytes(), properties)
-            .await;
+        self.broker.command(key, command.to_string().into_bytes(), properties).await;
     }
 
     /// Publishes bytes to the refund queue, whatever they are.
     pub(crate) async fn publish_raw(&self, body: &[u8]) {
         let properties = BasicProperties::default();
-        self.broker
-            .command("eko.refund.request", body.to_vec(), properties)
-            .await;
+        self.broker.command("eko.refund.request", body.to_vec(), properties).await;
     }
 
     /// Publishes many commands at once.
     pub(crate) async fn publish_all(&self, commands: &[Value]) {
         let message = |command: &Value| {
             let body = command.to_string().into_bytes();
-            (
-                text(command, "/type").to_owned(),
-                body,
-                BasicProperties::default(),
-            )
+            (text(command, "/type").to_owned(), body, BasicProperties::default())
         };
         let exchange = self.broker.name("commands");
-        self.broker
-            .publish_all(&exchange, commands.iter().map(message).collect())
-            .await;
+        self.broker.publish_all(&exchange, commands.iter().map(message).collect()).await;
     }
 
     /// The next event, whatever it tells.
@@ -218,11 +204,7 @@ impl Rig {
     pub(crate) async fn outcome_of(&mut self, command: &Value) -> Event {
         self.publish(command).await;
         let event = self.next_event().await;
-        assert_eq!(
-            event.command_id(),
-            text(command, "/id"),
-            "another command was answered"
-        );
+        assert_eq!(event.command_id(), text(command, "/id"), "another command was answered");
         event
     }
 
@@ -249,29 +231,19 @@ impl Rig {
     /// Keeps what an event says, against those that come later (invariant 4).
     fn note(&mut self, message: Message) -> Event {
         let event = Event::read(message);
-        let first = self
-            .seen
-            .entry(event.id().to_owned())
-            .or_insert_with(|| event.message.body.clone());
-        let (first, again) = (
-            String::from_utf8_lossy(first),
-            String::from_utf8_lossy(&event.message.body),
-        );
+        let first =
+            self.seen.entry(event.id().to_owned()).or_insert_with(|| event.message.body.clone());
+        let (first, again) =
+            (String::from_utf8_lossy(first), String::from_utf8_lossy(&event.message.body));
         assert_eq!(first, again, "the same event id with another body");
         if event.outcome() != "invalid" {
             let command = event.command_id().to_owned();
-            let end = self
-                .ends
-                .entry(command)
-                .or_insert_with(|| event.id().to_owned());
+            let end = self.ends.entry(command).or_insert_with(|| event.id().to_owned());
             assert_eq!(end, event.id(), "one command ended in two ways");
         }
         for secret in &self.planted {
             let shown = format!("{again} {:?}", event.message.properties);
-            assert!(
-                !shown.contains(secret),
-                "{secret} shows in an event: {shown}"
-            );
+            assert!(!shown.contains(secret), "{secret} shows in an event: {shown}");
         }
         event
     }
@@ -292,10 +264,7 @@ impl Rig {
         let dead = eventually("a dead letter is there", there).await;
         let headers = format!("{:?}", dead.properties.headers());
         let leak = self.planted.iter().find(|secret| headers.contains(*secret));
-        assert_eq!(
-            leak, None,
-            "a secret in the headers of a dead letter: {headers}"
-        );
+        assert_eq!(leak, None, "a secret in the headers of a dead letter: {headers}");
         dead
     }
 

@@ -29,34 +29,19 @@ const UNCLEAR: [&str; 14] = [
 async fn a_refund_that_happened_behind_an_unclear_answer_is_found_by_inquiry() {
     let mut rig = Rig::builder().impatient().start().await;
     let mut commands = Vec::new();
-    for (n, fault) in UNCLEAR
-        .into_iter()
-        .chain(["huge", "not_utf8", "claimed"])
-        .enumerate()
-    {
+    for (n, fault) in UNCLEAR.into_iter().chain(["huge", "not_utf8", "claimed"]).enumerate() {
         let tid = (2000 + n).to_string();
-        rig.simulator()
-            .fault(&tid, "refund", &format!("{fault}_done"), 1)
-            .await;
+        rig.simulator().fault(&tid, "refund", &format!("{fault}_done"), 1).await;
         commands.push((tid, format!("{fault}-done")));
     }
-    let messages: Vec<_> = commands
-        .iter()
-        .map(|(tid, id)| refund(&id.replace('_', "-"), tid))
-        .collect();
+    let messages: Vec<_> =
+        commands.iter().map(|(tid, id)| refund(&id.replace('_', "-"), tid)).collect();
     rig.publish_all(&messages).await;
-    let ids: Vec<_> = commands
-        .iter()
-        .map(|(_, id)| id.replace('_', "-"))
-        .collect();
+    let ids: Vec<_> = commands.iter().map(|(_, id)| id.replace('_', "-")).collect();
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
     for (id, (tid, _)) in ids.iter().zip(&commands) {
         let event = &events[id];
-        assert_eq!(
-            (event.told().as_str(), event.attempts()),
-            ("succeeded inquiry", 1),
-            "{id}"
-        );
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1), "{id}");
         assert_eq!(event.text("/data/result/tid"), tid);
         assert_eq!(rig.simulator().executions(tid).await, 1, "{id}");
     }
@@ -80,11 +65,7 @@ async fn a_refund_that_did_not_happen_is_attempted_once_more_and_happens_once() 
     let events = rig.events_of(cases.iter().map(|(_, id)| id.as_str())).await;
     for (tid, id) in &cases {
         let event = &events[id];
-        assert_eq!(
-            (event.told().as_str(), event.attempts()),
-            ("succeeded response", 2),
-            "{id}"
-        );
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2), "{id}");
         assert_eq!(rig.simulator().executions(tid).await, 1, "{id}");
     }
     rig.finish().await;
@@ -96,50 +77,29 @@ async fn nothing_is_sent_again_before_refund_pending_was_read_twice_over_the_qui
     rig.stub().on_refund("2201", [http(500), refunded("2201")]);
     rig.stub().on_inquiry("2201", [found("2201", 3)]);
     let event = rig.outcome_of(&refund("quiet", "2201")).await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded response", 2)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2));
     let attempts = rig.stub().requests(&stub::refund("2201"));
     let inquiries = rig.stub().requests(&stub::inquiry("2201"));
-    let between: Vec<_> = inquiries
-        .iter()
-        .filter(|inquiry| inquiry.at < attempts[1].at)
-        .collect();
-    assert!(
-        between.len() >= 2,
-        "{} inquiries before the second attempt",
-        between.len()
-    );
+    let between: Vec<_> = inquiries.iter().filter(|inquiry| inquiry.at < attempts[1].at).collect();
+    assert!(between.len() >= 2, "{} inquiries before the second attempt", between.len());
     let quiet = between.last().unwrap().at.duration_since(attempts[0].at);
-    assert!(
-        quiet >= std::time::Duration::from_secs(1),
-        "SETTLE_QUIET is 1 s, not {quiet:?}"
-    );
+    assert!(quiet >= std::time::Duration::from_secs(1), "SETTLE_QUIET is 1 s, not {quiet:?}");
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_late_effect_within_the_quiet_time_is_not_doubled() {
-    let mut rig = Rig::builder()
-        .impatient()
-        .set("SETTLE_QUIET", "3s")
-        .start()
-        .await;
+    let mut rig = Rig::builder().impatient().set("SETTLE_QUIET", "3s").start().await;
     for (tid, fault) in [("2301", "late"), ("2302", "late_502")] {
         let order = json!({
             "tid": tid, "endpoint": "refund", "fault": fault, "times": 1, "after_ms": 1500,
         });
         rig.simulator().control("fault", &order).await;
     }
-    rig.publish_all(&[refund("late", "2301"), refund("late-502", "2302")])
-        .await;
+    rig.publish_all(&[refund("late", "2301"), refund("late-502", "2302")]).await;
     let events = rig.events_of(["late", "late-502"]).await;
     for event in events.values() {
-        assert_eq!(
-            (event.told().as_str(), event.attempts()),
-            ("succeeded inquiry", 1)
-        );
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
     }
     for tid in ["2301", "2302"] {
         assert_eq!(rig.simulator().executions(tid).await, 1);
@@ -159,10 +119,7 @@ async fn a_refusal_after_an_unclear_attempt_is_itself_unclear() {
     rig.stub().on_refund("2402", refused());
     rig.publish(&refund("true-refusal", "2401")).await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("rejected wrong_otp", 2)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("rejected wrong_otp", 2));
 
     rig.stub().on_inquiry("2402", [pending("2402")]);
     rig.publish(&refund("used-otp", "2402")).await;
@@ -170,20 +127,13 @@ async fn a_refusal_after_an_unclear_attempt_is_itself_unclear() {
     eventually("the second attempt is made", second).await;
     rig.stub().on_inquiry("2402", [found("2402", 4)]);
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded inquiry", 2)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 2));
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn status_0_without_evidence_is_no_success_and_is_not_sent_again() {
-    let mut rig = Rig::builder()
-        .impatient()
-        .set("SETTLE_GIVE_UP", "4s")
-        .start()
-        .await;
+    let mut rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "4s").start().await;
     let mut commands = Vec::new();
     for (tid, fault) in [("2501", "claimed"), ("2502", "claimed_null")] {
         rig.simulator().fault(tid, "refund", fault, 1).await;
@@ -192,12 +142,7 @@ async fn status_0_without_evidence_is_no_success_and_is_not_sent_again() {
     rig.publish_all(&commands).await;
     let events = rig.events_of(["claimed-2501", "claimed-2502"]).await;
     for event in events.values() {
-        assert_eq!(
-            (event.outcome(), event.attempts()),
-            ("unresolved", 1),
-            "{}",
-            event.body
-        );
+        assert_eq!((event.outcome(), event.attempts()), ("unresolved", 1), "{}", event.body);
     }
     for _ in 0..2 {
         let dead = rig.any_dead_letter().await;
@@ -209,14 +154,9 @@ async fn status_0_without_evidence_is_no_success_and_is_not_sent_again() {
 #[tokio::test]
 async fn status_0_with_invalid_params_of_the_otp_is_a_wrong_otp_once_inquired() {
     let mut rig = Rig::builder().impatient().start().await;
-    rig.simulator()
-        .fault("2601", "refund", "zero_invalid_params", 1)
-        .await;
+    rig.simulator().fault("2601", "refund", "zero_invalid_params", 1).await;
     let event = rig.outcome_of(&refund("template-rest", "2601")).await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("rejected wrong_otp", 1)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("rejected wrong_otp", 1));
     assert_eq!(rig.simulator().executions("2601").await, 0);
     rig.finish().await;
 }
@@ -225,10 +165,7 @@ async fn status_0_with_invalid_params_of_the_otp_is_a_wrong_otp_once_inquired() 
 async fn a_refund_that_eko_takes_up_is_awaited() {
     let mut rig = Rig::builder().impatient().start().await;
     let mut ids = Vec::new();
-    for (n, fault) in ["awaited", "hold", "response_awaited"]
-        .into_iter()
-        .enumerate()
-    {
+    for (n, fault) in ["awaited", "hold", "response_awaited"].into_iter().enumerate() {
         let tid = (2700 + n).to_string();
         rig.simulator().fault(&tid, "refund", fault, 1).await;
         rig.publish(&refund(&tid, &tid)).await;
@@ -236,24 +173,15 @@ async fn a_refund_that_eko_takes_up_is_awaited() {
     }
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
     for event in events.values() {
-        assert_eq!(
-            (event.told().as_str(), event.attempts()),
-            ("succeeded inquiry", 1)
-        );
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
     }
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_refund_that_never_settles_is_unresolved_and_never_failed() {
-    let mut rig = Rig::builder()
-        .impatient()
-        .set("SETTLE_GIVE_UP", "3s")
-        .start()
-        .await;
-    rig.simulator()
-        .fault("2801", "refund", "hold_for_good", 1)
-        .await;
+    let mut rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "3s").start().await;
+    rig.simulator().fault("2801", "refund", "hold_for_good", 1).await;
     let command = refund("held", "2801");
     rig.publish(&command).await;
     rig.until_metrics("the refund counts as unsettled", |metrics| {
@@ -261,22 +189,11 @@ async fn a_refund_that_never_settles_is_unresolved_and_never_failed() {
     })
     .await;
     let event = rig.next_event().await;
-    assert_eq!(
-        (event.outcome(), event.attempts()),
-        ("unresolved", 1),
-        "{}",
-        event.body
-    );
-    assert_eq!(
-        rig.dead_letter(&event).await.body,
-        command.to_string().into_bytes()
-    );
+    assert_eq!((event.outcome(), event.attempts()), ("unresolved", 1), "{}", event.body);
+    assert_eq!(rig.dead_letter(&event).await.body, command.to_string().into_bytes());
     assert_eq!(rig.simulator().calls("refund").await, 1);
     let metrics = rig.metrics().await;
-    assert_eq!(
-        metrics.value("dead_lettered_total", &[("kind", "refund")]),
-        1.0
-    );
+    assert_eq!(metrics.value("dead_lettered_total", &[("kind", "refund")]), 1.0);
     rig.finish().await;
 }
 
@@ -302,30 +219,18 @@ async fn inquiries_that_tell_nothing_are_asked_again() {
     rig.stub().on_refund("2901", [http(500)]);
     rig.stub().on_inquiry("2901", answers);
     let event = rig.outcome_of(&refund("fog", "2901")).await;
-    assert_eq!(
-        (event.told().as_str(), event.attempts()),
-        ("succeeded inquiry", 1)
-    );
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
     assert_eq!(rig.stub().requests(&stub::inquiry("2901")).len(), 9);
     rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_refund_is_attempted_no_more_often_than_the_setting_says() {
-    let mut rig = Rig::builder()
-        .stub()
-        .impatient()
-        .set("REFUND_MAX_ATTEMPTS", "2")
-        .start()
-        .await;
+    let mut rig = Rig::builder().stub().impatient().set("REFUND_MAX_ATTEMPTS", "2").start().await;
     rig.stub().on_refund("2951", [http(500)]);
     rig.stub().on_inquiry("2951", [found("2951", 3)]);
     let event = rig.outcome_of(&refund("twice-at-most", "2951")).await;
-    assert_eq!(
-        (event.outcome(), event.attempts()),
-        ("failed", 2),
-        "known not executed: failed"
-    );
+    assert_eq!((event.outcome(), event.attempts()), ("failed", 2), "known not executed: failed");
     assert_eq!(rig.stub().requests(&stub::refund("2951")).len(), 2);
     rig.dead_letter(&event).await;
     rig.finish().await;

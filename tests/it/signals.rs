@@ -10,8 +10,7 @@ const KIND_METRICS: &str = "queue_delay_seconds_count retries_total replays_tota
     parked paused dead_lettered_total events_unrouted_total";
 
 /// Why consumption may be paused.
-const PAUSES: &str =
-    "unauthorized misconfigured clock outage rate_limited broker_blocked topology";
+const PAUSES: &str = "unauthorized misconfigured clock outage rate_limited broker_blocked topology";
 
 #[tokio::test]
 async fn every_metric_is_there_at_0_from_the_start() {
@@ -55,10 +54,7 @@ async fn readiness_tells_in_json_that_nothing_is_missing() {
     let mut rig = Rig::start().await;
     let (status, body) = rig.worker().get("/readyz").await;
     assert_eq!(status, 200);
-    assert!(
-        serde_json::from_str::<Value>(&body).unwrap().is_object(),
-        "{body}"
-    );
+    assert!(serde_json::from_str::<Value>(&body).unwrap().is_object(), "{body}");
     rig.finish().await;
 }
 
@@ -67,33 +63,20 @@ async fn each_finished_command_is_one_log_line_and_no_line_shows_a_secret_at_any
     let mut rig = Rig::builder().set("RUST_LOG", "trace").start().await;
     rig.plant(OTP_REF);
     rig.simulator().fault("532", "refund", "wrong_otp", 1).await;
-    let commands = [
-        refund("log-no", "532"),
-        refund_otp("log-otp", "533"),
-        transfer_otp("log-t", "REF"),
-    ];
+    let commands =
+        [refund("log-no", "532"), refund_otp("log-otp", "533"), transfer_otp("log-t", "REF")];
     rig.publish_all(&commands).await;
     rig.events_of(["log-no", "log-otp", "log-t"]).await;
     let lines = rig.worker().process.stderr.all();
     for line in &lines {
-        assert!(
-            serde_json::from_str::<Value>(line).is_ok(),
-            "a log line is JSON: {line}"
-        );
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "a log line is JSON: {line}");
     }
-    for (id, outcome) in [
-        ("log-no", "rejected"),
-        ("log-otp", "succeeded"),
-        ("log-t", "succeeded"),
-    ] {
+    for (id, outcome) in [("log-no", "rejected"), ("log-otp", "succeeded"), ("log-t", "succeeded")]
+    {
         let says = |line: &&String| {
             line.contains(&format!("{id:?}")) && line.contains(&format!("{outcome:?}"))
         };
-        let finished = lines
-            .iter()
-            .filter(|line| line.contains("\"INFO\""))
-            .filter(says)
-            .count();
+        let finished = lines.iter().filter(|line| line.contains("\"INFO\"")).filter(says).count();
         assert_eq!(finished, 1, "{id} has {finished} lines that tell its end");
     }
     rig.finish().await;
@@ -103,10 +86,7 @@ async fn each_finished_command_is_one_log_line_and_no_line_shows_a_secret_at_any
 async fn wrong_keys_stop_the_line_and_cost_no_command() {
     let mut rig = Rig::start().await;
     rig.simulator()
-        .control(
-            "keys",
-            &json!({ "developer_key": "other", "access_key": "other" }),
-        )
+        .control("keys", &json!({ "developer_key": "other", "access_key": "other" }))
         .await;
     let ids: Vec<_> = (541..=545).map(|tid: u32| tid.to_string()).collect();
     let commands: Vec<_> = ids.iter().map(|tid| refund(tid, tid)).collect();
@@ -121,15 +101,8 @@ async fn wrong_keys_stop_the_line_and_cost_no_command() {
     let keys = json!({ "developer_key": DEVELOPER_KEY, "access_key": ACCESS_KEY });
     rig.simulator().control("keys", &keys).await;
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
-    assert!(
-        events
-            .values()
-            .all(|event| event.told() == "succeeded response")
-    );
-    rig.until_metrics("the pause is over", |metrics| {
-        metrics.value("paused", &[]) == 0.0
-    })
-    .await;
+    assert!(events.values().all(|event| event.told() == "succeeded response"));
+    rig.until_metrics("the pause is over", |metrics| metrics.value("paused", &[]) == 0.0).await;
     rig.forgive_bad_requests();
     rig.finish().await;
 }

@@ -26,18 +26,10 @@ fn mixed(n: usize) -> (Value, &'static str, u64) {
         14..=15 => (refund_otp(&id, &tid("2")), "succeeded", 0),
         16 => {
             let limited = transfer_otp(&id, &format!("R-{n}"));
-            (
-                limited.with("/data/recipient_id", json!(tid("99036"))),
-                "rejected",
-                0,
-            )
+            (limited.with("/data/recipient_id", json!(tid("99036"))), "rejected", 0)
         }
         17..=18 => (transfer_otp(&id, &format!("R-{n}")), "succeeded", 0),
-        _ => (
-            refund(&id, &tid("3")).with("/data/otp", json!("12")),
-            "invalid",
-            0,
-        ),
+        _ => (refund(&id, &tid("3")).with("/data/otp", json!("12")), "invalid", 0),
     }
 }
 
@@ -56,17 +48,9 @@ async fn a_thousand_mixed_commands_have_a_thousand_true_outcomes() {
     let mut told = BTreeMap::<(String, String), f64>::new();
     for (id, (command, outcome, times)) in ids.iter().zip(&cases) {
         let event = &events[id];
-        let tid = command
-            .pointer("/data/tid")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let tid = command.pointer("/data/tid").and_then(Value::as_str).unwrap_or_default();
         let executed = executions.get(tid).copied().unwrap_or(0);
-        assert_eq!(
-            (event.outcome(), executed),
-            (*outcome, *times),
-            "{}",
-            event.body
-        );
+        assert_eq!((event.outcome(), executed), (*outcome, *times), "{}", event.body);
         let kind = event.text("/type").split('.').nth(1).unwrap().to_owned();
         *told.entry((kind, event.outcome().to_owned())).or_default() += 1.0;
     }
@@ -74,11 +58,7 @@ async fn a_thousand_mixed_commands_have_a_thousand_true_outcomes() {
     let metrics = rig.metrics().await;
     for ((kind, outcome), count) in told {
         let labels = [("kind", kind.as_str()), ("outcome", outcome.as_str())];
-        assert_eq!(
-            metrics.value("commands_total", &labels),
-            count,
-            "{labels:?}"
-        );
+        assert_eq!(metrics.value("commands_total", &labels), count, "{labels:?}");
     }
     assert_eq!(metrics.value("commands_total", &[]), 1_000.0);
     assert_eq!(metrics.value("parked", &[]), 0.0);

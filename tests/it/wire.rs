@@ -24,20 +24,10 @@ fn secret_key(stamp: &str) -> String {
 }
 
 fn check_signed(request: &Request) {
-    assert_eq!(
-        request.header("developer_key"),
-        Some(DEVELOPER_KEY),
-        "{request:?}"
-    );
+    assert_eq!(request.header("developer_key"), Some(DEVELOPER_KEY), "{request:?}");
     let stamp = request.header("secret-key-timestamp").unwrap();
-    assert!(
-        stamp.len() == 13 && stamp.bytes().all(|byte| byte.is_ascii_digit()),
-        "{stamp}"
-    );
-    assert_eq!(
-        request.header("secret-key"),
-        Some(secret_key(stamp).as_str())
-    );
+    assert!(stamp.len() == 13 && stamp.bytes().all(|byte| byte.is_ascii_digit()), "{stamp}");
+    assert_eq!(request.header("secret-key"), Some(secret_key(stamp).as_str()));
 }
 
 async fn body_of(rig: &mut Rig, command: &Value, line: &str) -> Value {
@@ -73,23 +63,14 @@ async fn a_command_overrides_the_settings_and_gives_digits_as_it_likes() {
         "tid": 501, "otp": "0735", "user_code": 30810300, "initiator_id": 9_812_345_670_u64,
         "service_code": 81, "state": 2,
     });
-    let body = body_of(
-        &mut rig,
-        &command("refund", "own", data),
-        &stub::refund("501"),
-    )
-    .await;
+    let body = body_of(&mut rig, &command("refund", "own", data), &stub::refund("501")).await;
     let expected = json!({
         "initiator_id": "9812345670", "user_code": "30810300", "otp": "0735",
         "service_code": 81, "state": 2,
     });
-    assert_eq!(
-        body, expected,
-        "an otp that begins with 0 keeps its digits only as a string"
-    );
+    assert_eq!(body, expected, "an otp that begins with 0 keeps its digits only as a string");
 
-    rig.stub()
-        .on_refund("9223372036854775807", [refunded("9223372036854775807")]);
+    rig.stub().on_refund("9223372036854775807", [refunded("9223372036854775807")]);
     let data = json!({ "tid": "9223372036854775807", "otp": 735_193 });
     let line = stub::refund("9223372036854775807");
     let body = body_of(&mut rig, &command("refund", "long", data), &line).await;
@@ -101,12 +82,7 @@ async fn a_command_overrides_the_settings_and_gives_digits_as_it_likes() {
 async fn a_refund_otp_is_asked_for_with_the_initiator_alone() {
     let mut rig = Rig::builder().stub().start().await;
     rig.stub().on(&stub::refund_otp("601"), [otp_sent("ref")]);
-    let body = body_of(
-        &mut rig,
-        &refund_otp("otp", "601"),
-        &stub::refund_otp("601"),
-    )
-    .await;
+    let body = body_of(&mut rig, &refund_otp("otp", "601"), &stub::refund_otp("601")).await;
     assert_eq!(body, json!({ "initiator_id": INITIATOR }));
     rig.finish().await;
 }
@@ -135,13 +111,10 @@ async fn a_transfer_otp_is_asked_for_as_eko_documents_it() {
 #[tokio::test]
 async fn a_client_ref_id_is_made_from_the_command_and_kept_for_its_re_sends() {
     let mut rig = Rig::builder().stub().start().await;
-    rig.stub()
-        .on(TRANSFER_OTP, [http(503), transfer_otp_sent()]);
+    rig.stub().on(TRANSFER_OTP, [http(503), transfer_otp_sent()]);
     let mut made = BTreeSet::new();
     for id in ["first", "second"] {
-        let event = rig
-            .outcome_of(&transfer_otp(id, "x").without("/data/client_ref_id"))
-            .await;
+        let event = rig.outcome_of(&transfer_otp(id, "x").without("/data/client_ref_id")).await;
         let reference = event.text("/data/result/client_ref_id").to_owned();
         assert_eq!(event.text("/subject"), reference);
         let usable = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -159,10 +132,7 @@ async fn a_client_ref_id_is_made_from_the_command_and_kept_for_its_re_sends() {
         .map(|request| request.json()["client_ref_id"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(sent.len(), 3);
-    assert_eq!(
-        sent[0], sent[1],
-        "the re-send carries the reference of the first send"
-    );
+    assert_eq!(sent[0], sent[1], "the re-send carries the reference of the first send");
     assert_eq!(BTreeSet::from_iter(sent), made);
     rig.finish().await;
 }
@@ -179,10 +149,7 @@ async fn an_inquiry_asks_for_the_tid_with_both_parameters() {
     let query: BTreeSet<_> = request.line.split_once('?').unwrap().1.split('&').collect();
     let initiator = format!("initiator_id={INITIATOR}");
     let user_code = format!("user_code={USER_CODE}");
-    assert_eq!(
-        query,
-        BTreeSet::from([initiator.as_str(), user_code.as_str()])
-    );
+    assert_eq!(query, BTreeSet::from([initiator.as_str(), user_code.as_str()]));
     rig.finish().await;
 }
 
@@ -197,18 +164,12 @@ async fn no_two_calls_carry_the_same_timestamp() {
     rig.publish_all(&commands).await;
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
     for (tid, event) in &events {
-        assert_eq!(
-            event.text("/data/result/otp_ref_id"),
-            tid,
-            "each got its own answer"
-        );
+        assert_eq!(event.text("/data/result/otp_ref_id"), tid, "each got its own answer");
     }
     let requests = rig.stub().all_requests();
     requests.iter().for_each(check_signed);
-    let stamps: BTreeSet<_> = requests
-        .iter()
-        .map(|request| request.header("secret-key-timestamp").unwrap())
-        .collect();
+    let stamps: BTreeSet<_> =
+        requests.iter().map(|request| request.header("secret-key-timestamp").unwrap()).collect();
     assert_eq!(stamps.len(), 60);
     rig.finish().await;
 }

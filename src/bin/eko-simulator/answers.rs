@@ -48,10 +48,7 @@ impl Reply {
 
     /// No answer, in the way that `delivery` says.
     pub(crate) fn nothing(delivery: Delivery) -> Self {
-        Self {
-            delivery,
-            ..Self::new(200, "application/json", "")
-        }
+        Self { delivery, ..Self::new(200, "application/json", "") }
     }
 }
 
@@ -74,10 +71,8 @@ pub(crate) fn refusal_by_text(message: &str) -> Value {
 /// The fields of a wrong request, each with its reason.
 pub(crate) fn invalid_params(problems: &[(String, &'static str)]) -> Value {
     let mut body = refusal(461, "Invalid params");
-    body["invalid_params"] = problems
-        .iter()
-        .map(|(name, why)| (name.clone(), json!(why)))
-        .collect();
+    body["invalid_params"] =
+        problems.iter().map(|(name, why)| (name.clone(), json!(why))).collect();
     body
 }
 
@@ -97,20 +92,12 @@ pub(crate) fn refunded(tid: &str, refund_tid: u64) -> Value {
 
 /// The OTP of a refund was sent.
 pub(crate) fn refund_otp_sent(otp_ref_id: &str) -> Value {
-    envelope(
-        2133,
-        1,
-        2133,
-        "Send OTP",
-        &json!({"otp_ref_id": otp_ref_id}),
-    )
+    envelope(2133, 1, 2133, "Send OTP", &json!({"otp_ref_id": otp_ref_id}))
 }
 
 /// The OTP of a transfer was sent.
 pub(crate) fn transfer_otp_sent(otp_ref_id: &str, customer_id: &str) -> Value {
-    let last_four = customer_id
-        .get(customer_id.len().saturating_sub(4)..)
-        .unwrap_or("");
+    let last_four = customer_id.get(customer_id.len().saturating_sub(4)..).unwrap_or("");
     let data = json!({"otp_ref_id": otp_ref_id, "mobile": format!("XXXXXX{last_four}")});
     envelope(0, 0, 1388, "OTP sent successfully", &data)
 }
@@ -171,9 +158,6 @@ mod tests {
             "data":{"otp_ref_id":"TXNOTP20240101001","mobile":"XXXXXX6789"}}"#,
         )
         .unwrap();
-        assert_eq!(
-            transfer_otp_sent("TXNOTP20240101001", "9123456789"),
-            transfer
-        );
+        assert_eq!(transfer_otp_sent("TXNOTP20240101001", "9123456789"), transfer);
     }
 }

@@ -19,12 +19,8 @@ pub(crate) enum Endpoint {
 
 impl Endpoint {
     /// All endpoints, in the order of their counters.
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Refund,
-        Self::RefundOtp,
-        Self::TransferOtp,
-        Self::Inquiry,
-    ];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Refund, Self::RefundOtp, Self::TransferOtp, Self::Inquiry];
 
     /// The name that `/state`, faults and log lines use.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -38,9 +34,7 @@ impl Endpoint {
 
     /// The endpoint of that name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|endpoint| endpoint.as_str() == name)
+        Self::ALL.into_iter().find(|endpoint| endpoint.as_str() == name)
     }
 }
 
@@ -79,16 +73,8 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
         ["tools", "reference", "transaction", reference] => (Endpoint::Inquiry, reference),
         _ => return Route::Nowhere,
     };
-    let wanted = if endpoint == Endpoint::Inquiry {
-        Method::GET
-    } else {
-        Method::POST
-    };
-    if *method == wanted {
-        Route::To(endpoint, reference)
-    } else {
-        Route::WrongMethod(endpoint)
-    }
+    let wanted = if endpoint == Endpoint::Inquiry { Method::GET } else { Method::POST };
+    if *method == wanted { Route::To(endpoint, reference) } else { Route::WrongMethod(endpoint) }
 }
 
 /// Whether a text can be a tid: 1 to 19 digits.
@@ -104,37 +90,16 @@ mod tests {
     fn any_prefix_that_ends_in_v3_is_a_base() {
         for base in ["/v3", "/ekoapi/v3", "/a/b/v3"] {
             let path = format!("{base}/customer/payment/refund/13192443/otp");
-            assert_eq!(
-                route(&Method::POST, &path),
-                Route::To(Endpoint::RefundOtp, "13192443")
-            );
+            assert_eq!(route(&Method::POST, &path), Route::To(Endpoint::RefundOtp, "13192443"));
             let path = format!("{base}/customer/payment/refund/13192443");
-            assert_eq!(
-                route(&Method::POST, &path),
-                Route::To(Endpoint::Refund, "13192443")
-            );
+            assert_eq!(route(&Method::POST, &path), Route::To(Endpoint::Refund, "13192443"));
             let path = format!("{base}/customer/payment/dmt-fino/otp");
-            assert_eq!(
-                route(&Method::POST, &path),
-                Route::To(Endpoint::TransferOtp, "")
-            );
+            assert_eq!(route(&Method::POST, &path), Route::To(Endpoint::TransferOtp, ""));
             let path = format!("{base}/tools/reference/transaction/1");
-            assert_eq!(
-                route(&Method::GET, &path),
-                Route::To(Endpoint::Inquiry, "1")
-            );
-            assert_eq!(
-                route(&Method::POST, &path),
-                Route::WrongMethod(Endpoint::Inquiry)
-            );
+            assert_eq!(route(&Method::GET, &path), Route::To(Endpoint::Inquiry, "1"));
+            assert_eq!(route(&Method::POST, &path), Route::WrongMethod(Endpoint::Inquiry));
         }
-        assert_eq!(
-            route(&Method::POST, "/v2/customer/payment/refund/1"),
-            Route::Nowhere
-        );
-        assert_eq!(
-            route(&Method::POST, "/v3/customer/payment/refund/1/otp/"),
-            Route::Nowhere
-        );
+        assert_eq!(route(&Method::POST, "/v2/customer/payment/refund/1"), Route::Nowhere);
+        assert_eq!(route(&Method::POST, "/v3/customer/payment/refund/1/otp/"), Route::Nowhere);
     }
 }

@@ -73,14 +73,9 @@ pub(crate) fn answer(state: &mut State, method: &Method, path: &str, body: &[u8]
         ("POST", "/control/clock") => {
             read(body).map(|Clock { offset_ms }| state.clock_offset_ms = offset_ms)
         }
-        ("POST", "/control/keys") => read(body).map(
-            |NewKeys {
-                 developer_key,
-                 access_key,
-             }| {
-                state.keys = Keys::new(&developer_key, &access_key);
-            },
-        ),
+        ("POST", "/control/keys") => read(body).map(|NewKeys { developer_key, access_key }| {
+            state.keys = Keys::new(&developer_key, &access_key);
+        }),
         ("POST", "/control/careless") => {
             read(body).map(|Careless { careless }| state.careless = careless)
         }
@@ -99,8 +94,7 @@ fn tell(state: &State, path: &str) -> Reply {
         "/control/faults" => Reply::json(200, &table()),
         _ => {
             let tid = path.strip_prefix("/state/");
-            tid.and_then(|tid| state.one(tid))
-                .map_or_else(missing, |one| Reply::json(200, &one))
+            tid.and_then(|tid| state.one(tid)).map_or_else(missing, |one| Reply::json(200, &one))
         }
     }
 }
@@ -128,19 +122,9 @@ fn add_fault(state: &mut State, order: FaultOrder) -> Result<(), String> {
     if order.times == Some(0) {
         return Err("times: is 0; leave it out for ever".to_owned());
     }
-    let details = Details {
-        after_ms: order.after_ms,
-        retry_after: order.retry_after,
-    };
+    let details = Details { after_ms: order.after_ms, retry_after: order.retry_after };
     let (tid, endpoint, times) = (order.tid, order.endpoint, order.times);
-    state.plan.add(Order {
-        tid,
-        endpoint,
-        fault,
-        times,
-        probability,
-        details,
-    });
+    state.plan.add(Order { tid, endpoint, fault, times, probability, details });
     Ok(())
 }
 

@@ -77,21 +77,12 @@ pub(crate) fn decide(state: &mut State, request: &Request, now_ms: u64) -> Decis
     let (endpoint, reference) = match call::route(&request.method, &request.path) {
         Route::To(endpoint, reference) => (endpoint, reference),
         Route::WrongMethod(endpoint) => {
-            state.bad_request(format!(
-                "{endpoint:?}: method {} is not known",
-                request.method
-            ));
-            return refused(
-                Reply::new(405, "text/plain", "Method Not Allowed"),
-                "method",
-            );
+            state.bad_request(format!("{endpoint:?}: method {} is not known", request.method));
+            return refused(Reply::new(405, "text/plain", "Method Not Allowed"), "method");
         }
         Route::Nowhere => {
             state.bad_request(format!("no endpoint has the path {}", request.path));
-            return refused(
-                Reply::new(404, "text/plain", "No Mapping Rule matched"),
-                "path",
-            );
+            return refused(Reply::new(404, "text/plain", "No Mapping Rule matched"), "path");
         }
     };
     state.calls[endpoint as usize] += 1;
@@ -100,22 +91,16 @@ pub(crate) fn decide(state: &mut State, request: &Request, now_ms: u64) -> Decis
         state.rejected_signatures += 1;
         let body = answers::unauthorized(refusal.code(), refusal.message());
         let note = format!("signature {}", refusal.code());
-        (
-            refused(Reply::json(401, &body), &note),
-            reference.to_owned(),
-            None,
-        )
+        (refused(Reply::json(401, &body), &note), reference.to_owned(), None)
     } else {
         match asked(endpoint, reference, request) {
             Ok(asked) => {
                 let (decision, fault, executed) = serve(state, &asked);
                 (decision, asked.key, Some((fault, executed)))
             }
-            Err((http, problems)) => (
-                wrong_shape(state, endpoint, http, &problems),
-                reference.to_owned(),
-                None,
-            ),
+            Err((http, problems)) => {
+                (wrong_shape(state, endpoint, http, &problems), reference.to_owned(), None)
+            }
         }
     };
     if call::is_tid(&key) {
@@ -145,18 +130,11 @@ fn asked(endpoint: Endpoint, reference: &str, request: &Request) -> Result<Asked
     let fields: Fields = if endpoint == Endpoint::Inquiry {
         shape::query(&request.query).map_err(wrong)?
     } else {
-        let content_type = request
-            .headers
-            .get("content-type")
-            .and_then(|value| value.to_str().ok());
-        let media_type = content_type
-            .and_then(|text| text.split(';').next())
-            .unwrap_or("");
+        let content_type =
+            request.headers.get("content-type").and_then(|value| value.to_str().ok());
+        let media_type = content_type.and_then(|text| text.split(';').next()).unwrap_or("");
         if media_type != "application/json" {
-            return Err((
-                415,
-                vec![("content-type".to_owned(), "is not application/json")],
-            ));
+            return Err((415, vec![("content-type".to_owned(), "is not application/json")]));
         }
         shape::body(endpoint, &request.body).map_err(wrong)?
     };
@@ -165,24 +143,13 @@ fn asked(endpoint: Endpoint, reference: &str, request: &Request) -> Result<Asked
         return Err(wrong(vec![("tid".to_owned(), "is not 1 to 19 digits")]));
     }
     let text = |name| fields.text(name).unwrap_or_default();
-    let key = if endpoint == Endpoint::TransferOtp {
-        text("recipient_id")
-    } else {
-        reference.to_owned()
-    };
-    Ok(Asked {
-        endpoint,
-        key,
-        otp: text("otp"),
-        customer_id: text("customer_id"),
-    })
+    let key =
+        if endpoint == Endpoint::TransferOtp { text("recipient_id") } else { reference.to_owned() };
+    Ok(Asked { endpoint, key, otp: text("otp"), customer_id: text("customer_id") })
 }
 
 fn wrong_shape(state: &mut State, endpoint: Endpoint, http: u16, problems: &Problems) -> Decision {
-    let reasons: Vec<_> = problems
-        .iter()
-        .map(|(field, why)| format!("{field} {why}"))
-        .collect();
+    let reasons: Vec<_> = problems.iter().map(|(field, why)| format!("{field} {why}")).collect();
     let reason = format!("{}: {}", endpoint.as_str(), reasons.join(", "));
     state.bad_request(reason.clone());
     let reply = if http == 415 {
@@ -194,12 +161,7 @@ fn wrong_shape(state: &mut State, endpoint: Endpoint, http: u16, problems: &Prob
 }
 
 fn refused(reply: Reply, note: &str) -> Decision {
-    Decision {
-        reply,
-        delay_ms: 0,
-        late: None,
-        note: note.to_owned(),
-    }
+    Decision { reply, delay_ms: 0, late: None, note: note.to_owned() }
 }
 
 /// Serves a well-formed call, with the fault that befalls it.
@@ -211,46 +173,21 @@ fn serve(state: &mut State, asked: &Asked) -> (Decision, Option<Fault>, bool) {
     let record = state.record(&asked.key, asked.endpoint);
     let count = &mut record.counts[asked.endpoint as usize];
     *count += 1;
-    let occasion = Occasion {
-        endpoint: asked.endpoint,
-        key: &asked.key,
-        nth: *count,
-    };
+    let occasion = Occasion { endpoint: asked.endpoint, key: &asked.key, nth: *count };
     let Some((fault, details)) = state.plan.choose(&occasion) else {
         let normal = normal(state, asked);
         let note = if normal.effective { "done" } else { "refused" };
-        return (
-            refused(Reply::json(200, &normal.body), note),
-            None,
-            normal.effective,
-        );
+        return (refused(Reply::json(200, &normal.body), note), None, normal.effective);
     };
     let late = begin_late(state, asked, fault, &details);
     let takes_effect =
         fault.edition == Edition::Done || misbehave::is_form_of_success(fault.row.act);
     let normal = (takes_effect && late.is_none()).then(|| normal(state, asked));
     let executed = normal.as_ref().is_some_and(|normal| normal.effective);
-    let occasion = misbehave::Scene {
-        endpoint: asked.endpoint,
-        key: &asked.key,
-        otp: &asked.otp,
-    };
+    let occasion = misbehave::Scene { endpoint: asked.endpoint, key: &asked.key, otp: &asked.otp };
     let reply = misbehave::reply(fault, &details, &occasion, normal.as_ref(), late.is_some());
-    let delay_ms = if late.is_some() {
-        0
-    } else {
-        details.after_ms.unwrap_or(0)
-    };
-    (
-        Decision {
-            reply,
-            delay_ms,
-            late,
-            note: fault.name(),
-        },
-        Some(fault),
-        executed,
-    )
+    let delay_ms = if late.is_some() { 0 } else { details.after_ms.unwrap_or(0) };
+    (Decision { reply, delay_ms, late, note: fault.name() }, Some(fault), executed)
 }
 
 /// Prepares the effect of a fault whose effect comes later.
@@ -281,14 +218,8 @@ fn normal(state: &mut State, asked: &Asked) -> Normal {
     let careless = state.careless;
     let record = state.record(&asked.key, asked.endpoint);
     let tx_status = record.tx_status.unwrap_or(3);
-    let refusal = |body| Normal {
-        body,
-        effective: false,
-    };
-    let done = |body| Normal {
-        body,
-        effective: true,
-    };
+    let refusal = |body| Normal { body, effective: false };
+    let done = |body| Normal { body, effective: true };
     match (asked.endpoint, tx_status) {
         (Endpoint::Inquiry, _) => done(answers::found(&asked.key, tx_status)),
         (Endpoint::TransferOtp, _) => {
@@ -299,9 +230,7 @@ fn normal(state: &mut State, asked: &Asked) -> Normal {
             let refund_tid = state.execute(&asked.key);
             done(answers::refunded(&asked.key, refund_tid))
         }
-        (_, 4) => refusal(answers::refusal_by_text(
-            "Transaction is already in refunded state.",
-        )),
+        (_, 4) => refusal(answers::refusal_by_text("Transaction is already in refunded state.")),
         (Endpoint::RefundOtp, 3) => {
             let otp_ref_id = state.send_otp(&asked.key, asked.endpoint);
             done(answers::refund_otp_sent(&otp_ref_id))
@@ -313,9 +242,7 @@ fn normal(state: &mut State, asked: &Asked) -> Normal {
                 done(answers::refunded(&asked.key, refund_tid))
             }
         },
-        _ => refusal(answers::refusal_by_text(
-            "Transaction is not in a refundable state.",
-        )),
+        _ => refusal(answers::refusal_by_text("Transaction is not in a refundable state.")),
     }
 }
 
@@ -340,11 +267,7 @@ fn headers(request: &Request) -> String {
     for name in &request.names {
         let value = match name.to_ascii_lowercase().as_str() {
             "developer_key" | "secret-key" | "authorization" => "(hidden)",
-            lower => request
-                .headers
-                .get(lower)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or(""),
+            lower => request.headers.get(lower).and_then(|v| v.to_str().ok()).unwrap_or(""),
         };
         text.extend([name, ": ", value, "\n"]);
     }

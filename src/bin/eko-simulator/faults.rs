@@ -110,10 +110,7 @@ impl Fault {
             return edition(row, Edition::Done);
         }
         let row = name.strip_suffix("_rs").and_then(find)?;
-        matches!(row.act, Act::Refuse(..)).then_some(Self {
-            row,
-            edition: Edition::Rs,
-        })
+        matches!(row.act, Act::Refuse(..)).then_some(Self { row, edition: Edition::Rs })
     }
 
     /// The name by which `from_name` finds it.
@@ -163,11 +160,7 @@ fn digits(tid: &str) -> Option<(Edition, u16, u64)> {
         "97" => Edition::Done,
         _ => return None,
     };
-    Some((
-        edition,
-        tid.get(2..5)?.parse().ok()?,
-        tid.get(5..6)?.parse().ok()?,
-    ))
+    Some((edition, tid.get(2..5)?.parse().ok()?, tid.get(5..6)?.parse().ok()?))
 }
 
 /// The chapter of `--help` on tids and faults.
@@ -187,17 +180,9 @@ pub(crate) fn help() -> String {
     );
     for row in ROWS {
         let on: Vec<_> = row.on.iter().map(|endpoint| endpoint.as_str()).collect();
-        let on = if row.on == POSTS {
-            "every POST".to_owned()
-        } else {
-            on.join(", ")
-        };
-        writeln!(
-            text,
-            "  {:03} {:<20} {} [{on}]",
-            row.code, row.name, row.tells
-        )
-        .expect("a String takes every line");
+        let on = if row.on == POSTS { "every POST".to_owned() } else { on.join(", ") };
+        writeln!(text, "  {:03} {:<20} {} [{on}]", row.code, row.name, row.tells)
+            .expect("a String takes every line");
     }
     text.push_str(
         "\nControl, all JSON: POST /control/fault {tid?, endpoint?, fault, times?, after_ms?, probability?,\n  \
@@ -218,13 +203,7 @@ const fn row(
     act: Act,
     tells: &'static str,
 ) -> Row {
-    Row {
-        code,
-        name,
-        on,
-        act,
-        tells,
-    }
+    Row { code, name, on, act, tells }
 }
 
 /// Every row. Refusals have Eko's number where it has three digits, HTTP answers their status.
@@ -337,14 +316,8 @@ mod tests {
             }
             assert_eq!(Fault::from_name(row.name).unwrap().row.code, row.code);
         }
-        assert_eq!(
-            Fault::from_name("wrong_otp_rs").unwrap().edition,
-            Edition::Rs
-        );
-        assert_eq!(
-            Fault::from_name("silence_done").unwrap().edition,
-            Edition::Done
-        );
+        assert_eq!(Fault::from_name("wrong_otp_rs").unwrap().edition, Edition::Rs);
+        assert_eq!(Fault::from_name("silence_done").unwrap().edition, Edition::Done);
         assert!(Fault::from_name("silence_rs").is_none());
         assert!(Fault::from_name("nonsense").is_none());
     }
@@ -353,40 +326,21 @@ mod tests {
     fn a_tid_says_edition_code_and_times() {
         assert_eq!(chosen("9950320001", Refund, 2).as_deref(), Some("http_503"));
         assert_eq!(chosen("9950320001", Refund, 3), None);
-        assert_eq!(
-            chosen("9950300001", Refund, 1000).as_deref(),
-            Some("http_503")
-        );
+        assert_eq!(chosen("9950300001", Refund, 1000).as_deref(), Some("http_503"));
         assert_eq!(chosen("9950320001", Inquiry, 1), None);
-        assert_eq!(
-            chosen("9830210001", Refund, 1).as_deref(),
-            Some("wrong_otp_rs")
-        );
-        assert_eq!(
-            chosen("9765210001", Refund, 1).as_deref(),
-            Some("silence_done")
-        );
+        assert_eq!(chosen("9830210001", Refund, 1).as_deref(), Some("wrong_otp_rs"));
+        assert_eq!(chosen("9765210001", Refund, 1).as_deref(), Some("silence_done"));
         assert_eq!(chosen("9303200001", Refund, 1), None);
         assert_eq!(chosen("99503", Refund, 1), None, "too short");
-        assert_eq!(
-            chosen("9930210001", RefundOtp, 1),
-            None,
-            "not of this endpoint"
-        );
+        assert_eq!(chosen("9930210001", RefundOtp, 1), None, "not of this endpoint");
     }
 
     #[test]
     fn an_inquiry_fault_makes_the_first_refund_unclear() {
         assert_eq!(chosen("9980120001", Refund, 1).as_deref(), Some("http_500"));
-        assert_eq!(
-            chosen("9780120001", Refund, 1).as_deref(),
-            Some("http_500_done")
-        );
+        assert_eq!(chosen("9780120001", Refund, 1).as_deref(), Some("http_500_done"));
         assert_eq!(chosen("9980120001", Refund, 2), None);
-        assert_eq!(
-            chosen("9980120001", Inquiry, 2).as_deref(),
-            Some("inquiry_html")
-        );
+        assert_eq!(chosen("9980120001", Inquiry, 2).as_deref(), Some("inquiry_html"));
         assert_eq!(chosen("9980120001", Inquiry, 3), None);
     }
 

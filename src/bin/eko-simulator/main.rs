@@ -49,12 +49,7 @@ struct Args {
     developer_key: String,
 
     /// The access key that requests must be signed with.
-    #[arg(
-        long,
-        env = "EKO_ACCESS_KEY",
-        default_value = "demo-access-key",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "EKO_ACCESS_KEY", default_value = "demo-access-key", hide_env_values = true)]
     access_key: String,
 
     /// How long each answer is on its way, as 50ms; the effect is there at once.
@@ -82,10 +77,7 @@ struct Args {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let stop = CancellationToken::new();
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
     tokio::spawn(async move {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
@@ -95,12 +87,7 @@ async fn main() -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
-    server::serve(
-        listener,
-        Shared::new(first_state(&args), args.verbose),
-        stop,
-    )
-    .await;
+    server::serve(listener, Shared::new(first_state(&args), args.verbose), stop).await;
     Ok(())
 }
 
@@ -108,14 +95,7 @@ fn first_state(args: &Args) -> State {
     let mut plan = Plan::new(args.seed);
     for &(endpoint, fault, probability) in &args.fault {
         let details = Details::default();
-        plan.add(Order {
-            tid: None,
-            endpoint,
-            fault,
-            times: None,
-            probability,
-            details,
-        });
+        plan.add(Order { tid: None, endpoint, fault, times: None, probability, details });
     }
     let mut state = State::new(Keys::new(&args.developer_key, &args.access_key), plan);
     state.latency_ms = u64::try_from(args.latency.as_millis()).unwrap_or(0);
@@ -125,17 +105,14 @@ fn first_state(args: &Args) -> State {
 
 fn fault(text: &str) -> Result<(Option<Endpoint>, Fault, f64), String> {
     let (name, probability) = text.split_once('=').ok_or("it is not NAME=PROBABILITY")?;
-    let probability: f64 = probability
-        .parse()
-        .map_err(|_| "the probability is no number")?;
+    let probability: f64 = probability.parse().map_err(|_| "the probability is no number")?;
     if !(0.0..=1.0).contains(&probability) {
         return Err("the probability is not between 0 and 1".to_owned());
     }
     let (endpoint, name) = match name.split_once('/') {
-        Some((endpoint, name)) => (
-            Some(Endpoint::from_name(endpoint).ok_or("there is no such endpoint")?),
-            name,
-        ),
+        Some((endpoint, name)) => {
+            (Some(Endpoint::from_name(endpoint).ok_or("there is no such endpoint")?), name)
+        }
         None => (None, name),
     };
     let fault = Fault::from_name(name).ok_or("there is no such fault")?;

@@ -97,10 +97,7 @@ fn gateway(http: u16, details: &Details) -> Reply {
         http => Reply::new(http, "text/html", html(&format!("{http}"))),
     };
     reply.redirects = matches!(http, 302 | 307);
-    reply.retry_after = details
-        .retry_after
-        .clone()
-        .or((http == 429).then(|| "2".to_owned()));
+    reply.retry_after = details.retry_after.clone().or((http == 429).then(|| "2".to_owned()));
     reply
 }
 
@@ -114,19 +111,13 @@ fn garbled(garble: Garble, normal: Option<&Normal>) -> Reply {
             Reply::new(200, "text/html", page)
         }
         Garble::Empty => json(Vec::new()),
-        Garble::Truncated => Reply {
-            delivery: Delivery::Cut,
-            ..json(body.into())
-        },
+        Garble::Truncated => Reply { delivery: Delivery::Cut, ..json(body.into()) },
         Garble::CutJson => json(body.as_bytes()[..body.len() / 2].to_vec()),
         Garble::Huge => {
             value["padding"] = json!("x".repeat(2 << 20));
             json(value.to_string().into())
         }
-        Garble::Slow => Reply {
-            delivery: Delivery::Slow,
-            ..json(body.into())
-        },
+        Garble::Slow => Reply { delivery: Delivery::Slow, ..json(body.into()) },
         Garble::NotObject => json(format!("[{body}]").into()),
         Garble::NoStatus => {
             let fields = value.as_object_mut().expect("every answer is an object");
@@ -165,11 +156,9 @@ fn formed(form: Form, scene: &Scene<'_>, normal: Option<&Normal>) -> Value {
         Form::Qr => return qr(scene, &body),
         Form::RsMinusOne => body["response_status_id"] = json!(-1),
         Form::Status2133 => {
-            for (field, number) in [
-                ("status", 2133),
-                ("response_status_id", 1),
-                ("response_type_id", 2133),
-            ] {
+            for (field, number) in
+                [("status", 2133), ("response_status_id", 1), ("response_type_id", 2133)]
+            {
                 body[field] = json!(number);
             }
         }
@@ -196,11 +185,7 @@ fn formed(form: Form, scene: &Scene<'_>, normal: Option<&Normal>) -> Value {
 fn zero_with_invalid_params(scene: &Scene<'_>) -> Value {
     let data = json!({"tid": "", "otp": scene.otp});
     let mut body = answers::envelope(0, -1, 74, "Wrong TID or OTP {2} {3}", &data);
-    let field = if scene.endpoint == Endpoint::TransferOtp {
-        "customer_id"
-    } else {
-        "otp"
-    };
+    let field = if scene.endpoint == Endpoint::TransferOtp { "customer_id" } else { "otp" };
     body["invalid_params"] = json!({field: "Wrong TID or OTP"});
     body
 }
@@ -218,10 +203,8 @@ fn qr(scene: &Scene<'_>, normal: &Value) -> Value {
     let tid: u64 = scene.key.parse().unwrap_or(0);
     match scene.endpoint {
         Endpoint::Refund => {
-            let refund_tid: u64 = normal["data"]["refund_tid"]
-                .as_str()
-                .and_then(|t| t.parse().ok())
-                .unwrap_or(0);
+            let refund_tid: u64 =
+                normal["data"]["refund_tid"].as_str().and_then(|t| t.parse().ok()).unwrap_or(0);
             let data = json!({"tid": refund_tid, "amount": 5000, "tx_status": "4",
                 "txstatus_desc": "Refunded", "bank_ref_num": "430212345678", "gst": "9.0",
                 "client_ref_id": "QR-1"});
@@ -248,11 +231,7 @@ fn qr(scene: &Scene<'_>, normal: &Value) -> Value {
 
 /// A tx_status that is not the one in the data.
 fn other_tx(body: &Value) -> &'static str {
-    if body["data"]["tx_status"] == "4" {
-        "3"
-    } else {
-        "4"
-    }
+    if body["data"]["tx_status"] == "4" { "3" } else { "4" }
 }
 
 /// Makes strings of numbers, and numbers of strings of digits that stay the same as numbers.
@@ -261,9 +240,7 @@ fn swap_types(value: &mut Value) {
         Value::Object(fields) => fields.values_mut().for_each(swap_types),
         Value::Number(number) => *value = json!(number.to_string()),
         Value::String(text) => {
-            let keeps = text
-                .parse::<u64>()
-                .is_ok_and(|number| number.to_string() == *text);
+            let keeps = text.parse::<u64>().is_ok_and(|number| number.to_string() == *text);
             if keeps {
                 *value = json!(text.parse::<u64>().unwrap_or(0));
             }

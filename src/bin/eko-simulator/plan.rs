@@ -45,10 +45,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// An empty plan; the draws of chance follow from the seed.
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            ..Self::default()
-        }
+        Self { seed, ..Self::default() }
     }
 
     /// Adds an order; later orders are looked at after earlier ones.
@@ -68,10 +65,8 @@ impl Plan {
     /// Chooses for one call.
     pub(crate) fn choose(&mut self, occasion: &Occasion<'_>) -> Option<(Fault, Details)> {
         let seed = self.seed;
-        let mine = self
-            .by_tid
-            .get_mut(occasion.key)
-            .and_then(|orders| take(orders, occasion, seed));
+        let mine =
+            self.by_tid.get_mut(occasion.key).and_then(|orders| take(orders, occasion, seed));
         if self.by_tid.get(occasion.key).is_some_and(Vec::is_empty) {
             self.by_tid.remove(occasion.key);
         }
@@ -106,15 +101,7 @@ fn take(orders: &mut Vec<Order>, occasion: &Occasion<'_>, seed: u64) -> Option<(
 fn draw(fault: Fault, occasion: &Occasion<'_>, seed: u64) -> f64 {
     let mut hasher = DefaultHasher::new();
     let endpoint = occasion.endpoint;
-    (
-        seed,
-        fault.row.code,
-        fault.name(),
-        endpoint,
-        occasion.key,
-        occasion.nth,
-    )
-        .hash(&mut hasher);
+    (seed, fault.row.code, fault.name(), endpoint, occasion.key, occasion.nth).hash(&mut hasher);
     fastrand::Rng::with_seed(hasher.finish()).f64()
 }
 
@@ -135,8 +122,7 @@ mod tests {
 
     fn name(plan: &mut Plan, key: &str, nth: u64) -> Option<String> {
         let endpoint = Endpoint::Refund;
-        plan.choose(&Occasion { endpoint, key, nth })
-            .map(|(fault, _)| fault.name())
+        plan.choose(&Occasion { endpoint, key, nth }).map(|(fault, _)| fault.name())
     }
 
     #[test]
@@ -145,14 +131,8 @@ mod tests {
         plan.add(order(None, "http_500", None, 1.0));
         plan.add(order(Some("9950310001"), "html", Some(1), 1.0));
         assert_eq!(name(&mut plan, "9950310001", 1).as_deref(), Some("html"));
-        assert_eq!(
-            name(&mut plan, "9950310001", 1).as_deref(),
-            Some("http_503")
-        );
-        assert_eq!(
-            name(&mut plan, "9950310001", 2).as_deref(),
-            Some("http_500")
-        );
+        assert_eq!(name(&mut plan, "9950310001", 1).as_deref(), Some("http_503"));
+        assert_eq!(name(&mut plan, "9950310001", 2).as_deref(), Some("http_500"));
         plan.clear();
         assert_eq!(name(&mut plan, "9950310001", 3), None);
     }
@@ -161,19 +141,11 @@ mod tests {
     fn an_order_befalls_only_the_endpoints_of_its_row_unless_it_names_one() {
         let mut plan = Plan::new(0);
         let inquiry = |plan: &mut Plan| {
-            plan.choose(&Occasion {
-                endpoint: Endpoint::Inquiry,
-                key: "1",
-                nth: 1,
-            })
-            .is_some()
+            plan.choose(&Occasion { endpoint: Endpoint::Inquiry, key: "1", nth: 1 }).is_some()
         };
         plan.add(order(None, "http_500", None, 1.0));
         assert!(!inquiry(&mut plan));
-        plan.add(Order {
-            endpoint: Some(Endpoint::Inquiry),
-            ..order(None, "html", None, 1.0)
-        });
+        plan.add(Order { endpoint: Some(Endpoint::Inquiry), ..order(None, "html", None, 1.0) });
         assert!(inquiry(&mut plan));
     }
 
@@ -182,9 +154,7 @@ mod tests {
         let draws = |seed| -> Vec<bool> {
             let mut plan = Plan::new(seed);
             plan.add(order(None, "http_500", None, 0.3));
-            (1..=2000)
-                .map(|tid| name(&mut plan, &format!("1{tid}"), 1).is_some())
-                .collect()
+            (1..=2000).map(|tid| name(&mut plan, &format!("1{tid}"), 1).is_some()).collect()
         };
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));

@@ -40,10 +40,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Shares a state.
     pub(crate) fn new(state: State, verbose: bool) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(state)),
-            verbose,
-        }
+        Self { state: Arc::new(Mutex::new(state)), verbose }
     }
 
     /// The state, for a moment.
@@ -76,9 +73,7 @@ async fn connection(stream: TcpStream, shared: Shared, stop: CancellationToken) 
     let wire = Arc::new(Wire::default());
     let io = TokioIo::new(Socket::new(stream, Arc::clone(&wire)));
     let service = service_fn(move |request| respond(request, shared.clone(), Arc::clone(&wire)));
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(io, service);
+    let serving = http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service);
     let mut serving = std::pin::pin!(serving);
     // How a connection ends is the client's business, or a fault that was asked for.
     tokio::select! {
@@ -110,18 +105,9 @@ async fn respond(
     let (decision, latency_ms, now_ms) = {
         let mut state = shared.lock();
         let now_ms = now_ms().saturating_add_signed(state.clock_offset_ms);
-        (
-            eko::decide(&mut state, &request, now_ms),
-            state.latency_ms,
-            now_ms,
-        )
+        (eko::decide(&mut state, &request, now_ms), state.latency_ms, now_ms)
     };
-    let Decision {
-        reply,
-        delay_ms,
-        late,
-        note,
-    } = decision;
+    let Decision { reply, delay_ms, late, note } = decision;
     if shared.verbose {
         eprintln!(
             "{} {} -> {} {:?}: {note}",
@@ -167,9 +153,8 @@ fn whole(parts: Parts, names: Vec<String>, body: &Bytes) -> Request {
 }
 
 fn response(reply: Reply, location: Option<&str>) -> Response<Body> {
-    let mut response = Response::builder()
-        .status(reply.http)
-        .header("content-type", reply.content_type);
+    let mut response =
+        Response::builder().status(reply.http).header("content-type", reply.content_type);
     if let Some(retry_after) = &reply.retry_after {
         response = response.header("retry-after", retry_after);
     }
@@ -229,10 +214,7 @@ impl Presence {
             _ => None,
         };
         shared.lock().enter(refund.as_deref());
-        Self {
-            shared: shared.clone(),
-            refund,
-        }
+        Self { shared: shared.clone(), refund }
     }
 }
 
@@ -242,13 +224,8 @@ impl Drop for Presence {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the stand-in for Eko has a clock of its own"
-)]
+#[expect(clippy::disallowed_methods, reason = "the stand-in for Eko has a clock of its own")]
 fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -25,11 +25,7 @@ impl Fields {
     /// The value of a field as text: digits alike whether they came as a string or as a number.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         let (_, value) = self.0.iter().find(|(key, _)| key == name)?;
-        Some(
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned),
-        )
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 }
 
@@ -63,19 +59,15 @@ pub(crate) fn body(endpoint: Endpoint, bytes: &[u8]) -> Result<Fields, Problems>
 /// Reads the query of an inquiry and checks it.
 pub(crate) fn query(text: &str) -> Result<Fields, Problems> {
     let pairs = form_urlencoded::parse(text.as_bytes());
-    let fields = pairs
-        .map(|(key, value)| (key.into_owned(), Value::String(value.into_owned())))
-        .collect();
+    let fields =
+        pairs.map(|(key, value)| (key.into_owned(), Value::String(value.into_owned()))).collect();
     checked(Fields(fields), documented(Endpoint::Inquiry))
 }
 
 fn checked(fields: Fields, documented: &[Field]) -> Result<Fields, Problems> {
     let mut problems = Problems::new();
     for (at, (key, value)) in fields.0.iter().enumerate() {
-        let rule = documented
-            .iter()
-            .find(|(name, ..)| name == key)
-            .map(|(_, _, rule)| rule);
+        let rule = documented.iter().find(|(name, ..)| name == key).map(|(_, _, rule)| rule);
         let reason = match rule {
             _ if fields.0[..at].iter().any(|(earlier, _)| earlier == key) => Some("is there twice"),
             Some(rule) => rule(value),
@@ -89,11 +81,7 @@ fn checked(fields: Fields, documented: &[Field]) -> Result<Fields, Problems> {
             problems.push(((*name).to_owned(), "is missing"));
         }
     }
-    if problems.is_empty() {
-        Ok(fields)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(fields) } else { Err(problems) }
 }
 
 /// The documented fields of an endpoint.
@@ -116,10 +104,7 @@ fn documented(endpoint: Endpoint) -> &'static [Field] {
             ("amount", true, above_zero),
             ("client_ref_id", false, reference),
         ],
-        Endpoint::Inquiry => &[
-            ("initiator_id", true, mobile),
-            ("user_code", true, user_code),
-        ],
+        Endpoint::Inquiry => &[("initiator_id", true, mobile), ("user_code", true, user_code)],
     }
 }
 
@@ -197,10 +182,7 @@ mod tests {
 
     fn named(endpoint: Endpoint, json: &str) -> Vec<String> {
         let problems = body(endpoint, json.as_bytes()).err().unwrap_or_default();
-        problems
-            .into_iter()
-            .map(|(field, reason)| format!("{field} {reason}"))
-            .collect()
+        problems.into_iter().map(|(field, reason)| format!("{field} {reason}")).collect()
     }
 
     #[test]
@@ -211,22 +193,14 @@ mod tests {
             "Get Refund OTP"
         );
         assert_eq!(named(Endpoint::Refund, REFUND), [""; 0], "Initiate Refund");
-        assert_eq!(
-            named(Endpoint::TransferOtp, TRANSFER),
-            [""; 0],
-            "Send Transaction OTP"
-        );
+        assert_eq!(named(Endpoint::TransferOtp, TRANSFER), [""; 0], "Send Transaction OTP");
         assert!(query("initiator_id=9962981729&user_code=20810200").is_ok());
     }
 
     #[test]
     fn a_refund_of_another_shape_names_its_field() {
         for (from, to, wanted) in [
-            (
-                "\"9962981729\"",
-                "9962981729",
-                "initiator_id is not a string",
-            ),
+            ("\"9962981729\"", "9962981729", "initiator_id is not a string"),
             ("\"20810200\"", "20810200", "user_code is not a string"),
             ("123456", "\"123456\"", "otp is not an integer"),
             ("123456", "123.5", "otp is not 4 to 8 digits"),
@@ -234,16 +208,8 @@ mod tests {
             ("123456", "true", "otp is not an integer"),
             ("80", "\"80\"", "service_code is not a whole number"),
             ("80", "80.0", "service_code is not a whole number"),
-            (
-                "\"state\":1",
-                "\"state\":\"1\"",
-                "state is not a whole number",
-            ),
-            (
-                "\"state\":1",
-                "\"state\":1,\"state\":1",
-                "state is there twice",
-            ),
+            ("\"state\":1", "\"state\":\"1\"", "state is not a whole number"),
+            ("\"state\":1", "\"state\":1,\"state\":1", "state is there twice"),
             (
                 "\"state\"",
                 "\"client_ref_id\":\"x\",\"state\"",
@@ -268,31 +234,18 @@ mod tests {
             ("500", "0", "amount is not above 0"),
             ("98765", "\"98765\"", "recipient_id is not a whole number"),
             ("9123456789", "912345678", "customer_id is not 10 digits"),
-            (
-                "REQ-20260101-001",
-                "REQ 1",
-                "client_ref_id is not 1 to 20 of A-Z a-z 0-9 _ -",
-            ),
+            ("REQ-20260101-001", "REQ 1", "client_ref_id is not 1 to 20 of A-Z a-z 0-9 _ -"),
         ] {
             assert!(TRANSFER.contains(from), "{from}");
-            assert_eq!(
-                named(Endpoint::TransferOtp, &TRANSFER.replace(from, to)),
-                [wanted]
-            );
+            assert_eq!(named(Endpoint::TransferOtp, &TRANSFER.replace(from, to)), [wanted]);
         }
     }
 
     #[test]
     fn an_otp_request_has_one_field_and_an_inquiry_two() {
         let both = r#"{"initiator_id":"9962981729","user_code":"20810200"}"#;
-        assert_eq!(
-            named(Endpoint::RefundOtp, both),
-            ["user_code is not documented"]
-        );
-        assert_eq!(
-            named(Endpoint::RefundOtp, "[]"),
-            ["body is not a JSON object"]
-        );
+        assert_eq!(named(Endpoint::RefundOtp, both), ["user_code is not documented"]);
+        assert_eq!(named(Endpoint::RefundOtp, "[]"), ["body is not a JSON object"]);
         let problems = query("initiator_id=9962981729").unwrap_err();
         assert_eq!(problems, [("user_code".to_owned(), "is missing")]);
     }

@@ -58,10 +58,7 @@ impl Keys {
     pub(crate) fn new(developer_key: &str, access_key: &str) -> Self {
         let text = STANDARD.encode(access_key);
         let mac = Hmac::new_from_slice(text.as_bytes()).expect("HMAC takes a key of any length");
-        Self {
-            developer_key: developer_key.to_owned(),
-            mac,
-        }
+        Self { developer_key: developer_key.to_owned(), mac }
     }
 
     /// The `secret-key` that belongs to a timestamp.
@@ -105,11 +102,9 @@ pub(crate) fn check(
     now_ms: u64,
 ) -> Result<(), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(developer_key), Some(secret_key), Some(timestamp)) = (
-        text("developer_key"),
-        text("secret-key"),
-        text("secret-key-timestamp"),
-    ) else {
+    let (Some(developer_key), Some(secret_key), Some(timestamp)) =
+        (text("developer_key"), text("secret-key"), text("secret-key-timestamp"))
+    else {
         return Err(Refusal::HeaderMissing);
     };
     if developer_key != keys.developer_key {
@@ -162,21 +157,9 @@ mod tests {
                 "1767225599999",
                 "jlcoM1gI+mgpbDUZ59VkIZqmM8KjNEiVwE4qPTEFCoQ=",
             ),
-            (
-                unicode,
-                "1700000000000",
-                "5amAbv1QeENxbJera3IGe5HbErqunIc3HfjtKKMsM8Y=",
-            ),
-            (
-                unicode,
-                "1893456000123",
-                "gIER/Tv2xPz0LJ+010O2otachd5PNmFd1fTTm9ZGD3A=",
-            ),
-            (
-                "a",
-                "1700000000000",
-                "fKQaY3eTuU/ZaLiTaRVwhyRsKXtSp50HIy7h6ktCe2E=",
-            ),
+            (unicode, "1700000000000", "5amAbv1QeENxbJera3IGe5HbErqunIc3HfjtKKMsM8Y="),
+            (unicode, "1893456000123", "gIER/Tv2xPz0LJ+010O2otachd5PNmFd1fTTm9ZGD3A="),
+            ("a", "1700000000000", "fKQaY3eTuU/ZaLiTaRVwhyRsKXtSp50HIy7h6ktCe2E="),
         ] {
             assert_eq!(Keys::new("d", access_key).secret_key(timestamp), wanted);
         }
@@ -203,10 +186,7 @@ mod tests {
         for (headers, code) in [
             (missing, 2487),
             (mangled, 2487),
-            (
-                signed("x", &keys.secret_key("1700000000000"), "1700000000000"),
-                2483,
-            ),
+            (signed("x", &keys.secret_key("1700000000000"), "1700000000000"), 2483),
             (signed("d", "bm8=", "1700000000000"), 2484),
             (good("1700000120001"), 2485),
             (good("1699999879999"), 2485),
@@ -217,10 +197,7 @@ mod tests {
             assert_eq!(refusal.code(), code);
         }
         for edge in ["1700000120000", "1699999880000"] {
-            assert_eq!(
-                check(&good(edge), &keys, &mut Stamps::default(), NOW),
-                Ok(())
-            );
+            assert_eq!(check(&good(edge), &keys, &mut Stamps::default(), NOW), Ok(()));
         }
     }
 
@@ -237,15 +214,9 @@ mod tests {
         let keys = Keys::new("d", "a");
         let mut stamps = Stamps::default();
         let forged = signed("d", "bm8=", "1700000000000");
-        assert_eq!(
-            check(&forged, &keys, &mut stamps, NOW),
-            Err(Refusal::Signature)
-        );
+        assert_eq!(check(&forged, &keys, &mut stamps, NOW), Err(Refusal::Signature));
         let good = signed("d", &keys.secret_key("1700000000000"), "1700000000000");
         assert_eq!(check(&good, &keys, &mut stamps, NOW), Ok(()));
-        assert_eq!(
-            check(&good, &keys, &mut stamps, NOW),
-            Err(Refusal::Timestamp)
-        );
+        assert_eq!(check(&good, &keys, &mut stamps, NOW), Err(Refusal::Timestamp));
     }
 }

@@ -42,19 +42,12 @@ impl Wire {
         let same = names.len() == parsed.len()
             && names.iter().all(|name| parsed.contains_key(name.as_str()));
         // A pipelined request finds no bytes of its own here.
-        if same {
-            names
-        } else {
-            parsed.keys().map(|name| name.as_str().to_owned()).collect()
-        }
+        if same { names } else { parsed.keys().map(|name| name.as_str().to_owned()).collect() }
     }
 
     /// Forgets what came: the next bytes are the next request's.
     pub(crate) fn clear(&self) {
-        self.received
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -75,9 +68,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         if self.wire.reset.load(Ordering::Relaxed) {
             // Without time to linger the kernel sends RST; where it cannot, it closes as ever.
-            socket2::SockRef::from(&self.stream)
-                .set_linger(Some(Duration::ZERO))
-                .ok();
+            socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).ok();
         }
     }
 }
@@ -91,11 +82,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let new = &buf.filled()[before..];
-        let mut received = self
-            .wire
-            .received
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut received = self.wire.received.lock().unwrap_or_else(PoisonError::into_inner);
         if received.len() < KEPT {
             received.extend_from_slice(&new[..new.len().min(KEPT)]);
         }

@@ -202,47 +202,35 @@ impl State {
     }
 
     fn totals(&self) -> Value {
-        let calls: Value = Endpoint::ALL
-            .iter()
-            .map(|e| (e.as_str(), self.calls[*e as usize]))
-            .collect();
+        let calls: Value =
+            Endpoint::ALL.iter().map(|e| (e.as_str(), self.calls[*e as usize])).collect();
         json!({"calls": calls, "rejected_signatures": self.rejected_signatures,
             "max_concurrent": self.max_concurrent, "in_flight": self.in_flight,
             "overlapping_refunds": self.overlapping_refunds})
     }
 
     fn by_key(&self, value: impl Fn(&Record) -> Option<Value>) -> Value {
-        let pairs = self
-            .records
-            .iter()
-            .filter_map(|(key, record)| Some((key, value(record)?)));
+        let pairs = self.records.iter().filter_map(|(key, record)| Some((key, value(record)?)));
         pairs.map(|(key, value)| (key.clone(), value)).collect()
     }
 
     /// All about one tid, if it was ever named.
     pub(crate) fn one(&self, key: &str) -> Option<Value> {
         let record = self.records.get(key)?;
-        let counts: Value = Endpoint::ALL
-            .iter()
-            .map(|e| (e.as_str(), record.counts[*e as usize]))
-            .collect();
+        let counts: Value =
+            Endpoint::ALL.iter().map(|e| (e.as_str(), record.counts[*e as usize])).collect();
         let calls: Vec<Value> = record.calls.iter().map(Entry::show).collect();
-        Some(
-            json!({"tx_status": record.tx_status, "executions": record.executions,
+        Some(json!({"tx_status": record.tx_status, "executions": record.executions,
             "otps_sent": record.otps_sent, "otp_ref_id": record.otp_ref_id, "accepted": counts,
-            "calls": calls}),
-        )
+            "calls": calls}))
     }
 }
 
 impl Entry {
     fn show(&self) -> Value {
         let body = serde_json::from_str(&self.body).unwrap_or_else(|_| json!(&*self.body));
-        let headers: Vec<_> = self
-            .headers
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .collect();
+        let headers: Vec<_> =
+            self.headers.lines().filter_map(|line| line.split_once(": ")).collect();
         let at = i64::try_from(self.at_ms)
             .ok()
             .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

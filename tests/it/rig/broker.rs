@@ -34,10 +34,7 @@ impl Message {
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let value = self.properties.headers().as_ref()?.inner().get(name)?;
         let json = serde_json::to_value(value).unwrap();
-        let inner = json
-            .as_object()
-            .and_then(|object| object.values().next())
-            .cloned();
+        let inner = json.as_object().and_then(|object| object.values().next()).cloned();
         Some(match value {
             lapin::types::AMQPValue::LongString(text) => text.to_string(),
             lapin::types::AMQPValue::ShortString(text) => text.to_string(),
@@ -93,20 +90,10 @@ impl Broker {
             .await
             .unwrap_or_else(|error| panic!("no RabbitMQ at EKO_TEST_AMQP_URL: {error}"));
         let channel = connection.create_channel().await.unwrap();
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .unwrap();
-        let broker = Self {
-            prefix: prefix.to_owned(),
-            connection,
-            channel,
-        };
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let broker = Self { prefix: prefix.to_owned(), connection, channel };
         for exchange in ["commands", "events"] {
-            let options = ExchangeDeclareOptions {
-                durable: true,
-                ..Default::default()
-            };
+            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let name = broker.name(exchange);
             let declared = broker.channel.exchange_declare(
                 name.as_str().into(),
@@ -129,10 +116,7 @@ impl Broker {
         let queue = self.name(name);
         let options = QueueDeclareOptions::exclusive();
         let table = FieldTable::default;
-        self.channel
-            .queue_declare(queue.as_str().into(), options, table())
-            .await
-            .unwrap();
+        self.channel.queue_declare(queue.as_str().into(), options, table()).await.unwrap();
         if let Some((exchange, key)) = binding {
             let exchange = self.name(exchange);
             let bound = self.channel.queue_bind(
@@ -144,10 +128,7 @@ impl Broker {
             );
             bound.await.unwrap();
         }
-        let options = BasicConsumeOptions {
-            no_ack: true,
-            ..Default::default()
-        };
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let consumer = self
             .channel
             .basic_consume(queue.as_str().into(), "".into(), options, table())
@@ -159,8 +140,7 @@ impl Broker {
     /// All that is left in an inbox to which nobody publishes any more.
     pub(crate) async fn drain(&self, inbox: &mut Inbox) -> Vec<Message> {
         let queue = inbox.queue.clone();
-        self.publish("", &queue, END.to_vec(), BasicProperties::default())
-            .await;
+        self.publish("", &queue, END.to_vec(), BasicProperties::default()).await;
         let mut rest = Vec::new();
         loop {
             let message = inbox.next("the end of the inbox").await;
@@ -179,8 +159,7 @@ impl Broker {
 
     /// Publishes, mandatory, and sees it confirmed.
     async fn publish(&self, exchange: &str, key: &str, body: Vec<u8>, properties: BasicProperties) {
-        self.publish_all(exchange, vec![(key.to_owned(), body, properties)])
-            .await;
+        self.publish_all(exchange, vec![(key.to_owned(), body, properties)]).await;
     }
 
     /// Publishes a batch under their keys, and sees each confirmed.
@@ -191,10 +170,7 @@ impl Broker {
     ) {
         let mut confirms = Vec::with_capacity(messages.len());
         for (key, body, properties) in messages {
-            let options = BasicPublishOptions {
-                mandatory: true,
-                ..Default::default()
-            };
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
             let sent = self.channel.basic_publish(
                 exchange.into(),
                 key.as_str().into(),
@@ -206,10 +182,7 @@ impl Broker {
         }
         for (key, confirm) in confirms {
             let confirmation = confirm.await.unwrap();
-            assert!(
-                matches!(confirmation, Confirmation::Ack(None)),
-                "{key}: {confirmation:?}"
-            );
+            assert!(matches!(confirmation, Confirmation::Ack(None)), "{key}: {confirmation:?}");
         }
     }
 
@@ -217,25 +190,16 @@ impl Broker {
     pub(crate) async fn get(&self, queue: &str) -> Option<Message> {
         let queue = self.name(queue);
         let options = BasicGetOptions { no_ack: true };
-        let got = self
-            .channel
-            .basic_get(queue.as_str().into(), options)
-            .await
-            .unwrap();
+        let got = self.channel.basic_get(queue.as_str().into(), options).await.unwrap();
         got.map(|message| message.delivery.into())
     }
 
     /// Takes the next message of a queue and gives it back, as a worker does that dies over it.
     pub(crate) async fn return_one(&self, queue: &str) {
         let queue = self.name(queue);
-        let got = self
-            .channel
-            .basic_get(queue.as_str().into(), BasicGetOptions::default());
+        let got = self.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
         let message = got.await.unwrap().expect("a message to return");
-        let options = BasicNackOptions {
-            requeue: true,
-            ..Default::default()
-        };
+        let options = BasicNackOptions { requeue: true, ..Default::default() };
         message.delivery.acker.nack(options).await.unwrap();
     }
 
@@ -245,9 +209,8 @@ impl Broker {
         let channel = self.connection.create_channel().await.unwrap();
         let options = QueueDeclareOptions::default().passive();
         let queue = self.name(queue);
-        let declared = channel
-            .queue_declare(queue.as_str().into(), options, FieldTable::default())
-            .await;
+        let declared =
+            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await;
         let count = declared.ok().map(|queue| queue.message_count());
         channel.close(200, "".into()).await.ok();
         count
@@ -258,18 +221,12 @@ impl Broker {
         for queue in queues {
             let queue = self.name(queue);
             let options = QueueDeleteOptions::default();
-            self.channel
-                .queue_delete(queue.as_str().into(), options)
-                .await
-                .unwrap();
+            self.channel.queue_delete(queue.as_str().into(), options).await.unwrap();
         }
         for exchange in ["commands", "events", "dead", "retry"] {
             let exchange = self.name(exchange);
             let options = ExchangeDeleteOptions::default();
-            self.channel
-                .exchange_delete(exchange.as_str().into(), options)
-                .await
-                .unwrap();
+            self.channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
         }
     }
 }

@@ -61,9 +61,7 @@ impl Builder {
         let dir = tempfile::Builder::new().prefix("it-").tempdir().unwrap();
         let prefix = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         let broker = Broker::connect(&prefix).await;
-        let events = broker
-            .inbox("test-events", Some(("events", &self.binding)))
-            .await;
+        let events = broker.inbox("test-events", Some(("events", &self.binding))).await;
         let eko = match self.stub {
             true => Eko::Stub(Stub::start().await),
             false => Eko::Simulator(Simulator::start().await),

@@ -20,11 +20,7 @@ pub(crate) fn command(kind: &str, id: &str, data: Value) -> Value {
 
 /// A refund of `tid`.
 pub(crate) fn refund(id: &str, tid: &str) -> Value {
-    command(
-        "refund",
-        id,
-        json!({ "tid": tid, "otp": OTP, "otp_ref_id": OTP_REF }),
-    )
+    command("refund", id, json!({ "tid": tid, "otp": OTP, "otp_ref_id": OTP_REF }))
 }
 
 /// An order for a refund OTP of `tid`.
@@ -52,23 +48,15 @@ pub(crate) trait Edit {
 impl Edit for Value {
     fn with(mut self, pointer: &str, value: Value) -> Value {
         let (parent, member) = pointer.rsplit_once('/').unwrap();
-        let parent = self
-            .pointer_mut(parent)
-            .and_then(Self::as_object_mut)
-            .unwrap();
+        let parent = self.pointer_mut(parent).and_then(Self::as_object_mut).unwrap();
         parent.insert(member.to_owned(), value);
         self
     }
 
     fn without(mut self, pointer: &str) -> Value {
         let (parent, member) = pointer.rsplit_once('/').unwrap();
-        let parent = self
-            .pointer_mut(parent)
-            .and_then(Self::as_object_mut)
-            .unwrap();
-        parent
-            .remove(member)
-            .unwrap_or_else(|| panic!("nothing at {pointer}"));
+        let parent = self.pointer_mut(parent).and_then(Self::as_object_mut).unwrap();
+        parent.remove(member).unwrap_or_else(|| panic!("nothing at {pointer}"));
         self
     }
 }

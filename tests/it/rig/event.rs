@@ -83,10 +83,7 @@ impl Event {
 
     /// How often the endpoint was called.
     pub(crate) fn attempts(&self) -> u64 {
-        self.body
-            .pointer("/data/attempts")
-            .and_then(Value::as_u64)
-            .unwrap()
+        self.body.pointer("/data/attempts").and_then(Value::as_u64).unwrap()
     }
 
     /// Outcome and code (or who confirmed it), for tables.
@@ -118,86 +115,44 @@ impl Event {
             "tracestate",
             "data",
         ];
-        let odd: Vec<_> = body
-            .as_object()
-            .unwrap()
-            .keys()
-            .filter(|key| !known.contains(&key.as_str()))
-            .collect();
-        assert!(
-            odd.is_empty(),
-            "attributes that the contract does not name: {odd:?}"
-        );
+        let odd: Vec<_> =
+            body.as_object().unwrap().keys().filter(|key| !known.contains(&key.as_str())).collect();
+        assert!(odd.is_empty(), "attributes that the contract does not name: {odd:?}");
         let time = self.text("/time");
         assert!(time.parse::<Timestamp>().is_ok(), "no time: {time}");
-        assert!(
-            time.len() == 24 && time.ends_with('Z'),
-            "not UTC with milliseconds: {time}"
-        );
+        assert!(time.len() == 24 && time.ends_with('Z'), "not UTC with milliseconds: {time}");
         let outcome = format!(".{}", self.outcome());
-        let stem = self
-            .id()
-            .strip_suffix(&outcome)
-            .unwrap_or_else(|| panic!("odd id in {body}"));
+        let stem = self.id().strip_suffix(&outcome).unwrap_or_else(|| panic!("odd id in {body}"));
         if self.outcome() == "invalid" && self.code() == "id_reused" {
-            let digest = stem
-                .strip_prefix(self.command_id())
-                .and_then(|rest| rest.strip_prefix(':'));
+            let digest =
+                stem.strip_prefix(self.command_id()).and_then(|rest| rest.strip_prefix(':'));
             assert!(digest.is_some_and(is_hex), "no digest in {}", self.id());
         } else {
             assert_eq!(stem, self.command_id(), "{body}");
         }
-        assert_eq!(
-            body.get("subject").is_none(),
-            self.outcome() == "invalid",
-            "{body}"
-        );
+        assert_eq!(body.get("subject").is_none(), self.outcome() == "invalid", "{body}");
     }
 
     fn check_properties(&self) {
         let message = &self.message;
         let properties = &message.properties;
         let short = |value: &Option<lapin::types::ShortString>| {
-            value
-                .as_ref()
-                .map(|value| value.as_str().to_owned())
-                .unwrap_or_default()
+            value.as_ref().map(|value| value.as_str().to_owned()).unwrap_or_default()
         };
         assert_eq!(short(properties.message_id()), self.id());
         assert_eq!(short(properties.kind()), self.text("/type"));
-        assert_eq!(
-            short(properties.content_type()),
-            "application/cloudevents+json"
-        );
-        assert_eq!(
-            *properties.delivery_mode(),
-            Some(2),
-            "an event is persistent"
-        );
+        assert_eq!(short(properties.content_type()), "application/cloudevents+json");
+        assert_eq!(*properties.delivery_mode(), Some(2), "an event is persistent");
         let stamp = properties.timestamp().expect("an event has a timestamp");
         let time: Timestamp = self.text("/time").parse().unwrap();
-        assert!(
-            stamp.abs_diff(u64::try_from(time.as_second()).unwrap()) <= 1,
-            "{stamp}, {time}"
-        );
-        assert!(
-            properties.correlation_id().is_some(),
-            "correlation_id is always there"
-        );
-        let parent = message
-            .header("traceparent")
-            .expect("the header traceparent is always there");
+        assert!(stamp.abs_diff(u64::try_from(time.as_second()).unwrap()) <= 1, "{stamp}, {time}");
+        assert!(properties.correlation_id().is_some(), "correlation_id is always there");
+        let parent = message.header("traceparent").expect("the header traceparent is always there");
         assert_eq!(parent, self.text("/traceparent"));
         let parts: Vec<_> = parent.split('-').collect();
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
-        assert!(
-            parts.iter().all(|part| is_hex(part)) && lengths == [2, 32, 16, 2],
-            "{parent}"
-        );
-        assert!(
-            parts[1] != "0".repeat(32) && parts[2] != "0".repeat(16),
-            "{parent}"
-        );
+        assert!(parts.iter().all(|part| is_hex(part)) && lengths == [2, 32, 16, 2], "{parent}");
+        assert!(parts[1] != "0".repeat(32) && parts[2] != "0".repeat(16), "{parent}");
     }
 
     fn check_data(&self) {
@@ -211,40 +166,20 @@ impl Event {
         };
         let mut allowed = BTreeSet::from(["command_id", "attempts", "eko"]);
         allowed.extend(required);
-        assert!(
-            required.iter().all(|key| keys.contains(key)),
-            "something lacks in {data:?}"
-        );
-        assert!(
-            keys.is_subset(&allowed),
-            "something is too much in {data:?}"
-        );
+        assert!(required.iter().all(|key| keys.contains(key)), "something lacks in {data:?}");
+        assert!(keys.is_subset(&allowed), "something is too much in {data:?}");
         if data.contains_key("error") {
-            assert!(
-                CODES.contains(&self.code()),
-                "no code of the contract: {}",
-                self.code()
-            );
+            assert!(CODES.contains(&self.code()), "no code of the contract: {}", self.code());
             assert!(!self.text("/data/error/message").is_empty());
         }
         if let Some(result) = data.get("result") {
-            let odd = result
-                .as_object()
-                .unwrap()
-                .values()
-                .find(|value| !value.is_string());
+            let odd = result.as_object().unwrap().values().find(|value| !value.is_string());
             assert_eq!(odd, None, "a result holds strings only: {result}");
         }
-        assert!(
-            self.outcome() != "invalid" || self.attempts() == 0,
-            "{data:?}"
-        );
+        assert!(self.outcome() != "invalid" || self.attempts() == 0, "{data:?}");
     }
 }
 
 fn is_hex(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

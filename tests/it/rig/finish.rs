@@ -30,12 +30,7 @@ impl Rig {
         }
         for entry in std::fs::read_dir(self.dir.path()).unwrap() {
             let path = entry.unwrap().path();
-            if path
-                .file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("ledger")
-            {
+            if path.file_name().unwrap().to_string_lossy().starts_with("ledger") {
                 self.check_secrets("the ledger", &std::fs::read(path).unwrap());
             }
         }
@@ -43,32 +38,20 @@ impl Rig {
     }
 
     fn queues() -> Vec<String> {
-        let own = ["dead", "unrouted"]
-            .into_iter()
-            .chain(COMMAND_QUEUES)
-            .map(str::to_owned);
+        let own = ["dead", "unrouted"].into_iter().chain(COMMAND_QUEUES).map(str::to_owned);
         own.chain(Self::retry_queues()).collect()
     }
 
     /// The worker's parking places.
     fn retry_queues() -> impl Iterator<Item = String> {
-        RETRY_LEVELS
-            .into_iter()
-            .map(|level| format!("retry.{level}ms"))
+        RETRY_LEVELS.into_iter().map(|level| format!("retry.{level}ms"))
     }
 
     async fn check_unread(&mut self) {
         for message in self.broker.drain(&mut self.events).await {
             let event = Event::read(message);
-            let repeats = self
-                .seen
-                .get(event.id())
-                .is_some_and(|body| *body == event.message.body);
-            assert!(
-                repeats && self.repeats_allowed,
-                "an event that nobody read: {}",
-                event.body
-            );
+            let repeats = self.seen.get(event.id()).is_some_and(|body| *body == event.message.body);
+            assert!(repeats && self.repeats_allowed, "an event that nobody read: {}", event.body);
         }
         if let Some(dead) = self.broker.get("dead").await {
             let id = dead.header("eko-event-id").unwrap_or_default();
@@ -78,11 +61,7 @@ impl Rig {
         if let Some(unrouted) = self.broker.get("unrouted").await {
             panic!("an event that nobody bound: {unrouted:?}");
         }
-        for queue in COMMAND_QUEUES
-            .map(str::to_owned)
-            .into_iter()
-            .chain(Self::retry_queues())
-        {
+        for queue in COMMAND_QUEUES.map(str::to_owned).into_iter().chain(Self::retry_queues()) {
             // A quorum queue counts a moment behind the acks.
             let empty = async || (self.broker.count(&queue).await == Some(0)).then_some(());
             eventually(&format!("queue {queue} is there and empty"), empty).await;
@@ -96,32 +75,21 @@ impl Rig {
                 let bad = state["bad_requests"].as_array().unwrap();
                 assert!(bad.is_empty() || self.bad_requests_allowed, "{bad:#?}");
                 let executions = state["executions"].as_object().unwrap();
-                let twice: Vec<_> = executions
-                    .iter()
-                    .filter(|(_, n)| n.as_u64() > Some(1))
-                    .collect();
+                let twice: Vec<_> =
+                    executions.iter().filter(|(_, n)| n.as_u64() > Some(1)).collect();
                 assert!(twice.is_empty(), "executed twice (invariant 1): {twice:?}");
             }
             Eko::Stub(stub) => {
                 let unexpected = stub.unexpected();
-                assert!(
-                    unexpected.is_empty(),
-                    "requests that no script named: {unexpected:#?}"
-                );
+                assert!(unexpected.is_empty(), "requests that no script named: {unexpected:#?}");
             }
         }
     }
 
     fn check_secrets(&self, place: &str, bytes: &[u8]) {
         for secret in &self.planted {
-            let found = bytes
-                .windows(secret.len())
-                .any(|window| window == secret.as_bytes());
-            assert!(
-                !found,
-                "{secret} shows in {place}: {}",
-                String::from_utf8_lossy(bytes)
-            );
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{secret} shows in {place}: {}", String::from_utf8_lossy(bytes));
         }
     }
 }

@@ -9,11 +9,7 @@ fn client() -> reqwest::Client {
     static PROVIDER: OnceLock<()> = OnceLock::new();
     // Two tests of one process may be here at once, and the provider can be installed only once.
     PROVIDER.get_or_init(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(10))
-        .build()
-        .unwrap()
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
 }
 
 /// GET: status and body; status 0 where the server did not answer.
@@ -26,14 +22,8 @@ pub(crate) async fn get(url: &str) -> (u16, String) {
 
 /// POST of JSON that must succeed.
 pub(crate) async fn post(url: &str, body: &Value) {
-    let request = client()
-        .post(url)
-        .header("content-type", "application/json");
+    let request = client().post(url).header("content-type", "application/json");
     let answer = request.body(body.to_string()).send().await.unwrap();
     let status = answer.status();
-    assert!(
-        status.is_success(),
-        "POST {url} {body}: {status} {}",
-        answer.text().await.unwrap()
-    );
+    assert!(status.is_success(), "POST {url} {body}: {status} {}", answer.text().await.unwrap());
 }

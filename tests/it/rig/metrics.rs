@@ -62,16 +62,10 @@ impl Sample {
                 Some((name.to_owned(), value.trim_end_matches('"').to_owned()))
             })
             .collect::<Option<_>>()?;
-        Some(Self {
-            name: name.to_owned(),
-            labels,
-            value: value.parse().ok()?,
-        })
+        Some(Self { name: name.to_owned(), labels, value: value.parse().ok()? })
     }
 
     fn has(&self, labels: &[(&str, &str)]) -> bool {
-        labels
-            .iter()
-            .all(|(name, value)| self.labels.get(*name).is_some_and(|is| is == value))
+        labels.iter().all(|(name, value)| self.labels.get(*name).is_some_and(|is| is == value))
     }
 }

@@ -33,10 +33,7 @@ impl Lines {
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while reader
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|read| read > 0)
-            {
+            while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 lines.0.lock().unwrap().push(text);
                 line.clear();
@@ -76,12 +73,7 @@ impl Process {
             stdout.follow(child.stdout.take().unwrap()),
             stderr.follow(child.stderr.take().unwrap()),
         ];
-        Self {
-            child,
-            readers,
-            stdout,
-            stderr,
-        }
+        Self { child, readers, stdout, stderr }
     }
 
     /// Whether it has not ended yet.
@@ -108,9 +100,7 @@ impl Process {
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
-        status
-            .code()
-            .unwrap_or_else(|| panic!("ended by a signal: {status}"))
+        status.code().unwrap_or_else(|| panic!("ended by a signal: {status}"))
     }
 }
 

@@ -16,10 +16,7 @@ impl Proxy {
     /// Chooses a port on which nobody listens yet.
     pub(crate) async fn closed() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self {
-            address: listener.local_addr().unwrap().to_string(),
-            connections: None,
-        }
+        Self { address: listener.local_addr().unwrap().to_string(), connections: None }
     }
 
     /// The broker's URL through this port.
@@ -35,11 +32,7 @@ impl Proxy {
     pub(crate) async fn open(&mut self) {
         let listener = TcpListener::bind(&self.address).await.unwrap();
         let broker = Url::parse(&Broker::url()).unwrap();
-        let to = format!(
-            "{}:{}",
-            broker.host_str().unwrap(),
-            broker.port().unwrap_or(5672)
-        );
+        let to = format!("{}:{}", broker.host_str().unwrap(), broker.port().unwrap_or(5672));
         self.connections = Some(tokio::spawn(async move {
             // Dropped with this task, so that an abort cuts every connection.
             let mut pipes = JoinSet::new();
@@ -47,9 +40,7 @@ impl Proxy {
                 let to = to.clone();
                 pipes.spawn(async move {
                     let mut far = TcpStream::connect(to).await.unwrap();
-                    tokio::io::copy_bidirectional(&mut near, &mut far)
-                        .await
-                        .ok();
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await.ok();
                 });
             }
         }));

@@ -72,9 +72,5 @@ pub(crate) fn said_body(status: i64, response_status_id: i64, message: &str) -> 
 
 /// An HTTP status with a text of no use.
 pub(crate) fn http(status: u16) -> Answer {
-    Answer::Text(
-        status,
-        "content-type: text/html\r\n",
-        "<html>no</html>".to_owned(),
-    )
+    Answer::Text(status, "content-type: text/html\r\n", "<html>no</html>".to_owned())
 }

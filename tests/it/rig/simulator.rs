@@ -15,10 +15,7 @@ pub(crate) struct Simulator {
 impl Simulator {
     /// Starts one on a free port.
     pub(crate) async fn start() -> Self {
-        let mut simulator = Self {
-            process: None,
-            url: String::new(),
-        };
+        let mut simulator = Self { process: None, url: String::new() };
         simulator.listen("127.0.0.1:0").await;
         simulator
     }
@@ -40,22 +37,14 @@ impl Simulator {
     }
 
     async fn listen(&mut self, address: &str) {
-        let arguments = [
-            "--listen",
-            address,
-            "--developer-key",
-            DEVELOPER_KEY,
-            "--access-key",
-            ACCESS_KEY,
-        ];
+        let arguments =
+            ["--listen", address, "--developer-key", DEVELOPER_KEY, "--access-key", ACCESS_KEY];
         let program = env!("CARGO_BIN_EXE_eko-simulator");
         let mut process = Process::spawn(program, &arguments, &Settings::new());
         let url = eventually("the simulator listens", async || {
             let said = process.stderr.text();
             assert!(process.is_running(), "the simulator ended: {said}");
-            process
-                .stdout
-                .find(|line| line.strip_prefix("listening on ").map(str::to_owned))
+            process.stdout.find(|line| line.strip_prefix("listening on ").map(str::to_owned))
         });
         self.url = url.await;
         self.process = Some(process);
@@ -71,17 +60,12 @@ impl Simulator {
 
     /// Sets the state of a transaction.
     pub(crate) async fn transaction(&self, tid: &str, tx_status: u8) {
-        self.control(
-            "transaction",
-            &json!({ "tid": tid, "tx_status": tx_status }),
-        )
-        .await;
+        self.control("transaction", &json!({ "tid": tid, "tx_status": tx_status })).await;
     }
 
     /// Answers this much later from now on.
     pub(crate) async fn latency(&self, milliseconds: u32) {
-        self.control("latency", &json!({ "ms": milliseconds }))
-            .await;
+        self.control("latency", &json!({ "ms": milliseconds })).await;
     }
 
     /// Posts to a control endpoint.

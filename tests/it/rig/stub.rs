@@ -46,10 +46,7 @@ pub(crate) struct Request {
 impl Request {
     /// The value of the header with exactly this name, upper and lower case told apart.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(is, _)| is == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(is, _)| is == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON.
@@ -92,11 +89,7 @@ impl Stub {
                 tokio::spawn(serve(stream, Arc::clone(&shared), gate.clone()));
             }
         });
-        Self {
-            url,
-            state,
-            released,
-        }
+        Self { url, state, released }
     }
 
     /// Where it listens, without a path.
@@ -107,11 +100,7 @@ impl Stub {
     /// Answers `line` (`POST /customer/…`) with these in turn, and with the last one for ever.
     pub(crate) fn on(&self, line: &str, answers: impl IntoIterator<Item = Answer>) {
         let answers = answers.into_iter().collect();
-        self.state
-            .lock()
-            .unwrap()
-            .script
-            .insert(line.to_owned(), answers);
+        self.state.lock().unwrap().script.insert(line.to_owned(), answers);
     }
 
     /// Answers the refund of `tid`.
@@ -132,12 +121,7 @@ impl Stub {
     /// The requests of `line` so far.
     pub(crate) fn requests(&self, line: &str) -> Vec<Request> {
         let state = self.state.lock().unwrap();
-        state
-            .requests
-            .iter()
-            .filter(|request| request.key() == line)
-            .cloned()
-            .collect()
+        state.requests.iter().filter(|request| request.key() == line).cloned().collect()
     }
 
     /// All requests so far.
@@ -178,11 +162,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut gate: watch:
             answer = *inner;
         }
         let bytes = match answer {
-            Answer::Json(status, body) => response(
-                status,
-                "content-type: application/json\r\n",
-                &body.to_string(),
-            ),
+            Answer::Json(status, body) => {
+                response(status, "content-type: application/json\r\n", &body.to_string())
+            }
             Answer::Text(status, headers, body) => response(status, headers, &body),
             Answer::Truncated(body) => {
                 let mut bytes =
@@ -242,21 +224,12 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
     }
     let body = String::from_utf8(buffer[end + 4..end + 4 + length].to_vec()).unwrap();
     buffer.drain(..end + 4 + length);
-    Some(Request {
-        line,
-        headers,
-        body,
-        at: Instant::now(),
-    })
+    Some(Request { line, headers, body, at: Instant::now() })
 }
 
 async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
     let mut chunk = [0; 4096];
-    let read = stream
-        .read(&mut chunk)
-        .await
-        .ok()
-        .filter(|read| *read > 0)?;
+    let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
     buffer.extend_from_slice(&chunk[..read]);
     Some(())
 }

@@ -20,9 +20,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts `eko-worker run`.
     pub(crate) fn run(settings: &Settings) -> Self {
-        Self {
-            process: Process::spawn(env!("CARGO_BIN_EXE_eko-worker"), &["run"], settings),
-        }
+        Self { process: Process::spawn(env!("CARGO_BIN_EXE_eko-worker"), &["run"], settings) }
     }
 
     /// Runs `eko-worker` with these arguments to its end: exit code, standard output, standard error.
@@ -35,24 +33,17 @@ impl Worker {
 
     /// The address that its admin server says it listens on.
     async fn address(&mut self) -> String {
-        eventually(
-            "the worker logs where its admin server listens",
-            async || {
-                assert!(
-                    self.process.is_running(),
-                    "the worker ended:\n{}",
-                    self.log()
-                );
-                self.process.stderr.find(|line| {
-                    let line: Value = serde_json::from_str(line).ok()?;
-                    let fields = line.get("fields").unwrap_or(&line);
-                    let said = fields.get("message")?.as_str()?;
-                    (said == "admin server listening")
-                        .then(|| fields["addr"].as_str())?
-                        .map(str::to_owned)
-                })
-            },
-        )
+        eventually("the worker logs where its admin server listens", async || {
+            assert!(self.process.is_running(), "the worker ended:\n{}", self.log());
+            self.process.stderr.find(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                let fields = line.get("fields").unwrap_or(&line);
+                let said = fields.get("message")?.as_str()?;
+                (said == "admin server listening")
+                    .then(|| fields["addr"].as_str())?
+                    .map(str::to_owned)
+            })
+        })
         .await
     }
 
@@ -82,11 +73,7 @@ impl Worker {
 
     /// All that it wrote.
     pub(crate) fn log(&self) -> String {
-        format!(
-            "{}\n{}",
-            self.process.stdout.text(),
-            self.process.stderr.text()
-        )
+        format!("{}\n{}", self.process.stdout.text(), self.process.stderr.text())
     }
 }
 
