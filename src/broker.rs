@@ -23,6 +23,11 @@ pub(crate) struct Settings {
     pub(crate) prefetch: u16,
 }
 
+/// Whether a node can be reached by this address.
+pub(crate) fn is_address(url: &str) -> bool {
+    url.parse::<lapin::uri::AMQPUri>().is_ok()
+}
+
 /// Why the broker did not do what it was asked for.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -33,6 +33,8 @@ mod eko;
 mod event;
 mod gate;
 mod history;
+#[cfg(test)]
+mod house;
 mod ledger;
 mod log;
 mod metrics;

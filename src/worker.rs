@@ -1,6 +1,7 @@
 //! The journey of one delivery: the only file that knows the order.
 
 mod settle;
+mod tell;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::broker::{self, Delivery, Parking};
+use crate::broker::{self, Delivery};
 use crate::command::{self, Command, Defaults, Invalid, Kind};
 use crate::decision::{self, Policy, Step, Turn};
 use crate::eko::Client;
-use crate::event::{About, Event};
 use crate::gate::Gate;
 use crate::history::History;
-use crate::ledger::{self, Ask, Case, Claim, Held, Ledger};
+use crate::ledger::{self, Ask, Case, Claim, Ledger};
 use crate::metrics::{self, Metrics};
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
 use crate::trace::Trace;
@@ -147,34 +147,11 @@ impl Worker {
                 let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: None };
                 self.conclude(delivery, &subject, received, case, outcome).await
             }
-            other => self.handle_known(delivery, &subject, received, other).await,
-        }
-    }
-
-    /// What needs no call: copies, repeats and messages that share somebody's id.
-    async fn handle_known(
-        &self,
-        delivery: Delivery,
-        subject: &Subject<'_>,
-        received: &Received,
-        claim: Claim,
-    ) -> Result<(), Error> {
-        match claim {
-            Claim::Busy { until } => self.park_busy(delivery, subject, received, until).await,
-            Claim::Early { due } => {
-                let parked = delivery.envelope.parked;
-                self.park_copy(delivery, subject, received, due, parked).await
-            }
+            Claim::Busy { until } => self.park_busy(delivery, &subject, received, until).await,
+            Claim::Early { due } => self.park_early(delivery, &subject, received, due).await,
             Claim::Stale => Ok(delivery.ack().await?),
-            Claim::Finished(event) => self.replay(delivery, subject, &event).await,
-            Claim::Conflict => self.handle_reused(delivery, subject, received).await,
-            Claim::Fresh(case)
-            | Claim::Due(case)
-            | Claim::Interrupted(case)
-            | Claim::Refunded(case, _) => {
-                let outcome = given_up(&case);
-                self.conclude(delivery, subject, received, case, outcome).await
-            }
+            Claim::Finished(event) => self.replay(delivery, &subject, &event).await,
+            Claim::Conflict => self.handle_reused(delivery, &subject, received).await,
         }
     }
 
@@ -231,8 +208,12 @@ impl Worker {
                 let outcome = Outcome::Invalid(problem.clone());
                 self.conclude(delivery, subject, received, case, outcome).await
             }
+            Claim::Busy { until } => self.park_busy(delivery, subject, received, until).await,
+            Claim::Early { due } => self.park_early(delivery, subject, received, due).await,
+            Claim::Stale => Ok(delivery.ack().await?),
+            Claim::Finished(event) => self.replay(delivery, subject, &event).await,
             // Boxed, since the event of a reused id is told the same way.
-            other => Box::pin(self.handle_known(delivery, subject, received, other)).await,
+            Claim::Conflict => Box::pin(self.handle_reused(delivery, subject, received)).await,
         }
     }
 
@@ -258,108 +239,6 @@ impl Worker {
         let delay = received.at.duration_since(published);
         self.metrics.received(kind, Duration::try_from(delay).unwrap_or_default());
     }
-
-    /// Ends a command: ledger, then event, then ack.
-    async fn conclude(
-        &self,
-        delivery: Delivery,
-        subject: &Subject<'_>,
-        received: &Received,
-        case: Case,
-        outcome: Outcome,
-    ) -> Result<(), Error> {
-        let about = About {
-            command_id: subject.command_id,
-            event_id: subject.id,
-            kind: subject.kind,
-            subject: subject.subject,
-            correlation_id: subject.correlation_id,
-            attempts: case.history.attempts(),
-            trace: &received.trace,
-            span: random_u64(),
-        };
-        let event = Event::new(&about, &outcome, now());
-        if self.ledger.finish(&case, &event).await? == Held::Lost {
-            return self.park_busy(delivery, subject, received, None).await;
-        }
-        let took = event.time.duration_since(case.history.first_received);
-        let took = Duration::try_from(took).unwrap_or_default();
-        self.metrics.finished(subject.kind, &outcome, took);
-        log_finished(subject, &event, about.attempts, took, received.trace.id());
-        let bury = outcome.needs_a_person();
-        self.tell(delivery, subject.kind, &event, bury).await
-    }
-
-    /// Says again what was said before. A delivery that the broker marks redelivered may be
-    /// the one whose copy was never put where a person looks.
-    async fn replay(
-        &self,
-        delivery: Delivery,
-        subject: &Subject<'_>,
-        event: &Event,
-    ) -> Result<(), Error> {
-        self.metrics.replayed(subject.kind);
-        tracing::info!(
-            command_id = subject.command_id,
-            event_id = event.id,
-            kind = metrics::label(subject.kind),
-            "command seen before: answered from the ledger"
-        );
-        let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
-        let bury = needs_a_person && delivery.envelope.redelivered;
-        self.tell(delivery, subject.kind, event, bury).await
-    }
-
-    async fn tell(
-        &self,
-        delivery: Delivery,
-        kind: Option<Kind>,
-        event: &Event,
-        bury: bool,
-    ) -> Result<(), Error> {
-        let told = delivery.tell(event, bury).await?;
-        self.metrics.told(kind, told.took, told.is_unrouted);
-        if bury {
-            self.metrics.buried(kind, event.code.as_deref().unwrap_or_default());
-        }
-        Ok(())
-    }
-
-    /// Somebody else has the command, or its tid: this copy looks again later.
-    async fn park_busy(
-        &self,
-        delivery: Delivery,
-        subject: &Subject<'_>,
-        received: &Received,
-        until: Option<Timestamp>,
-    ) -> Result<(), Error> {
-        let parked = delivery.envelope.parked.saturating_add(1);
-        let wait = self.policy.retry.delay(parked, random_f64());
-        let again = decision::later(now(), wait);
-        // Once the claim is over there is something to see.
-        let due = until.map_or(again, |until| again.min(until));
-        self.park_copy(delivery, subject, received, due, parked).await
-    }
-
-    async fn park_copy(
-        &self,
-        delivery: Delivery,
-        subject: &Subject<'_>,
-        received: &Received,
-        due: Timestamp,
-        parked: u32,
-    ) -> Result<(), Error> {
-        let parking = Parking {
-            delay: Duration::try_from(due.duration_since(now())).unwrap_or_default(),
-            kind: subject.kind.map_or(Kind::Refund.as_str(), Kind::as_str),
-            reason: "busy",
-            attempts: delivery.envelope.attempts,
-            parked,
-            first_received: received.at,
-            traceparent: &received.trace.parent(random_u64()),
-        };
-        Ok(delivery.park(parking).await?)
-    }
 }
 
 /// The worker died over it too often: it is put where a person looks.
@@ -370,22 +249,6 @@ fn given_up(case: &Case) -> Outcome {
         Some(_) => Outcome::Unresolved(problem),
         None => Outcome::Failed(problem),
     }
-}
-
-/// One line a command.
-fn log_finished(subject: &Subject<'_>, event: &Event, attempts: u32, took: Duration, trace: &str) {
-    tracing::info!(
-        command_id = subject.command_id,
-        event_id = event.id,
-        kind = metrics::label(subject.kind),
-        outcome = event.outcome,
-        code = event.code,
-        subject = subject.subject,
-        attempts,
-        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        trace_id = trace,
-        "command finished"
-    );
 }
 
 #[expect(clippy::disallowed_methods, reason = "the worker tells the rest what time it is")]

@@ -13,9 +13,9 @@ use url::{Host, Url};
 use super::Problems;
 use crate::backoff::Backoff;
 use crate::command::{is_mobile, is_user_code};
-use crate::ledger;
 use crate::log::Format;
 use crate::privacy::Mobile;
+use crate::{broker, ledger};
 
 /// The last retry queue: nothing waits longer in the broker.
 const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
@@ -212,8 +212,7 @@ impl Reader {
         let text = self.url_text(name, given, default, file)?;
         let mut urls = Vec::new();
         for (index, node) in text.split(',').map(str::trim).enumerate() {
-            let parsed: Result<lapin::uri::AMQPUri, _> = node.parse();
-            if parsed.is_err() {
+            if !broker::is_address(node) {
                 let why = "must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f";
                 self.wrong(name, &format!("node {}: {why}", index + 1));
                 return None;

@@ -1,0 +1,134 @@
+//! The rules of the house, checked on the source itself: who may import whom, and which room
+//! alone may touch a library of the world outside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms without I/O, clock and chance.
+const CORE: [&str; 9] = [
+    "backoff", "command", "decision", "event", "history", "outcome", "privacy", "trace", "verdict",
+];
+
+/// Rooms that reach the world, and never each other.
+const EDGES: [&str; 3] = ["broker", "eko", "ledger"];
+
+/// A library, and the only room that may name it.
+const OWNERS: [(&str, &str); 8] = [
+    ("axum", "admin"),
+    ("backoff", "backoff"),
+    ("governor", "gate"),
+    ("lapin", "broker"),
+    ("prometheus", "metrics"),
+    ("reqwest", "eko"),
+    ("rusqlite", "ledger"),
+    ("tokio_postgres", "ledger"),
+];
+
+struct Source {
+    path: PathBuf,
+    room: String,
+    text: String,
+}
+
+/// Every source file of the library but tests and benches.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            let room = name.split(['/', '.']).next().unwrap().to_owned();
+            let is_other = ["bin", "house", "exploration", "bench"].contains(&room.as_str());
+            if path.is_dir() && !is_other {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") && !is_other {
+                let text = code_of(&fs::read_to_string(&path).unwrap());
+                sources.push(Source { path, room, text });
+            }
+        }
+    }
+    sources
+}
+
+/// The lines of code before a file's tests, without comments.
+fn code_of(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    code.lines().filter(is_code).collect::<Vec<_>>().join("\n")
+}
+
+/// The rooms that a file imports: `crate::room` and the first names in `crate::{…}`.
+fn imported(text: &str) -> Vec<String> {
+    let mut rooms = Vec::new();
+    for part in text.split("crate::").skip(1) {
+        let names = match part.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap().split(',').collect(),
+            None => vec![part],
+        };
+        for name in names {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            rooms.push(name.trim().chars().take_while(|c| is_name(*c)).collect());
+        }
+    }
+    rooms
+}
+
+#[test]
+fn a_core_room_imports_only_core_rooms() {
+    for source in sources().iter().filter(|source| CORE.contains(&source.room.as_str())) {
+        for room in imported(&source.text) {
+            assert!(CORE.contains(&room.as_str()), "{}: {room}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn the_rooms_that_reach_the_world_never_import_each_other() {
+    for source in sources().iter().filter(|source| EDGES.contains(&source.room.as_str())) {
+        for room in imported(&source.text) {
+            let is_own_or_core = room == source.room || CORE.contains(&room.as_str());
+            assert!(is_own_or_core, "{}: {room}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn only_its_owner_names_a_library() {
+    for source in sources() {
+        for (library, owner) in OWNERS {
+            let is_named = source.text.contains(&format!("{library}::"))
+                && !source.text.contains(&format!("crate::{library}::"));
+            // The admin server names Prometheus' content type.
+            let is_known = (library, source.room.as_str()) == ("prometheus", "admin");
+            assert!(
+                !is_named || source.room == owner || is_known,
+                "{}: {library}",
+                source.path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_settings_read_the_environment() {
+    for source in sources().iter().filter(|source| source.room != "config") {
+        assert!(!source.text.contains("std::env::"), "{}", source.path.display());
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_a_room_should_be() {
+    for source in sources() {
+        let lines = source.text.lines().count();
+        assert!(lines <= 350, "{}: {lines} lines of code", source.path.display());
+    }
+}
+
+#[test]
+fn the_checks_see_what_they_look_for() {
+    let text = "use crate::{ledger, metrics};\nuse crate::outcome::Code;\n";
+    assert_eq!(imported(text), ["ledger", "metrics", "outcome"]);
+    assert!(sources().len() > 30);
+}
