@@ -9,3 +9,7 @@ mod sign;
 
 pub(crate) use client::{Client, Keys, Settings};
 pub(crate) use endpoint::Endpoint;
+
+/// See [`crate::harness`].
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use answer::harness;

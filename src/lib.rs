@@ -32,6 +32,9 @@ mod decision;
 mod eko;
 mod event;
 mod gate;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod harness;
 mod history;
 #[cfg(test)]
 mod house;

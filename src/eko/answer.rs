@@ -3,6 +3,8 @@
 //! The rule behind every row: what may have happened is never read as not having happened,
 //! and `status` 0 alone proves nothing.
 
+#[cfg(any(test, feature = "fuzz"))]
+mod harness;
 mod receipt;
 
 use std::time::Duration;
@@ -12,6 +14,9 @@ use crate::command::{Command, Kind};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::scrub;
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
+
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use harness::harness;
 
 /// An HTTP answer, its body read up to the size limit.
 pub(super) struct HttpAnswer {

@@ -1,0 +1,55 @@
+//! What must hold for any body; see [`crate::harness`].
+
+use serde_json::Value;
+
+use super::{HttpAnswer, reading, verdict};
+use crate::command::{Defaults, Kind, parse};
+use crate::privacy::Mobile;
+use crate::verdict::{Reading, Verdict};
+
+const COMMANDS: [&str; 3] = [
+    r#"{"id":"a","type":"eko.refund.request","data":{"tid":"13192443","otp":"123456"}}"#,
+    r#"{"id":"a","type":"eko.refund_otp.request","data":{"tid":"13192443"}}"#,
+    r#"{"id":"a","type":"eko.transfer_otp.request","data":{"recipient_id":1,"amount":1,"customer_id":"9123456789"}}"#,
+];
+
+/// Reads a body as every endpoint's answer, under every class of HTTP status.
+pub(crate) fn harness(body: &[u8]) {
+    for status in [200, 302, 400, 401, 403, 404, 429, 503] {
+        let http = HttpAnswer { status, after: None, body: Some(body.to_vec()) };
+        for text in COMMANDS {
+            let defaults = Defaults {
+                initiator_id: Some(Mobile::new("9962981729")),
+                user_code: Some("20810200".to_owned()),
+            };
+            let Ok(command) = parse(text.as_bytes(), None, &defaults).command else { return };
+            let Verdict::Done(receipt, _) = verdict(&command, &http).meaning else { continue };
+            assert_eq!(status, 200);
+            assert_eq!(receipt.0.contains_key("tid"), command.tid().is_some());
+            let is_proven = command.kind() != Kind::Refund || tells_of_a_refund(body);
+            assert!(is_proven, "{}", String::from_utf8_lossy(body));
+        }
+        if let Reading::Refunded(..) = reading("13192443", &[], &http).meaning {
+            assert!(status == 200 && tells_of_a_refund(body));
+        }
+    }
+}
+
+/// Whether a refund's id or `tx_status` 4 stands anywhere in it.
+fn tells_of_a_refund(body: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        // A number like 1e999, which nothing here reads, is too much for `Value` alone.
+        let text = String::from_utf8_lossy(body);
+        return text.contains("refund_tid") || text.contains("tx_status");
+    };
+    let is_4 = |value: &Value| match value {
+        Value::String(text) => text.trim().parse() == Ok(4),
+        other => other.as_i64() == Some(4),
+    };
+    let data = &value["data"];
+    let refund_tid = match &data["refund_tid"] {
+        Value::String(text) => !text.trim().is_empty(),
+        other => other.is_number(),
+    };
+    refund_tid || is_4(&data["tx_status"]) || is_4(&value["tx_status"])
+}
