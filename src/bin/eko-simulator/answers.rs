@@ -118,7 +118,7 @@ pub(crate) fn not_found() -> Value {
     body
 }
 
-/// Eko's words for a tx_status.
+/// Eko's words for a `tx_status`.
 pub(crate) fn description(tx_status: u8) -> &'static str {
     match tx_status {
         0 => "Success",

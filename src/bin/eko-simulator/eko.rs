@@ -1,18 +1,14 @@
 //! What Eko does with one request: signature, shape, fault, effect, answer.
 
-use serde_json::Value;
-
 use crate::answers::{self, Reply};
 use crate::call::{self, Endpoint, Request, Route};
-use crate::faults::{Act, Edition, Fault};
+use crate::effect::{self, Asked, Late};
+use crate::faults::{Edition, Fault};
 use crate::misbehave;
-use crate::plan::{Details, Occasion};
+use crate::plan::Occasion;
 use crate::shape::{self, Fields, Problems};
 use crate::signature;
 use crate::state::{Entry, State};
-
-/// How long after its call a late effect comes, unless the order says other.
-const LATE_MS: u64 = 2000;
 
 /// The answer to a request, and what is still to happen because of it.
 pub(crate) struct Decision {
@@ -24,52 +20,13 @@ pub(crate) struct Decision {
     pub(crate) note: String,
 }
 
-/// An effect that comes after its answer.
-pub(crate) struct Late {
-    pub(crate) after_ms: u64,
-    endpoint: Endpoint,
+/// A decision with what the list of its tid keeps beside it.
+struct Judged {
+    decision: Decision,
     key: String,
-    customer_id: String,
-    /// The tx_status that the transaction then gets; None: the normal effect of the call.
-    becomes: Option<u8>,
-}
-
-impl Late {
-    /// Brings the effect about.
-    pub(crate) fn happen(self, state: &mut State) {
-        if let Some(tx_status) = self.becomes {
-            state.record(&self.key, self.endpoint).tx_status = Some(tx_status);
-        } else {
-            if self.endpoint == Endpoint::Refund {
-                let record = state.record(&self.key, self.endpoint);
-                // The refund was taken up when it was pending: that it now awaits is our own doing.
-                if matches!(record.tx_status, Some(2 | 5 | 6)) {
-                    record.tx_status = Some(3);
-                }
-            }
-            let asked = Asked {
-                endpoint: self.endpoint,
-                key: self.key,
-                otp: String::new(),
-                customer_id: self.customer_id,
-            };
-            normal(state, &asked);
-        }
-    }
-}
-
-/// A well-formed request.
-struct Asked {
-    endpoint: Endpoint,
-    key: String,
-    otp: String,
-    customer_id: String,
-}
-
-/// The normal answer, and whether the call had its effect.
-pub(crate) struct Normal {
-    pub(crate) body: Value,
-    pub(crate) effective: bool,
+    fault: Option<Fault>,
+    executed: bool,
+    accepted: bool,
 }
 
 /// Answers one request.
@@ -77,8 +34,15 @@ pub(crate) fn decide(state: &mut State, request: &Request, now_ms: u64) -> Decis
     let (endpoint, reference) = match call::route(&request.method, &request.path) {
         Route::To(endpoint, reference) => (endpoint, reference),
         Route::WrongMethod(endpoint) => {
-            state.bad_request(format!("{endpoint:?}: method {} is not known", request.method));
-            return refused(Reply::new(405, "text/plain", "Method Not Allowed"), "method");
+            let method = &request.method;
+            state.bad_request(format!(
+                "{}: method {method} is not known",
+                endpoint.as_str()
+            ));
+            return refused(
+                Reply::new(405, "text/plain", "Method Not Allowed"),
+                "method",
+            );
         }
         Route::Nowhere => {
             state.bad_request(format!("no endpoint has the path {}", request.path));
@@ -86,41 +50,57 @@ pub(crate) fn decide(state: &mut State, request: &Request, now_ms: u64) -> Decis
         }
     };
     state.calls[endpoint as usize] += 1;
+    let judged = judge(state, endpoint, reference, request, now_ms);
+    if call::is_tid(&judged.key) {
+        let entry = Entry {
+            endpoint,
+            at_ms: now_ms,
+            fault: judged.fault.map(Fault::name),
+            executed: judged.executed,
+            http: judged.decision.reply.http,
+            refused: (!judged.accepted).then(|| judged.decision.note.clone()),
+            headers: headers(request).into(),
+            body: String::from_utf8_lossy(&request.body).into(),
+        };
+        state.note(&judged.key, entry);
+    }
+    judged.decision
+}
+
+fn judge(
+    state: &mut State,
+    endpoint: Endpoint,
+    reference: &str,
+    request: &Request,
+    now_ms: u64,
+) -> Judged {
+    let not_accepted = |decision| Judged {
+        decision,
+        key: reference.to_owned(),
+        fault: None,
+        executed: false,
+        accepted: false,
+    };
     let checked = signature::check(&request.headers, &state.keys, &mut state.stamps, now_ms);
-    let (decision, key, fault) = if let Err(refusal) = checked {
+    if let Err(refusal) = checked {
         state.rejected_signatures += 1;
         let body = answers::unauthorized(refusal.code(), refusal.message());
         let note = format!("signature {}", refusal.code());
-        (refused(Reply::json(401, &body), &note), reference.to_owned(), None)
-    } else {
-        match asked(endpoint, reference, request) {
-            Ok(asked) => {
-                let (decision, fault, executed) = serve(state, &asked);
-                (decision, asked.key, Some((fault, executed)))
-            }
-            Err((http, problems)) => {
-                (wrong_shape(state, endpoint, http, &problems), reference.to_owned(), None)
+        return not_accepted(refused(Reply::json(401, &body), &note));
+    }
+    match asked(endpoint, reference, request) {
+        Ok(asked) => {
+            let (decision, fault, executed) = serve(state, &asked);
+            Judged {
+                decision,
+                key: asked.key,
+                fault,
+                executed,
+                accepted: true,
             }
         }
-    };
-    if call::is_tid(&key) {
-        let accepted = fault.is_some();
-        let (fault, executed) = fault.unwrap_or((None, false));
-        state.note(
-            &key,
-            Entry {
-                endpoint,
-                at_ms: now_ms,
-                fault: fault.map(Fault::name),
-                executed,
-                http: decision.reply.http,
-                refused: (!accepted).then(|| decision.note.clone()),
-                headers: headers(request).into(),
-                body: String::from_utf8_lossy(&request.body).into(),
-            },
-        );
+        Err((http, problems)) => not_accepted(wrong_shape(state, endpoint, http, &problems)),
     }
-    decision
 }
 
 /// Reads a request, or says what is wrong with it and the HTTP status that tells so.
@@ -175,90 +155,19 @@ fn serve(state: &mut State, asked: &Asked) -> (Decision, Option<Fault>, bool) {
     *count += 1;
     let occasion = Occasion { endpoint: asked.endpoint, key: &asked.key, nth: *count };
     let Some((fault, details)) = state.plan.choose(&occasion) else {
-        let normal = normal(state, asked);
+        let normal = effect::normal(state, asked);
         let note = if normal.effective { "done" } else { "refused" };
         return (refused(Reply::json(200, &normal.body), note), None, normal.effective);
     };
-    let late = begin_late(state, asked, fault, &details);
+    let late = effect::begin_late(state, asked, fault, &details);
     let takes_effect =
         fault.edition == Edition::Done || misbehave::is_form_of_success(fault.row.act);
-    let normal = (takes_effect && late.is_none()).then(|| normal(state, asked));
+    let normal = (takes_effect && late.is_none()).then(|| effect::normal(state, asked));
     let executed = normal.as_ref().is_some_and(|normal| normal.effective);
     let occasion = misbehave::Scene { endpoint: asked.endpoint, key: &asked.key, otp: &asked.otp };
     let reply = misbehave::reply(fault, &details, &occasion, normal.as_ref(), late.is_some());
     let delay_ms = if late.is_some() { 0 } else { details.after_ms.unwrap_or(0) };
     (Decision { reply, delay_ms, late, note: fault.name() }, Some(fault), executed)
-}
-
-/// Prepares the effect of a fault whose effect comes later.
-fn begin_late(state: &mut State, asked: &Asked, fault: Fault, details: &Details) -> Option<Late> {
-    let becomes = match fault.row.act {
-        Act::Late(_) => None,
-        Act::Pending(first, last) => {
-            let record = state.record(&asked.key, asked.endpoint);
-            if record.tx_status != Some(3) {
-                return None;
-            }
-            record.tx_status = Some(first);
-            (last != 4).then_some(last)
-        }
-        _ => return None,
-    };
-    Some(Late {
-        after_ms: details.after_ms.unwrap_or(LATE_MS),
-        endpoint: asked.endpoint,
-        key: asked.key.clone(),
-        customer_id: asked.customer_id.clone(),
-        becomes,
-    })
-}
-
-/// Does what is asked, as a healthy Eko does.
-fn normal(state: &mut State, asked: &Asked) -> Normal {
-    let careless = state.careless;
-    let record = state.record(&asked.key, asked.endpoint);
-    let tx_status = record.tx_status.unwrap_or(3);
-    let refusal = |body| Normal { body, effective: false };
-    let done = |body| Normal { body, effective: true };
-    match (asked.endpoint, tx_status) {
-        (Endpoint::Inquiry, _) => done(answers::found(&asked.key, tx_status)),
-        (Endpoint::TransferOtp, _) => {
-            let otp_ref_id = state.send_otp(&asked.key, asked.endpoint);
-            done(answers::transfer_otp_sent(&otp_ref_id, &asked.customer_id))
-        }
-        (Endpoint::Refund, 4) if careless => {
-            let refund_tid = state.execute(&asked.key);
-            done(answers::refunded(&asked.key, refund_tid))
-        }
-        (_, 4) => refusal(answers::refusal_by_text("Transaction is already in refunded state.")),
-        (Endpoint::RefundOtp, 3) => {
-            let otp_ref_id = state.send_otp(&asked.key, asked.endpoint);
-            done(answers::refund_otp_sent(&otp_ref_id))
-        }
-        (Endpoint::Refund, 3) => match otp_problem(record.otp.as_deref(), &asked.otp) {
-            Some(problem) => refusal(problem),
-            None => {
-                let refund_tid = state.execute(&asked.key);
-                done(answers::refunded(&asked.key, refund_tid))
-            }
-        },
-        _ => refusal(answers::refusal_by_text("Transaction is not in a refundable state.")),
-    }
-}
-
-/// What is wrong with an OTP; an empty one belongs to a late effect, whose OTP was taken before.
-fn otp_problem(right: Option<&str>, otp: &str) -> Option<Value> {
-    let wrong = match right {
-        _ if otp.is_empty() => false,
-        Some(right) => otp != right,
-        None if otp == "999999" => return Some(answers::refusal(303, "OTP expired")),
-        None => otp == "000000",
-    };
-    wrong.then(|| {
-        let mut body = answers::refusal(302, "Wrong OTP");
-        body["invalid_params"] = serde_json::json!({"otp": "Wrong OTP"});
-        body
-    })
 }
 
 /// The headers as lines, names as on the wire, secrets hidden.

@@ -21,9 +21,9 @@ pub(crate) struct Row {
 pub(crate) enum Act {
     /// A refusal with Eko's number.
     Refuse(i64, &'static str),
-    /// A refusal that only its text explains: status 1, response_status_id -1.
+    /// A refusal that only its text explains: status 1, `response_status_id` -1.
     RefuseText(&'static str),
-    /// Status 1, response_status_id -2.
+    /// Status 1, `response_status_id` -2.
     InProgress,
     /// An authentication error: Eko's number in an answer with that HTTP status.
     Auth(u16, i64, &'static str),
@@ -37,7 +37,7 @@ pub(crate) enum Act {
     Silence,
     /// The call takes effect some time after this answer, or after silence.
     Late(Option<u16>),
-    /// The refund is taken up, its transaction stays in the first tx_status, then gets the second.
+    /// The refund is taken up, its transaction stays in the first `tx_status`, then gets the second.
     Pending(u8, u8),
     /// The normal answer in another of its known forms.
     Form(Form),
@@ -87,7 +87,7 @@ pub(crate) enum Edition {
     Plain,
     /// The call takes effect before the misbehaviour.
     Done,
-    /// Eko's number stands in response_status_id, status is 1.
+    /// Eko's number stands in `response_status_id`, status is 1.
     Rs,
 }
 
@@ -144,7 +144,7 @@ impl Fault {
     }
 }
 
-/// The tx_status with which an unknown tid begins: 3 (refund pending) unless the tid says other.
+/// The `tx_status` with which an unknown tid begins: 3 (refund pending) unless the tid says other.
 pub(crate) fn first_tx_status(tid: &str) -> u8 {
     match digits(tid) {
         Some((_, code @ 0..=6, _)) => u8::try_from(code).unwrap_or(3),

@@ -6,6 +6,7 @@
 mod answers;
 mod call;
 mod control;
+mod effect;
 mod eko;
 mod faults;
 mod misbehave;
@@ -39,7 +40,7 @@ struct Args {
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
-    /// The developer_key that requests must carry.
+    /// The `developer_key` that requests must carry.
     #[arg(
         long,
         env = "EKO_DEVELOPER_KEY",

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::answers::{self, Delivery, Reply};
 use crate::call::Endpoint;
-use crate::eko::Normal;
+use crate::effect::Normal;
 use crate::faults::{Act, Edition, Fault, Form, Garble};
 use crate::plan::Details;
 
@@ -97,7 +97,10 @@ fn gateway(http: u16, details: &Details) -> Reply {
         http => Reply::new(http, "text/html", html(&format!("{http}"))),
     };
     reply.redirects = matches!(http, 302 | 307);
-    reply.retry_after = details.retry_after.clone().or((http == 429).then(|| "2".to_owned()));
+    reply.retry_after = details
+        .retry_after
+        .clone()
+        .or_else(|| (http == 429).then(|| "2".to_owned()));
     reply
 }
 
@@ -190,7 +193,7 @@ fn zero_with_invalid_params(scene: &Scene<'_>) -> Value {
     body
 }
 
-/// Success without an otp_ref_id, as production gives it for old transactions.
+/// Success without an `otp_ref_id`, as production gives it for old transactions.
 fn unconfirmed() -> Value {
     let data = json!({"tid": "", "otp_ref_id": ""});
     let message = "OTP for failed transaction has been sent {2} {3}";
@@ -229,7 +232,7 @@ fn qr(scene: &Scene<'_>, normal: &Value) -> Value {
     }
 }
 
-/// A tx_status that is not the one in the data.
+/// A `tx_status` that is not the one in the data.
 fn other_tx(body: &Value) -> &'static str {
     if body["data"]["tx_status"] == "4" { "3" } else { "4" }
 }

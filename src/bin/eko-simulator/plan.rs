@@ -28,7 +28,7 @@ pub(crate) struct Details {
 /// One call, as far as the choice depends on it.
 pub(crate) struct Occasion<'a> {
     pub(crate) endpoint: Endpoint,
-    /// The tid, for transfer_otp the recipient_id.
+    /// The tid, for `transfer_otp` the `recipient_id`.
     pub(crate) key: &'a str,
     /// The how manieth call of this endpoint with this key, from 1.
     pub(crate) nth: u64,

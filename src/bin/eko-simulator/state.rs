@@ -17,7 +17,7 @@ const CALLS_KEPT: usize = 20;
 /// Bad requests kept with their reasons.
 const BAD_REQUESTS_KEPT: usize = 100;
 
-/// The refund_tid of the first execution, from Eko's sample.
+/// The `refund_tid` of the first execution, from Eko's sample.
 const FIRST_REFUND_TID: u64 = 2_147_591_637;
 
 /// Everything that changes while the simulator runs.
@@ -99,7 +99,7 @@ impl State {
         }
     }
 
-    /// The record of a tid or, for transfer_otp, of a recipient.
+    /// The record of a tid or, for `transfer_otp`, of a recipient.
     pub(crate) fn record(&mut self, key: &str, endpoint: Endpoint) -> &mut Record {
         if !self.records.contains_key(key) {
             self.records.insert(key.to_owned(), Record::default());
@@ -111,7 +111,7 @@ impl State {
         record
     }
 
-    /// Executes a refund and returns its refund_tid.
+    /// Executes a refund and returns its `refund_tid`.
     pub(crate) fn execute(&mut self, tid: &str) -> u64 {
         let record = self.record(tid, Endpoint::Refund);
         record.tx_status = Some(4);
@@ -126,7 +126,7 @@ impl State {
         FIRST_REFUND_TID + self.executions - 1
     }
 
-    /// "Sends" an OTP and returns its otp_ref_id, which has the alphabet of Eko's samples.
+    /// "Sends" an OTP and returns its `otp_ref_id`, which has the alphabet of Eko's samples.
     pub(crate) fn send_otp(&mut self, key: &str, endpoint: Endpoint) -> String {
         self.otps_sent += 1;
         let number = self.otps_sent;
