@@ -166,8 +166,21 @@ fn serve(state: &mut State, asked: &Asked) -> (Decision, Option<Fault>, bool) {
     let executed = normal.as_ref().is_some_and(|normal| normal.effective);
     let occasion = misbehave::Scene { endpoint: asked.endpoint, key: &asked.key, otp: &asked.otp };
     let reply = misbehave::reply(fault, &details, &occasion, normal.as_ref(), late.is_some());
-    let delay_ms = if late.is_some() { 0 } else { details.after_ms.unwrap_or(0) };
-    (Decision { reply, delay_ms, late, note: fault.name() }, Some(fault), executed)
+    let delay_ms = if late.is_some() {
+        0
+    } else {
+        details.after_ms.unwrap_or(0)
+    };
+    (
+        Decision {
+            reply,
+            delay_ms,
+            late,
+            note: fault.name(),
+        },
+        Some(fault),
+        executed,
+    )
 }
 
 /// The headers as lines, names as on the wire, secrets hidden.
