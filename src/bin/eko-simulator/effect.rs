@@ -92,14 +92,8 @@ pub(crate) fn normal(state: &mut State, asked: &Asked) -> Normal {
     let careless = state.careless;
     let record = state.record(&asked.key, asked.endpoint);
     let tx_status = record.tx_status.unwrap_or(3);
-    let refusal = |body| Normal {
-        body,
-        effective: false,
-    };
-    let done = |body| Normal {
-        body,
-        effective: true,
-    };
+    let refusal = |body| Normal { body, effective: false };
+    let done = |body| Normal { body, effective: true };
     match (asked.endpoint, tx_status) {
         (Endpoint::Inquiry, _) => done(answers::found(&asked.key, tx_status)),
         (Endpoint::TransferOtp, _) => {
@@ -110,9 +104,7 @@ pub(crate) fn normal(state: &mut State, asked: &Asked) -> Normal {
             let refund_tid = state.execute(&asked.key);
             done(answers::refunded(&asked.key, refund_tid))
         }
-        (_, 4) => refusal(answers::refusal_by_text(
-            "Transaction is already in refunded state.",
-        )),
+        (_, 4) => refusal(answers::refusal_by_text("Transaction is already in refunded state.")),
         (Endpoint::RefundOtp, 3) => {
             let otp_ref_id = state.send_otp(&asked.key, asked.endpoint);
             done(answers::refund_otp_sent(&otp_ref_id))
@@ -124,9 +116,7 @@ pub(crate) fn normal(state: &mut State, asked: &Asked) -> Normal {
                 done(answers::refunded(&asked.key, refund_tid))
             }
         },
-        _ => refusal(answers::refusal_by_text(
-            "Transaction is not in a refundable state.",
-        )),
+        _ => refusal(answers::refusal_by_text("Transaction is not in a refundable state.")),
     }
 }
 

@@ -35,14 +35,8 @@ pub(crate) fn decide(state: &mut State, request: &Request, now_ms: u64) -> Decis
         Route::To(endpoint, reference) => (endpoint, reference),
         Route::WrongMethod(endpoint) => {
             let method = &request.method;
-            state.bad_request(format!(
-                "{}: method {method} is not known",
-                endpoint.as_str()
-            ));
-            return refused(
-                Reply::new(405, "text/plain", "Method Not Allowed"),
-                "method",
-            );
+            state.bad_request(format!("{}: method {method} is not known", endpoint.as_str()));
+            return refused(Reply::new(405, "text/plain", "Method Not Allowed"), "method");
         }
         Route::Nowhere => {
             state.bad_request(format!("no endpoint has the path {}", request.path));
@@ -91,13 +85,7 @@ fn judge(
     match asked(endpoint, reference, request) {
         Ok(asked) => {
             let (decision, fault, executed) = serve(state, &asked);
-            Judged {
-                decision,
-                key: asked.key,
-                fault,
-                executed,
-                accepted: true,
-            }
+            Judged { decision, key: asked.key, fault, executed, accepted: true }
         }
         Err((http, problems)) => not_accepted(wrong_shape(state, endpoint, http, &problems)),
     }
@@ -166,21 +154,8 @@ fn serve(state: &mut State, asked: &Asked) -> (Decision, Option<Fault>, bool) {
     let executed = normal.as_ref().is_some_and(|normal| normal.effective);
     let occasion = misbehave::Scene { endpoint: asked.endpoint, key: &asked.key, otp: &asked.otp };
     let reply = misbehave::reply(fault, &details, &occasion, normal.as_ref(), late.is_some());
-    let delay_ms = if late.is_some() {
-        0
-    } else {
-        details.after_ms.unwrap_or(0)
-    };
-    (
-        Decision {
-            reply,
-            delay_ms,
-            late,
-            note: fault.name(),
-        },
-        Some(fault),
-        executed,
-    )
+    let delay_ms = if late.is_some() { 0 } else { details.after_ms.unwrap_or(0) };
+    (Decision { reply, delay_ms, late, note: fault.name() }, Some(fault), executed)
 }
 
 /// The headers as lines, names as on the wire, secrets hidden.

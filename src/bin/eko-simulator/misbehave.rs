@@ -97,10 +97,8 @@ fn gateway(http: u16, details: &Details) -> Reply {
         http => Reply::new(http, "text/html", html(&format!("{http}"))),
     };
     reply.redirects = matches!(http, 302 | 307);
-    reply.retry_after = details
-        .retry_after
-        .clone()
-        .or_else(|| (http == 429).then(|| "2".to_owned()));
+    reply.retry_after =
+        details.retry_after.clone().or_else(|| (http == 429).then(|| "2".to_owned()));
     reply
 }
 
