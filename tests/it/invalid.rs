@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::rig::Rig;
 use crate::rig::command::{Edit, command, refund, refund_otp, transfer_otp};
 
+/// Stands for an id of its own in each case that has it.
+const GOOD_ID: &str = "good";
+
 /// What a wrong message is told to be.
 struct Case {
     body: Vec<u8>,
@@ -26,7 +29,14 @@ fn json_case(kind: &'static str, names: &'static str, body: &Value) -> Case {
 }
 
 async fn check(rig: &mut Rig, cases: Vec<Case>) {
-    for case in cases {
+    for (n, mut case) in cases.into_iter().enumerate() {
+        // An id that is used again for other data is another error.
+        if let Ok(mut command) = serde_json::from_slice::<Value>(&case.body)
+            && command["id"] == GOOD_ID
+        {
+            command["id"] = json!(format!("wrong-{n}"));
+            case.body = command.to_string().into_bytes();
+        }
         let shown = String::from_utf8_lossy(&case.body).chars().take(300).collect::<String>();
         rig.publish_raw(&case.body).await;
         let event = rig.next_event().await;
@@ -78,7 +88,7 @@ async fn a_message_of_2_megabytes_is_refused_whole() {
 #[tokio::test]
 async fn wrong_attributes_are_named() {
     let mut rig = Rig::builder().stub().start().await;
-    let good = || refund("a", "1");
+    let good = || refund(GOOD_ID, "1");
     let cases = vec![
         json_case("command", "type", &good().without("/type")),
         json_case("command", "type", &good().with("/type", json!("eko.payout.request"))),
@@ -113,7 +123,7 @@ async fn wrong_fields_of_a_refund_are_named() {
     let mut rig = Rig::builder().stub().start().await;
     let tids = r#"["12/34", "", "12345678901234567890", "-5", -5, 1.5, "1e5", " 12", "१२३", null,
                    true, [1]]"#;
-    let good = refund("b", "1");
+    let good = refund(GOOD_ID, "1");
     let add = |field, values| with_each("refund", &good, field, values);
     let mut cases = Vec::new();
     cases.extend(add("tid", tids));
@@ -134,7 +144,7 @@ async fn wrong_fields_of_a_refund_are_named() {
 #[tokio::test]
 async fn wrong_fields_of_a_transfer_otp_are_named() {
     let mut rig = Rig::builder().stub().start().await;
-    let good = transfer_otp("c", "R");
+    let good = transfer_otp(GOOD_ID, "R");
     let add = |field, values| with_each("transfer_otp", &good, field, values);
     let mut cases = Vec::new();
     cases.extend(add("amount", r#"[0, -5, 10.5, "ten", true, null, "0"]"#));
@@ -153,12 +163,12 @@ async fn wrong_fields_of_a_transfer_otp_are_named() {
 #[tokio::test]
 async fn wrong_fields_of_a_refund_otp_are_named() {
     let mut rig = Rig::builder().stub().start().await;
-    let good = refund_otp("d", "1");
+    let good = refund_otp(GOOD_ID, "1");
     let cases = vec![
-        json_case("refund_otp", "tid", &command("refund_otp", "d", json!({}))),
+        json_case("refund_otp", "tid", &command("refund_otp", GOOD_ID, json!({}))),
         json_case("refund_otp", "otp", &good.clone().with("/data/otp", json!("1234"))),
         json_case("refund_otp", "user_code", &good.with("/data/user_code", json!("20810200"))),
-        json_case("refund_otp", "tid", &refund_otp("d", "../../wallet")),
+        json_case("refund_otp", "tid", &refund_otp(GOOD_ID, "../../wallet")),
     ];
     check(&mut rig, cases).await;
     rig.finish().await;
@@ -170,7 +180,7 @@ async fn defaults_that_the_settings_lack_are_missing_fields() {
     rig.settings.remove("EKO_USER_CODE");
     rig.settings.remove("EKO_INITIATOR_ID");
     rig.start_worker().await;
-    let with = |field: &str, value: &str| refund("d", "1").with(field, json!(value));
+    let with = |field: &str, value: &str| refund(GOOD_ID, "1").with(field, json!(value));
     let cases = vec![
         json_case("refund", "user_code", &with("/data/initiator_id", "9962981729")),
         json_case("refund", "initiator_id", &with("/data/user_code", "20810200")),
@@ -184,7 +194,7 @@ async fn an_invalid_message_is_answered_and_kept_under_what_could_be_read_of_it(
     let mut rig = Rig::builder().stub().start().await;
     let mut replies = rig.broker.inbox("test-replies", None).await;
     let mut headers = FieldTable::default();
-    headers.insert("x-shop".into(), AMQPValue::LongString("checkout".into()));
+    headers.insert("shop".into(), AMQPValue::LongString("checkout".into()));
     let properties = BasicProperties::default()
         .with_message_id("m-1".into())
         .with_content_type("application/json".into())
@@ -200,7 +210,7 @@ async fn an_invalid_message_is_answered_and_kept_under_what_could_be_read_of_it(
     let dead = rig.dead_letter(&event).await;
     assert_eq!(dead.properties.message_id().as_ref().unwrap().as_str(), "m-1");
     assert_eq!(dead.properties.content_type().as_ref().unwrap().as_str(), "application/json");
-    assert_eq!(dead.header("x-shop").as_deref(), Some("checkout"));
+    assert_eq!(dead.header("shop").as_deref(), Some("checkout"));
     rig.finish().await;
 }
 
@@ -212,7 +222,9 @@ async fn the_same_unreadable_bytes_have_the_same_event_id_and_others_another() {
         rig.publish_raw(body.as_bytes()).await;
         // The rig itself checks that one id has one body.
         let event = rig.next_event().await;
-        rig.dead_letter(&event).await;
+        if !ids.contains(&event.id().to_owned()) {
+            rig.dead_letter(&event).await;
+        }
         assert!(event.command_id().bytes().all(|byte| byte.is_ascii_hexdigit()));
         ids.push(event.id().to_owned());
     }
