@@ -1,0 +1,54 @@
+# docker build -t eko-worker .
+# docker build -t eko-simulator --target simulator .
+#
+# Plain syntax on purpose, so that every engine with BuildKit or buildah can build it.
+ARG RUST_IMAGE=rust:1.95-slim-trixie
+ARG BASE_IMAGE=gcr.io/distroless/cc-debian13:nonroot
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /src
+COPY . .
+# The cache mounts end with the step: the binaries leave them in the same one.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    RUSTFLAGS="--remap-path-prefix=/src=/eko-worker --remap-path-prefix=/usr/local/cargo=/cargo" \
+    cargo build --release --locked --bins \
+ && mkdir -p /out/data \
+ && cp target/release/eko-worker target/release/eko-simulator /out/
+
+FROM ${BASE_IMAGE} AS base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+# By number: Kubernetes' runAsNonRoot cannot judge a name.
+USER 65532:65532
+STOPSIGNAL SIGTERM
+
+FROM base AS simulator
+LABEL org.opencontainers.image.title="eko-simulator" \
+      org.opencontainers.image.description="A stand-in for Eko's v3 API, for tests and demos"
+COPY --from=build --chmod=755 /out/eko-simulator /usr/local/bin/eko-simulator
+EXPOSE 8080
+ENTRYPOINT ["/usr/local/bin/eko-simulator"]
+CMD ["--listen", "0.0.0.0:8080"]
+
+# The last stage is what a build without --target makes.
+FROM base AS worker
+LABEL org.opencontainers.image.title="eko-worker" \
+      org.opencontainers.image.description="Turns refund and OTP commands from RabbitMQ into signed calls to Eko and one true outcome event each"
+COPY --from=build --chmod=755 /out/eko-worker /usr/local/bin/eko-worker
+# The SQLite ledger: mount a volume here, or set LEDGER_URL to PostgreSQL.
+COPY --from=build --chown=65532:65532 /out/data /data
+VOLUME ["/data"]
+WORKDIR /data
+ENV LEDGER_URL=sqlite:///data/eko-worker.db \
+    ADMIN_ADDR=0.0.0.0:9464
+EXPOSE 9464
+ENTRYPOINT ["/usr/local/bin/eko-worker"]
+CMD ["run"]
