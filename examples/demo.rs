@@ -6,7 +6,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Parser;
 use futures_util::StreamExt;
 use lapin::options::{
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 /// The longest that one command of the demo may take; the slowest waits out a settling of seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the simulator calls an OTP that the customer has typed right.
+/// An OTP that the simulator takes for right, as it does any but 000000 and 999999.
 const OTP: &str = "123456";
 
 #[derive(Parser)]
@@ -45,31 +45,22 @@ async fn main() -> anyhow::Result<()> {
     let mut demo = Demo::connect(&settings).await?;
 
     demo.title("All three kinds, as they should go");
-    let otp_sent = demo
-        .run("demo-otp", "refund_otp", json!({"tid": "13192443"}))
-        .await?;
+    let otp_sent = demo.run("demo-otp", "refund_otp", json!({"tid": "13192443"})).await?;
     let otp_ref_id = otp_sent["data"]["result"]["otp_ref_id"].clone();
     let refund = json!({"tid": "13192443", "otp": OTP, "otp_ref_id": otp_ref_id});
     demo.run("demo-refund", "refund", refund.clone()).await?;
     let transfer = json!({"recipient_id": 98765, "amount": 500, "customer_id": "9123456789"});
-    demo.run("demo-transfer", "transfer_otp", transfer.clone())
-        .await?;
+    demo.run("demo-transfer", "transfer_otp", transfer.clone()).await?;
 
     demo.title("The same refund once more: answered from the ledger, not executed again");
     demo.run("demo-refund", "refund", refund).await?;
 
+    // What a tid of ten digits beginning with 97 or 99 makes of Eko is in `eko-simulator --help`.
     demo.title("Refused, and why");
-    demo.run(
-        "demo-wrong",
-        "refund",
-        json!({"tid": "13192444", "otp": "999999"}),
-    )
-    .await?;
-    demo.run("demo-unknown", "refund_otp", json!({"tid": "404000001"}))
-        .await?;
+    demo.run("demo-wrong", "refund", json!({"tid": "13192444", "otp": "000000"})).await?;
+    demo.run("demo-unknown", "refund_otp", json!({"tid": "991680001"})).await?;
     let late = json!({"expirytime": "2026-01-01T00:00:00Z"});
-    demo.run_with("demo-late", "transfer_otp", transfer, &late)
-        .await?;
+    demo.run_with("demo-late", "transfer_otp", transfer, &late).await?;
 
     demo.title("No valid commands: told in an event, kept in the queue of the dead");
     let mistyped = json!({"tid": "13192445", "otp": OTP, "otp_ref": "A1"});
@@ -78,15 +69,9 @@ async fn main() -> anyhow::Result<()> {
 
     demo.title("Eko in trouble");
     println!("  The first answer is 503: nothing is lost, the command waits in the broker");
-    demo.run("demo-503", "refund_otp", json!({"tid": "503000001"}))
-        .await?;
+    demo.run("demo-503", "refund_otp", json!({"tid": "995031001"})).await?;
     println!("  The connection breaks after the money has moved: asked, not repeated");
-    demo.run(
-        "demo-unclear",
-        "refund",
-        json!({"tid": "900000001", "otp": OTP}),
-    )
-    .await?;
+    demo.run("demo-unclear", "refund", json!({"tid": "976511001", "otp": OTP})).await?;
     Ok(())
 }
 
@@ -105,29 +90,17 @@ impl Demo {
             .await
             .context("RabbitMQ cannot be reached at AMQP_URL")?;
         let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let commands = format!("{}.commands", settings.amqp_prefix);
         let exchange = format!("{}.events", settings.amqp_prefix);
         for name in [&commands, &exchange] {
-            let options = ExchangeDeclareOptions {
-                durable: true,
-                ..Default::default()
-            };
+            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let (name, table) = (name.as_str().into(), FieldTable::default());
-            channel
-                .exchange_declare(name, ExchangeKind::Topic, options, table)
-                .await?;
+            channel.exchange_declare(name, ExchangeKind::Topic, options, table).await?;
         }
         let events = subscribe(&channel, &exchange).await?;
         let colours = !settings.plain && std::io::stdout().is_terminal();
-        Ok(Self {
-            channel,
-            commands,
-            events,
-            colours,
-        })
+        Ok(Self { channel, commands, events, colours })
     }
 
     /// Publishes a command and returns its event.
@@ -155,43 +128,30 @@ impl Demo {
         if let (Some(command), Some(more)) = (command.as_object_mut(), attributes.as_object()) {
             command.extend(more.clone());
         }
-        self.publish(&kind_of_message, &serde_json::to_vec(&command)?)
-            .await?;
+        self.publish(&kind_of_message, &serde_json::to_vec(&command)?).await?;
         let event = self.next_event().await?;
         let answered = event["data"]["command_id"].as_str().unwrap_or_default();
-        ensure!(
-            answered == id,
-            "the next event answers {answered:?}, not {id:?}"
-        );
+        ensure!(answered == id, "the next event answers {answered:?}, not {id:?}");
         Ok(event)
     }
 
     /// Publishes bytes that are no command.
     async fn run_raw(&mut self, kind: &str, body: &[u8]) -> anyhow::Result<Value> {
         let key = format!("eko.{kind}.request");
-        println!(
-            "{} {key:<28} {}",
-            self.paint(36, "→"),
-            String::from_utf8_lossy(body)
-        );
+        println!("{} {key:<28} {}", self.paint(36, "→"), String::from_utf8_lossy(body));
         self.publish(&key, body).await?;
         self.next_event().await
     }
 
     /// Publishes with `mandatory` and sees it confirmed: else a mistyped key would lose the command.
     async fn publish(&self, key: &str, body: &[u8]) -> anyhow::Result<()> {
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let properties = BasicProperties::default()
             .with_content_type("application/cloudevents+json".into())
             .with_delivery_mode(2);
         let (exchange, key) = (self.commands.as_str().into(), key.into());
-        let published = self
-            .channel
-            .basic_publish(exchange, key, options, body, properties)
-            .await?;
+        let published =
+            self.channel.basic_publish(exchange, key, options, body, properties).await?;
         match published.await? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) => bail!("no queue takes the command: is a worker running?"),
@@ -209,15 +169,8 @@ impl Demo {
         let colour = if told.ends_with(".succeeded") { 32 } else { 33 };
         let data = &event["data"];
         let id = data["command_id"].as_str().unwrap_or_default();
-        let id = if id.len() > 14 {
-            format!("{}…", &id[..13])
-        } else {
-            id.to_owned()
-        };
-        let (arrow, told) = (
-            self.paint(colour, "←"),
-            self.paint(colour, &format!("{told:<28}")),
-        );
+        let id = if id.len() > 14 { format!("{}…", &id[..13]) } else { id.to_owned() };
+        let (arrow, told) = (self.paint(colour, "←"), self.paint(colour, &format!("{told:<28}")));
         println!("{arrow} {told} {id:<14} {}\n", summary(data));
         Ok(event)
     }
@@ -227,20 +180,14 @@ impl Demo {
     }
 
     fn paint(&self, colour: u8, text: &str) -> String {
-        if self.colours {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// A queue that lives as long as this connection, bound to all events.
 async fn subscribe(channel: &Channel, exchange: &str) -> anyhow::Result<Consumer> {
     let options = QueueDeclareOptions::exclusive();
-    let queue = channel
-        .queue_declare("".into(), options, FieldTable::default())
-        .await?;
+    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await?;
     let (name, options) = (queue.name().clone(), QueueBindOptions::default());
     let bound = channel.queue_bind(
         name.clone(),
@@ -250,13 +197,8 @@ async fn subscribe(channel: &Channel, exchange: &str) -> anyhow::Result<Consumer
         FieldTable::default(),
     );
     bound.await?;
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..Default::default()
-    };
-    Ok(channel
-        .basic_consume(name, "".into(), options, FieldTable::default())
-        .await?)
+    let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+    Ok(channel.basic_consume(name, "".into(), options, FieldTable::default()).await?)
 }
 
 /// A command's data on one line, without the OTP: a screen is a log, too.
@@ -279,10 +221,7 @@ fn summary(data: &Value) -> String {
     if let Some(code) = error["code"].as_str() {
         return format!("{code}: {}", error["message"].as_str().unwrap_or_default());
     }
-    let mut says = vec![format!(
-        "confirmed_by {}",
-        data["confirmed_by"].as_str().unwrap_or("?")
-    )];
+    let mut says = vec![format!("confirmed_by {}", data["confirmed_by"].as_str().unwrap_or("?"))];
     if let Some(attempts) = data["attempts"].as_u64() {
         says.push(format!("attempts {attempts}"));
     }
