@@ -129,10 +129,13 @@ impl Demo {
             command.extend(more.clone());
         }
         self.publish(&kind_of_message, &serde_json::to_vec(&command)?).await?;
-        let event = self.next_event().await?;
-        let answered = event["data"]["command_id"].as_str().unwrap_or_default();
-        ensure!(answered == id, "the next event answers {answered:?}, not {id:?}");
-        Ok(event)
+        // On a broker with other users, or left in the middle of a demo, other events come too.
+        loop {
+            let event = self.next_event().await?;
+            if event["data"]["command_id"] == id {
+                return Ok(event);
+            }
+        }
     }
 
     /// Publishes bytes that are no command.
