@@ -228,10 +228,13 @@ impl Client {
     /// The innermost layer: each request that leaves has a stamp and a signature of its own.
     fn sign(&self, request: RequestBuilder) -> RequestBuilder {
         let timestamp = self.stamps.next(now().as_millisecond()).to_string();
-        let signature = self.signer.sign(&timestamp);
+        let mut signature = HeaderValue::try_from(self.signer.sign(&timestamp));
+        if let Ok(signature) = &mut signature {
+            signature.set_sensitive(true);
+        }
         request
             .header("developer_key", self.developer_key.clone())
-            .header("secret-key", signature)
+            .header("secret-key", signature.unwrap_or_else(|_| HeaderValue::from_static("")))
             .header("secret-key-timestamp", timestamp)
     }
 
