@@ -25,15 +25,11 @@ impl Late {
     /// Brings the effect about.
     pub(crate) fn happen(self, state: &mut State) {
         if let Some(tx_status) = self.becomes {
-            state.record(&self.key, self.endpoint).tx_status = Some(tx_status);
-        } else {
-            if self.endpoint == Endpoint::Refund {
-                let record = state.record(&self.key, self.endpoint);
-                // The refund was taken up when it was pending: that it now awaits is our own doing.
-                if matches!(record.tx_status, Some(2 | 5 | 6)) {
-                    record.tx_status = Some(3);
-                }
-            }
+            // A transaction that ends refunded was pending all the while; executing it says so.
+            let next = if tx_status == 4 { 3 } else { tx_status };
+            state.record(&self.key, self.endpoint).tx_status = Some(next);
+        }
+        if matches!(self.becomes, None | Some(4)) {
             let asked = Asked {
                 endpoint: self.endpoint,
                 key: self.key,
@@ -74,7 +70,7 @@ pub(crate) fn begin_late(
                 return None;
             }
             record.tx_status = Some(first);
-            (last != 4).then_some(last)
+            Some(last)
         }
         _ => return None,
     };
@@ -133,4 +129,84 @@ fn otp_problem(right: Option<&str>, otp: &str) -> Option<Value> {
         body["invalid_params"] = serde_json::json!({"otp": "Wrong OTP"});
         body
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::signature::Keys;
+
+    fn refund(tid: &str, otp: &str) -> Asked {
+        let (key, otp, customer_id) = (tid.to_owned(), otp.to_owned(), String::new());
+        Asked { endpoint: Endpoint::Refund, key, otp, customer_id }
+    }
+
+    fn late(state: &mut State, fault: &str) -> Option<Late> {
+        let fault = Fault::from_name(fault).unwrap();
+        begin_late(state, &refund("1", "1234"), fault, &Details::default())
+    }
+
+    fn fresh() -> State {
+        State::new(Keys::new("d", "a"), Plan::default())
+    }
+
+    fn executions(state: &State) -> Value {
+        state.summary()["executions"].clone()
+    }
+
+    #[test]
+    fn a_refund_is_executed_once_unless_careless() {
+        let mut state = fresh();
+        assert!(normal(&mut state, &refund("1", "1234")).effective);
+        assert!(!normal(&mut state, &refund("1", "1234")).effective);
+        assert_eq!(executions(&state), 1);
+        state.careless = true;
+        assert!(normal(&mut state, &refund("1", "1234")).effective);
+        assert_eq!(state.whole()["executions"]["1"], 2);
+        assert_eq!(state.summary()["executed_more_than_once"][0], "1");
+    }
+
+    #[test]
+    fn a_wrong_otp_executes_nothing() {
+        let mut state = fresh();
+        assert_eq!(normal(&mut state, &refund("1", "000000")).body["status"], 302);
+        assert_eq!(normal(&mut state, &refund("1", "999999")).body["status"], 303);
+        state.record("1", Endpoint::Refund).otp = Some("4711".to_owned());
+        assert_eq!(normal(&mut state, &refund("1", "1234")).body["status"], 302);
+        assert_eq!(executions(&state), 0);
+        assert!(normal(&mut state, &refund("1", "4711")).effective);
+    }
+
+    #[test]
+    fn a_late_effect_does_not_execute_what_another_call_executed() {
+        let mut state = fresh();
+        let pending = late(&mut state, "late").unwrap();
+        assert!(normal(&mut state, &refund("1", "1234")).effective);
+        pending.happen(&mut state);
+        assert_eq!(executions(&state), 1);
+    }
+
+    #[test]
+    fn a_pending_refund_ends_as_its_fault_says() {
+        for (fault, meanwhile, at_last, count) in
+            [("awaited", 2, 4, 1), ("hold", 5, 4, 1), ("awaited_then_back", 2, 3, 0)]
+        {
+            let mut state = fresh();
+            let pending = late(&mut state, fault).unwrap();
+            assert_eq!(state.record("1", Endpoint::Refund).tx_status, Some(meanwhile));
+            assert!(!normal(&mut state, &refund("1", "1234")).effective, "{fault}");
+            pending.happen(&mut state);
+            assert_eq!(state.record("1", Endpoint::Refund).tx_status, Some(at_last));
+            assert_eq!(executions(&state), count, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_late_fault_leaves_a_transaction_that_is_not_refundable_alone() {
+        let mut state = fresh();
+        state.record("1", Endpoint::Refund).tx_status = Some(2);
+        late(&mut state, "late").unwrap().happen(&mut state);
+        assert_eq!(executions(&state), 0);
+    }
 }
