@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Kind;
+use crate::gate::Reason;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
@@ -29,6 +30,7 @@ pub(crate) struct Readiness(Arc<Mutex<Parts>>);
 struct Parts {
     is_connected: bool,
     consumers: BTreeMap<&'static str, bool>,
+    paused: BTreeMap<&'static str, &'static str>,
     problem: Option<String>,
 }
 
@@ -39,7 +41,7 @@ struct Ready {
     broker_connected: bool,
     topology_declared: bool,
     consumers: BTreeMap<&'static str, bool>,
-    paused: BTreeMap<&'static str, String>,
+    paused: BTreeMap<&'static str, &'static str>,
     missing: Vec<String>,
 }
 
@@ -64,6 +66,14 @@ impl Readiness {
         });
     }
 
+    /// Consumption of a kind is paused for a reason, or goes on.
+    pub(crate) fn paused(&self, kind: Kind, reason: Option<Reason>) {
+        self.change(|parts| match reason {
+            Some(reason) => drop(parts.paused.insert(kind.as_str(), reason.as_str())),
+            None => drop(parts.paused.remove(kind.as_str())),
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut Parts)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -78,15 +88,17 @@ impl Readiness {
             let problem = parts.problem.unwrap_or_else(|| "not connected yet".to_owned());
             missing.push(format!("broker: {problem}"));
         }
-        for (kind, _) in consumers.iter().filter(|(_, is_consuming)| !**is_consuming) {
-            missing.push(format!("consumer: {kind}"));
+        for (kind, is_consuming) in &consumers {
+            if !is_consuming && !parts.paused.contains_key(kind) {
+                missing.push(format!("consumer: {kind}"));
+            }
         }
         Ready {
             ready: missing.is_empty(),
             broker_connected: parts.is_connected,
             topology_declared: parts.is_connected,
             consumers,
-            paused: BTreeMap::new(),
+            paused: parts.paused,
             missing,
         }
     }

@@ -1,11 +1,12 @@
 //! Composition: Config → resources → tasks → orderly stop; and `check`.
 
-use std::panic::AssertUnwindSafe;
+mod pump;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -13,8 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Readiness};
 use crate::backoff::Backoff;
-use crate::broker::{self, Delivery, Inlet, Session};
-use crate::command::Kind;
+use crate::broker::{self, Session};
 use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::verdict::Reading;
 use crate::worker::Worker;
 use crate::{log, shutdown};
+use pump::Pump;
 
 /// Between tries to reach the broker.
 const RECONNECT: Backoff =
@@ -149,12 +150,12 @@ impl App {
 
     /// Serves one session until it is lost or the worker is asked to stop.
     async fn serve(&self, mut session: Session) {
-        let (journeys, pumps) = (TaskTracker::new(), TaskTracker::new());
+        let journeys = TaskTracker::new();
         let lost = CancellationToken::new();
         self.metrics.connected(true);
         self.readiness.connected();
         tracing::info!("connected to the broker; consuming");
-        for inlet in session.inlets.drain(..) {
+        let pumps = session.inlets.drain(..).map(|inlet| {
             let pump = Pump {
                 worker: Arc::clone(&self.worker),
                 metrics: Arc::clone(&self.metrics),
@@ -163,11 +164,12 @@ impl App {
                 stop: self.stop.clone(),
                 lost: lost.clone(),
             };
-            pumps.spawn(pump.run(inlet));
-        }
-        pumps.close();
+            tokio::spawn(pump.run(inlet))
+        });
+        // The inlets are kept until the journeys have ended: with their channels goes
+        // whatever is not acknowledged yet.
+        let _inlets = join_all(pumps.collect::<Vec<_>>()).await;
         journeys.close();
-        pumps.wait().await;
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
         }
@@ -181,72 +183,6 @@ impl App {
                 "the grace time is over; what is in flight is settled after the next start"
             );
         }
-    }
-}
-
-/// Moves deliveries from one queue into journeys.
-struct Pump {
-    worker: Arc<Worker>,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    journeys: TaskTracker,
-    stop: CancellationToken,
-    lost: CancellationToken,
-}
-
-impl Pump {
-    async fn run(self, mut inlet: Inlet) {
-        let kind = inlet.kind;
-        self.readiness.consuming(kind, true);
-        let mut is_stopping = false;
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled(), if !is_stopping => {
-                    is_stopping = true;
-                    inlet.cancel().await;
-                }
-                () = self.lost.cancelled() => break,
-                delivery = inlet.next() => match delivery {
-                    Some(delivery) if is_stopping => hand_back(delivery).await,
-                    Some(delivery) => self.begin(kind, delivery),
-                    None => break,
-                },
-            }
-        }
-        self.readiness.consuming(kind, false);
-        if !is_stopping {
-            self.lost.cancel();
-        }
-    }
-
-    fn begin(&self, kind: Kind, delivery: Delivery) {
-        let (worker, metrics) = (Arc::clone(&self.worker), Arc::clone(&self.metrics));
-        let lost = self.lost.clone();
-        self.metrics.holds(kind, 1);
-        self.journeys.spawn(async move {
-            let journey = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
-            match journey.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    // The first of many says it; the others fail for the same reason.
-                    if !lost.is_cancelled() {
-                        tracing::warn!(%error, "a delivery could not be settled; it comes again");
-                    }
-                    lost.cancel();
-                }
-                Err(_) => {
-                    tracing::error!("a delivery met a bug and was left; it comes again");
-                    lost.cancel();
-                }
-            }
-            metrics.holds(kind, -1);
-        });
-    }
-}
-
-async fn hand_back(delivery: Delivery) {
-    if let Err(error) = delivery.hand_back().await {
-        tracing::debug!(%error, "a delivery could not be handed back; it comes again anyway");
     }
 }
 

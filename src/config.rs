@@ -6,6 +6,7 @@ mod read;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::Args;
@@ -108,7 +109,11 @@ fn eko_settings(args: &Args, reader: &mut Reader) -> Option<eko::Settings> {
         args.eko_access_key_file.as_deref(),
     );
     let keys = eko::Keys { developer_key: developer_key?, access_key: access_key? };
-    Some(eko::Settings { base_url: base_url?, timeout: timeout?, keys })
+    let key_files = eko::KeyFiles {
+        developer_key: args.eko_developer_key_file.as_ref().map(PathBuf::from),
+        access_key: args.eko_access_key_file.as_ref().map(PathBuf::from),
+    };
+    Some(eko::Settings { base_url: base_url?, timeout: timeout?, keys, key_files })
 }
 
 fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {

@@ -38,6 +38,18 @@ pub(crate) struct Policy {
     pub call_timeout: Duration,
 }
 
+impl Policy {
+    /// The same, with all give-up times later: they stand still while consumption is paused.
+    pub(crate) fn extended(&self, by: Duration) -> Self {
+        Self {
+            give_up_otp: self.give_up_otp.saturating_add(by),
+            give_up_refund: self.give_up_refund.saturating_add(by),
+            settle_give_up: self.settle_give_up.saturating_add(by),
+            ..self.clone()
+        }
+    }
+}
+
 /// Why a decision is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {

@@ -7,7 +7,7 @@ mod endpoint;
 mod envelope;
 mod sign;
 
-pub(crate) use client::{Client, Keys, Settings};
+pub(crate) use client::{Client, KeyFiles, Keys, Settings};
 pub(crate) use endpoint::Endpoint;
 
 /// See [`crate::harness`].

@@ -12,6 +12,7 @@ use prometheus::{
 
 use crate::command::Kind;
 use crate::eko::Endpoint;
+use crate::gate::Reason;
 use crate::ledger::Census;
 use crate::outcome::{Code, Outcome};
 use crate::verdict::{Cause, Reading, Verdict};
@@ -43,6 +44,7 @@ struct Commands {
     queue_delay: HistogramVec,
     replays: IntCounterVec,
     in_flight: IntGaugeVec,
+    paused: IntGaugeVec,
     dead_lettered: IntCounterVec,
 }
 
@@ -76,6 +78,11 @@ impl Commands {
                 "in_flight",
                 "Deliveries in the worker's hands.",
                 &[("kind", kinds())],
+            )?,
+            paused: make.gauge(
+                "paused",
+                "1 while consumption is paused.",
+                &[("kind", kinds()), ("reason", Reason::ALL.map(Reason::as_str).to_vec())],
             )?,
             dead_lettered: make.counter(
                 "dead_lettered_total",
@@ -280,6 +287,12 @@ impl Metrics {
     /// A delivery came into the worker's hands, or left them.
     pub(crate) fn holds(&self, kind: Kind, change: i64) {
         self.commands.in_flight.with_label_values(&[kind.as_str()]).add(change);
+    }
+
+    /// Consumption of a kind is paused, or goes on.
+    pub(crate) fn paused(&self, kind: Kind, reason: Reason, is_paused: bool) {
+        let labels = [kind.as_str(), reason.as_str()];
+        self.commands.paused.with_label_values(&labels).set(i64::from(is_paused));
     }
 
     /// Both connections stand, or not.

@@ -94,6 +94,25 @@ pub(crate) fn scrub(text: &str, secrets: &[&str]) -> String {
     clean
 }
 
+/// A text in which whatever could be an OTP is hidden: every run of 4 to 8 digits.
+pub(crate) fn hide_otps(text: &str) -> String {
+    let mut rest = text;
+    let mut clean = String::with_capacity(text.len());
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, run) = rest.split_at(start);
+        let end = run.find(|c: char| !c.is_ascii_digit()).unwrap_or(run.len());
+        let (digits, after) = run.split_at(end);
+        clean.push_str(before);
+        match (4..=8).contains(&digits.len()) {
+            true => clean.push_str(&"X".repeat(digits.len())),
+            false => clean.push_str(digits),
+        }
+        rest = after;
+    }
+    clean.push_str(rest);
+    clean
+}
+
 /// Longest foreign text that is repeated in an event or the ledger, in characters.
 const MAX_TEXT: usize = 300;
 
@@ -129,6 +148,13 @@ mod tests {
     fn foreign_text_loses_mobiles_and_secrets_and_keeps_the_rest() {
         let text = "OTP 4711 sent to 919123456789\nfor tid 13192443";
         assert_eq!(scrub(text, &["4711"]), "OTP XXXX sent to XXXXXXXX6789 for tid 13192443");
+    }
+
+    #[test]
+    fn whatever_could_be_an_otp_is_hidden() {
+        assert_eq!(hide_otps("OTP 4711, not 471 or 123456789"), "OTP XXXX, not 471 or 123456789");
+        assert_eq!(hide_otps("12345678"), "XXXXXXXX");
+        assert_eq!(hide_otps(""), "");
     }
 
     #[test]

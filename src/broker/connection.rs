@@ -38,7 +38,8 @@ pub(crate) struct Session {
     pub(crate) inlets: Vec<Inlet>,
 }
 
-/// The consumer of one kind's queue.
+/// The consumer of one kind's queue. Its channel goes with it, and with the channel whatever
+/// is not settled: it must be kept until the last delivery is.
 pub(crate) struct Inlet {
     /// Whose queue it is; a message in it may be of another kind.
     pub(crate) kind: Kind,
@@ -107,13 +108,17 @@ async fn consume(
 ) -> Result<Inlet, Error> {
     let channel = connection.create_channel().await?;
     channel.basic_qos(settings.prefetch, BasicQosOptions::default()).await?;
-    let (queue, tag) = (names.queue(kind), format!("eko-worker-{}", kind.as_str()));
-    let options = BasicConsumeOptions::default();
-    let consumer = channel
-        .basic_consume(queue.as_str().into(), tag.into(), options, FieldTable::default())
-        .await?;
+    let consumer = register(&channel, kind, names).await?;
     let (publisher, names) = (publisher.clone(), Arc::clone(names));
     Ok(Inlet { kind, channel, consumer, publisher, names, is_cancelled: false })
+}
+
+async fn register(channel: &Channel, kind: Kind, names: &Names) -> Result<Consumer, Error> {
+    let (queue, tag) = (names.queue(kind), format!("eko-worker-{}", kind.as_str()));
+    let options = BasicConsumeOptions::default();
+    Ok(channel
+        .basic_consume(queue.as_str().into(), tag.into(), options, FieldTable::default())
+        .await?)
 }
 
 impl Session {
@@ -144,6 +149,13 @@ impl Inlet {
                 None
             }
         }
+    }
+
+    /// Has the broker deliver again after `cancel`.
+    pub(crate) async fn resume(&mut self) -> Result<(), Error> {
+        self.consumer = register(&self.channel, self.kind, &self.names).await?;
+        self.is_cancelled = false;
+        Ok(())
     }
 
     /// Tells the broker to deliver no more; what it has sent already still comes.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::envelope::Envelope;
 use crate::command::{Command, Kind};
 use crate::outcome::{Answer, Code, Problem, Refusal};
-use crate::privacy::scrub;
+use crate::privacy::{hide_otps, scrub};
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
 
 #[cfg(any(test, feature = "fuzz"))]
@@ -249,12 +249,18 @@ impl Answered<'_> {
     }
 
     fn answer(&self) -> Answer {
-        answer(self.http.status, &self.envelope, &self.command.secrets())
+        let mut answer = answer(self.http.status, &self.envelope, &self.command.secrets());
+        if self.command.kind() != Kind::Refund {
+            // Whoever sends an OTP may also say it.
+            answer.message = answer.message.as_deref().map(hide_otps);
+        }
+        answer
     }
 }
 
 fn answer(http_status: u16, envelope: &Envelope, secrets: &[&str]) -> Answer {
-    let message = scrub(&envelope.message, secrets);
+    let secrets = [secrets, &[envelope.data.otp.as_str()]].concat();
+    let message = scrub(&envelope.message, &secrets);
     Answer {
         http_status,
         status: Some(envelope.status),

@@ -1,7 +1,10 @@
 //! Sends the signed calls: the only HTTP client.
 
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Request, RequestBuilder, Response};
@@ -39,6 +42,15 @@ pub(crate) struct Keys {
     pub(crate) access_key: SecretString,
 }
 
+/// The files that hold the keys, where they are given so.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyFiles {
+    /// `EKO_DEVELOPER_KEY_FILE`.
+    pub(crate) developer_key: Option<PathBuf>,
+    /// `EKO_ACCESS_KEY_FILE`.
+    pub(crate) access_key: Option<PathBuf>,
+}
+
 /// Where and how Eko is called.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -48,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// `EKO_DEVELOPER_KEY` and `EKO_ACCESS_KEY`.
     pub(crate) keys: Keys,
+    /// Where they came from.
+    pub(crate) key_files: KeyFiles,
 }
 
 /// One call and what it told.
@@ -72,9 +86,23 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base_url: Url,
     timeout: Duration,
+    keys: RwLock<ReadyKeys>,
+    key_files: KeyFiles,
+    stamps: Stamps,
+}
+
+/// Keys in the form in which they are used.
+struct ReadyKeys {
     developer_key: HeaderValue,
     signer: Signer,
-    stamps: Stamps,
+}
+
+impl ReadyKeys {
+    fn new(keys: &Keys) -> anyhow::Result<Self> {
+        let mut developer_key = HeaderValue::from_str(keys.developer_key.expose_secret())?;
+        developer_key.set_sensitive(true);
+        Ok(Self { developer_key, signer: Signer::new(keys.access_key.expose_secret()) })
+    }
 }
 
 /// A call without an answer.
@@ -106,16 +134,29 @@ impl Client {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .user_agent(concat!("eko-worker/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let mut developer_key = HeaderValue::from_str(settings.keys.developer_key.expose_secret())?;
-        developer_key.set_sensitive(true);
         Ok(Self {
             http,
             base_url: settings.base_url,
             timeout: settings.timeout,
-            developer_key,
-            signer: Signer::new(settings.keys.access_key.expose_secret()),
+            keys: RwLock::new(ReadyKeys::new(&settings.keys)?),
+            key_files: settings.key_files,
             stamps: Stamps::default(),
         })
+    }
+
+    /// Reads the key files again, where both keys are given so.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or holds no key; the keys stay what they were.
+    pub(crate) fn reload_keys(&self) -> anyhow::Result<()> {
+        let (Some(developer), Some(access)) =
+            (&self.key_files.developer_key, &self.key_files.access_key)
+        else {
+            return Ok(());
+        };
+        let keys = Keys { developer_key: read_key(developer)?, access_key: read_key(access)? };
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = ReadyKeys::new(&keys)?;
+        Ok(())
     }
 
     /// Makes a command's call. Nothing is sent after `deadline`, the end of the claim that
@@ -228,12 +269,13 @@ impl Client {
     /// The innermost layer: each request that leaves has a stamp and a signature of its own.
     fn sign(&self, request: RequestBuilder) -> RequestBuilder {
         let timestamp = self.stamps.next(now().as_millisecond()).to_string();
-        let mut signature = HeaderValue::try_from(self.signer.sign(&timestamp));
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let mut signature = HeaderValue::try_from(keys.signer.sign(&timestamp));
         if let Ok(signature) = &mut signature {
             signature.set_sensitive(true);
         }
         request
-            .header("developer_key", self.developer_key.clone())
+            .header("developer_key", keys.developer_key.clone())
             .header("secret-key", signature.unwrap_or_else(|_| HeaderValue::from_static("")))
             .header("secret-key-timestamp", timestamp)
     }
@@ -253,6 +295,13 @@ impl Client {
         let body = read_body(response).await;
         Ok(Answered { http: HttpAnswer { status, after, body }, skew })
     }
+}
+
+fn read_key(path: &Path) -> anyhow::Result<SecretString> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let key = text.trim_end_matches(['\r', '\n']);
+    anyhow::ensure!(!key.is_empty(), "{} is empty", path.display());
+    Ok(SecretString::from(key))
 }
 
 /// A connection that did not come about has sent nothing; all else may have arrived.

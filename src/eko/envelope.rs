@@ -35,6 +35,8 @@ pub(super) struct Data {
     pub(super) client_ref_id: String,
     pub(super) otp_ref_id: String,
     pub(super) mobile: String,
+    /// Staging shows the OTP itself; it is read only to be kept out of everything else.
+    pub(super) otp: String,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +95,8 @@ struct RawData<'a> {
     otp_ref_id: Option<&'a RawValue>,
     #[serde(borrow)]
     mobile: Option<&'a RawValue>,
+    #[serde(borrow)]
+    otp: Option<&'a RawValue>,
 }
 
 impl Envelope {
@@ -144,6 +148,7 @@ impl From<&RawData<'_>> for Data {
             client_ref_id: text(raw.client_ref_id),
             otp_ref_id: text(raw.otp_ref_id),
             mobile: text(raw.mobile),
+            otp: text(raw.otp),
         }
     }
 }

@@ -10,17 +10,6 @@ use super::kinds;
 use crate::eko::Endpoint;
 use crate::verdict::{Reading, Verdict};
 
-/// Why consumption can be paused.
-const PAUSES: [&str; 7] = [
-    "unauthorized",
-    "misconfigured",
-    "clock",
-    "outage",
-    "rate_limited",
-    "broker_blocked",
-    "topology",
-];
-
 /// Makes families whose label combinations all exist from the start.
 pub(super) struct Maker(Registry);
 
@@ -107,11 +96,6 @@ impl Maker {
 
     /// What does not change while the process runs, and the registry itself.
     pub(super) fn constants(self, concurrency: u16) -> Result<Registry, prometheus::Error> {
-        self.gauge(
-            "paused",
-            "1 while consumption is paused.",
-            &[("kind", kinds()), ("reason", PAUSES.to_vec())],
-        )?;
         let limits =
             self.gauge("concurrency_limit", "Calls in flight at most.", &[("kind", kinds())])?;
         for kind in kinds() {

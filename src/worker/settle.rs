@@ -37,8 +37,10 @@ impl Worker {
             turn = Turn::Answered;
         }
         loop {
-            let (history, policy) = (&case.history, &self.policy);
-            let step = decision::decide(command, history, policy, turn, random_f64(), now());
+            let (now, history) = (now(), &case.history);
+            let still = self.gate.stood_still(command.kind(), history.first_received, now);
+            let policy = self.policy.extended(still);
+            let step = decision::decide(command, history, &policy, turn, random_f64(), now);
             let went = match step {
                 Step::Attempt => self.attempt(command, &mut case).await?,
                 Step::Inquire => self.inquire(command, &mut case).await?,
@@ -91,7 +93,9 @@ impl Worker {
             took_ms = u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX),
             "Eko was called"
         );
-        case.history.end(now(), called.meaning);
+        let ended = now();
+        self.gate.saw(kind, &command.id, (&called.meaning).into(), ended);
+        case.history.end(ended, called.meaning);
     }
 
     /// Inquires what became of the transaction; what is known so far is kept first.
@@ -116,12 +120,13 @@ impl Worker {
                 "an inquiry contradicts itself or tells of another transaction"
             );
         }
+        self.gate.saw(command.kind(), &command.id, (&called.meaning).into(), now());
         // A reading counts from when it was asked for: what it says may be that old.
         case.history.inquired(called.began, called.meaning);
         Ok(Went::On)
     }
 
-    fn note_skew(&self, skew: Option<f64>) {
+    pub(super) fn note_skew(&self, skew: Option<f64>) {
         if let Some(seconds) = skew {
             self.metrics.skewed(seconds);
         }

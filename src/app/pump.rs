@@ -1,0 +1,147 @@
+//! One kind's queue: deliveries become journeys, unless consumption is paused.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Readiness;
+use crate::broker::{Delivery, Inlet};
+use crate::command::Kind;
+use crate::gate::Reason;
+use crate::metrics::Metrics;
+use crate::worker::Worker;
+
+/// Moves deliveries from one queue into journeys.
+pub(super) struct Pump {
+    pub(super) worker: Arc<Worker>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Readiness,
+    pub(super) journeys: TaskTracker,
+    /// The worker is asked to stop.
+    pub(super) stop: CancellationToken,
+    /// The session is lost.
+    pub(super) lost: CancellationToken,
+}
+
+impl Pump {
+    /// Runs until the worker is asked to stop or the session is lost; gives the inlet back,
+    /// which must outlive the journeys.
+    pub(super) async fn run(self, mut inlet: Inlet) -> Inlet {
+        let kind = inlet.kind;
+        let mut closed = self.worker.gate.watch(kind);
+        self.readiness.consuming(kind, true);
+        let stop = self.stop.clone();
+        loop {
+            let reason = *closed.borrow_and_update();
+            if let Some(reason) = reason
+                && !self.sit_out(&mut inlet, reason).await
+            {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {
+                    self.hand_back(&mut inlet).await;
+                    break;
+                }
+                () = self.lost.cancelled() => break,
+                _ = closed.changed() => {}
+                delivery = inlet.next() => match delivery {
+                    Some(delivery) => self.begin(kind, delivery),
+                    None => break,
+                },
+            }
+        }
+        self.readiness.consuming(kind, false);
+        if !stop.is_cancelled() {
+            self.lost.cancel();
+        }
+        inlet
+    }
+
+    fn begin(&self, kind: Kind, delivery: Delivery) {
+        let (worker, metrics) = (Arc::clone(&self.worker), Arc::clone(&self.metrics));
+        let lost = self.lost.clone();
+        self.metrics.holds(kind, 1);
+        self.journeys.spawn(async move {
+            let journey = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
+            match journey.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    // The first of many says it; the others fail for the same reason.
+                    if !lost.is_cancelled() {
+                        tracing::warn!(%error, "a delivery could not be settled; it comes again");
+                    }
+                    lost.cancel();
+                }
+                Err(_) => {
+                    tracing::error!("a delivery met a bug and was left; it comes again");
+                    lost.cancel();
+                }
+            }
+            metrics.holds(kind, -1);
+        });
+    }
+
+    /// Takes no more and gives back what has not begun.
+    async fn hand_back(&self, inlet: &mut Inlet) {
+        inlet.cancel().await;
+        while let Some(delivery) = inlet.next().await {
+            if let Err(error) = delivery.hand_back().await {
+                tracing::debug!(%error, "a delivery was not handed back; it comes again anyway");
+            }
+        }
+    }
+
+    /// Leaves everything in the broker until Eko can be worked with again. Tells whether
+    /// consumption goes on.
+    async fn sit_out(&self, inlet: &mut Inlet, reason: Reason) -> bool {
+        let kind = inlet.kind;
+        tracing::warn!(
+            kind = kind.as_str(),
+            reason = reason.as_str(),
+            "consumption is paused; commands stay in the broker"
+        );
+        self.metrics.paused(kind, reason, true);
+        self.readiness.paused(kind, Some(reason));
+        let goes_on = self.wait_until_fine(inlet).await;
+        self.metrics.paused(kind, reason, false);
+        self.readiness.paused(kind, None);
+        if goes_on {
+            tracing::info!(kind = kind.as_str(), reason = reason.as_str(), "consumption goes on");
+        }
+        goes_on
+    }
+
+    async fn wait_until_fine(&self, inlet: &mut Inlet) -> bool {
+        let kind = inlet.kind;
+        inlet.cancel().await;
+        while let Some(delivery) = inlet.next().await {
+            if let Err(error) = self.worker.set_aside(delivery, kind).await {
+                tracing::warn!(%error, "a delivery could not be set aside; it comes again");
+                return false;
+            }
+        }
+        loop {
+            let wait = self.worker.until_next_probe(kind);
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = self.lost.cancelled() => return false,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if self.worker.probe().await {
+                break;
+            }
+        }
+        self.worker.reopen(kind);
+        match inlet.resume().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
+                false
+            }
+        }
+    }
+}
