@@ -83,26 +83,21 @@ async fn each_finished_command_is_one_log_line_and_no_line_shows_a_secret_at_any
 }
 
 #[tokio::test]
-async fn wrong_keys_stop_the_line_and_cost_no_command() {
+async fn wrong_keys_cost_no_command() {
     let mut rig = Rig::start().await;
-    rig.simulator()
-        .control("keys", &json!({ "developer_key": "other", "access_key": "other" }))
-        .await;
+    let other = json!({ "developer_key": "other", "access_key": "other" });
+    rig.simulator().control("keys", &other).await;
     let ids: Vec<_> = (541..=545).map(|tid: u32| tid.to_string()).collect();
     let commands: Vec<_> = ids.iter().map(|tid| refund(tid, tid)).collect();
     rig.publish_all(&commands).await;
-    rig.until_metrics("consumption is paused", |metrics| {
-        metrics.value("paused", &[("kind", "refund"), ("reason", "unauthorized")]) == 1.0
+    rig.until_state("Eko refused more than one", |state| {
+        state["calls"]["refund"].as_u64() > Some(1)
     })
     .await;
-    let (status, body) = rig.worker().get("/readyz").await;
-    assert_eq!(status, 200, "paused is ready, too");
-    assert!(body.contains("unauthorized"), "{body}");
     let keys = json!({ "developer_key": DEVELOPER_KEY, "access_key": ACCESS_KEY });
     rig.simulator().control("keys", &keys).await;
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
     assert!(events.values().all(|event| event.told() == "succeeded response"));
-    rig.until_metrics("the pause is over", |metrics| metrics.value("paused", &[]) == 0.0).await;
     rig.forgive_bad_requests();
     rig.finish().await;
 }

@@ -76,11 +76,3 @@ impl Worker {
         format!("{}\n{}", self.process.stdout.text(), self.process.stderr.text())
     }
 }
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- the worker's log ---\n{}\n---", self.log());
-        }
-    }
-}
