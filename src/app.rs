@@ -43,7 +43,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .map_err(|problem| crate::Problems(vec![problem]))?;
     let stop = shutdown::on_signal()?;
     let metrics = Arc::new(Metrics::new(config.broker.prefetch)?);
-    let worker = Arc::new(worker(&config, Arc::clone(&metrics))?);
+    let worker = Arc::new(worker(&config, Arc::clone(&metrics)).await?);
     let listener = TcpListener::bind(config.admin_addr)
         .await
         .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
@@ -68,11 +68,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     result
 }
 
-fn worker(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Worker> {
+async fn worker(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Worker> {
     tls_provider();
     let epoch = fastrand::u32(..);
     Ok(Worker {
-        ledger: Ledger::open(&config.ledger, epoch, new_digest_key()?)?,
+        ledger: Ledger::open(&config.ledger, epoch, new_digest_key()?).await?,
         eko: Client::new(config.eko.clone())?,
         gate: Gate::new(config.rate_limit),
         metrics,
@@ -211,7 +211,7 @@ pub async fn check(config: Config) -> anyhow::Result<()> {
     println!("settings  ok");
     let broker = check_broker(&config).await;
     let eko = check_eko(&config).await;
-    let ledger = check_ledger(&config);
+    let ledger = check_ledger(&config).await;
     for (name, result) in [("broker", &broker), ("Eko", &eko), ("ledger", &ledger)] {
         match result {
             Ok(told) => println!("{name:<9} ok: {told}"),
@@ -244,11 +244,12 @@ async fn check_eko(config: &Config) -> anyhow::Result<String> {
 }
 
 /// The ledger of a running worker is in use: that is no fault.
-fn check_ledger(config: &Config) -> anyhow::Result<String> {
-    match Ledger::open(&config.ledger, 0, new_digest_key()?) {
-        Ok(_) => Ok("can be opened; an SQLite ledger serves one worker".to_owned()),
+async fn check_ledger(config: &Config) -> anyhow::Result<String> {
+    let store = config.ledger.store();
+    match Ledger::open(&config.ledger, 0, new_digest_key()?).await {
+        Ok(_) => Ok(format!("can be opened: {store}")),
         Err(error) if error.to_string().contains("in use by another worker") => {
-            Ok("in use by a running worker; an SQLite ledger serves one worker".to_owned())
+            Ok(format!("in use by a running worker: {store}"))
         }
         Err(error) => Err(error),
     }

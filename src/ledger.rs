@@ -3,6 +3,7 @@
 //! The rules are here and in `rules.rs`, the same for every store; the stores only load,
 //! write and commit. All that wait share a commit.
 
+mod postgres;
 mod rules;
 mod sqlite;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
+use secrecy::SecretString;
 use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +32,34 @@ pub(crate) enum Settings {
         /// Its path.
         path: std::path::PathBuf,
     },
+    /// A database that several workers share.
+    Postgres {
+        /// Its URL.
+        url: SecretString,
+    },
+}
+
+impl Settings {
+    /// Reads `LEDGER_URL`; what is wrong with it is told without repeating it.
+    pub(crate) fn read(url: &str) -> Result<Self, String> {
+        let wrong = "must be sqlite:// and a path such as sqlite://eko-worker.db, or such as \
+                     postgres://user:password@host/database, with sslmode=disable, prefer or \
+                     require";
+        let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s));
+        match url.strip_prefix("sqlite://") {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite { path: path.into() }),
+            None if is_postgres && postgres::is_url(url) => Ok(Self::Postgres { url: url.into() }),
+            _ => Err(wrong.to_owned()),
+        }
+    }
+
+    /// Which store it is, and whom it can serve.
+    pub(crate) const fn store(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "SQLite, which serves one worker; several need postgres://",
+            Self::Postgres { .. } => "PostgreSQL, which serves several workers",
+        }
+    }
 }
 
 /// Why the ledger could not be asked.
@@ -143,6 +173,35 @@ enum Request {
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
+/// Answers that are sent once the commit they share is safe, or has failed.
+type Answers = Vec<Box<dyn FnOnce(Option<&Error>) + Send>>;
+
+fn defer<T: Send + 'static>(answers: &mut Answers, reply: Reply<T>, result: Result<T, Error>) {
+    answers.push(Box::new(move |error| {
+        let result = error.map_or(result, |error| Err(error.clone()));
+        // Whoever asked may have gone meanwhile: the process is stopping.
+        drop(reply.send(result));
+    }));
+}
+
+impl Request {
+    /// Whether it is about no command of its own.
+    const fn is_upkeep(&self) -> bool {
+        matches!(self, Self::Census { .. } | Self::Prune { .. })
+    }
+
+    /// Answers that it could not be dealt with; whoever asked may have gone meanwhile.
+    fn fail(self, error: &Error) {
+        match self {
+            Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Write { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Parked { .. } => {}
+            Self::Census { reply } => drop(reply.send(Err(error.clone()))),
+            Self::Prune { reply, .. } => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}
+
 /// A write about a claimed command.
 #[derive(Clone, Debug)]
 struct Write {
@@ -177,11 +236,17 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the store cannot be opened, is damaged, is newer than this program or is in use.
-    pub(crate) fn open(settings: &Settings, epoch: u32, new_key: [u8; 32]) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        settings: &Settings,
+        epoch: u32,
+        new_key: [u8; 32],
+    ) -> anyhow::Result<Self> {
         let epoch = u64::from(epoch) << 32;
         let (requests, inbox) = mpsc::channel(QUEUE);
-        let Settings::Sqlite { path } = settings;
-        let digest_key = sqlite::open(path, epoch, new_key, inbox)?;
+        let digest_key = match settings {
+            Settings::Sqlite { path } => sqlite::open(path, epoch, new_key, inbox)?,
+            Settings::Postgres { url } => postgres::open(url, new_key, inbox).await?,
+        };
         let digest_key = Hmac::new_from_slice(&digest_key)
             .map_err(|_| anyhow::anyhow!("the ledger's digest key is damaged"))?;
         Ok(Self { requests, digest_key: Arc::new(digest_key), epoch })

@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
@@ -253,9 +252,7 @@ impl Reader {
         file: Option<&str>,
     ) -> Option<ledger::Settings> {
         let text = self.url_text(name, given, "sqlite://eko-worker.db", file)?;
-        let path = text.trim().strip_prefix("sqlite://").filter(|path| !path.is_empty());
-        let path = path.ok_or_else(|| "must be such as sqlite://eko-worker.db".to_owned());
-        self.noted(name, path.map(|path| ledger::Settings::Sqlite { path: PathBuf::from(path) }))
+        self.noted(name, ledger::Settings::read(text.trim()))
     }
 }
 

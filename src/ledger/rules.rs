@@ -52,17 +52,36 @@ pub(super) struct TidState {
     pub(super) doubted: Option<Timestamp>,
 }
 
+impl TidState {
+    /// Takes in one refund of the tid: how it ended, if it has, and whether an attempt of it
+    /// may have been executed.
+    pub(super) fn add(&mut self, end: Option<Finished>, is_doubted: bool) {
+        match end {
+            None => self.is_busy = true,
+            Some(end) if end.outcome == "succeeded" => self.refunded = Some(end.event),
+            Some(end) if is_doubted => self.doubted = self.doubted.max(Some(end.at)),
+            Some(_) => {}
+        }
+    }
+}
+
 /// Whose leases count.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Holders {
     /// One process has this store: a lease that it did not issue itself is a dead one's.
     Process { epoch: u64 },
+    /// Several workers share this store: a lease counts until its time is over, whoever holds
+    /// it, by the clock of whoever asks. A lease outlasts its call by 25 s, so clocks may
+    /// differ by that much before a claim is taken from a worker whose call is still under
+    /// way; even then the taker finds it interrupted, and inquires before anything else.
+    Fleet,
 }
 
 impl Holders {
     fn holds(self, lease: Lease, now: Timestamp) -> bool {
         match self {
             Self::Process { epoch } => lease.token >> 32 == epoch >> 32 && lease.until > now,
+            Self::Fleet => lease.until > now,
         }
     }
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, named_params};
 use tokio::sync::mpsc;
 
 use super::rules::{self, Finished, Holders, Lease, Row, TidState};
-use super::{Census, Error, Held, Reply, Request};
+use super::{Answers, Census, Error, Held, Reply, Request, defer};
 
 /// Each migration once, in order; `user_version` counts those that were applied.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_commands.sql")];
@@ -95,9 +95,6 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
     Ok(key)
 }
 
-/// Answers that are sent once the commit they share is safe.
-type Answers = Vec<Box<dyn FnOnce(Option<&Error>) + Send>>;
-
 fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver<Request>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
@@ -142,23 +139,24 @@ fn answer(
 ) -> rusqlite::Result<()> {
     match request {
         Request::Claim { ask, token, reply } => {
-            defer(answers, reply, store, |store| store.claim(&ask, token))
+            attend(answers, reply, store, |store| store.claim(&ask, token))
         }
         Request::Write { write, reply } => {
-            defer(answers, reply, store, |store| store.write(*write).map(Ok))
+            attend(answers, reply, store, |store| store.write(*write).map(Ok))
         }
         Request::Parked { id, parked } => match store {
             Some(store) => store.parked(&id, parked),
             None => Ok(()),
         },
-        Request::Census { reply } => defer(answers, reply, store, |store| store.census().map(Ok)),
+        Request::Census { reply } => attend(answers, reply, store, |store| store.census().map(Ok)),
         Request::Prune { before, most, reply } => {
-            defer(answers, reply, store, |store| store.prune(before, most).map(Ok))
+            attend(answers, reply, store, |store| store.prune(before, most).map(Ok))
         }
     }
 }
 
-fn defer<T: Send + 'static>(
+/// Does what one request asks; the answer waits for the commit.
+fn attend<T: Send + 'static>(
     answers: &mut Answers,
     reply: Reply<T>,
     store: Option<Store<'_>>,
@@ -169,11 +167,7 @@ fn defer<T: Send + 'static>(
         Some(Err(error)) => (Err(Error::Store(error.to_string())), Err(error)),
         None => (Err(Error::Closed), Ok(())),
     };
-    answers.push(Box::new(move |error| {
-        let result = error.map_or(result, |error| Err(error.clone()));
-        // Whoever asked may have gone meanwhile: the process is stopping.
-        drop(reply.send(result));
-    }));
+    defer(answers, reply, result);
     failure
 }
 
@@ -236,16 +230,8 @@ impl Store<'_> {
         let mut rows = statement.query([tid])?;
         let mut state = TidState::default();
         while let Some(row) = rows.next()? {
-            let outcome: Option<String> = row.get(0)?;
-            let doubted: Option<i64> = row.get(2)?;
-            match outcome.as_deref() {
-                None => state.is_busy = true,
-                Some("succeeded") => state.refunded = row.get(3)?,
-                Some(_) if doubted.is_some() => {
-                    state.doubted = state.doubted.max(Some(time(row.get(1)?)?));
-                }
-                Some(_) => {}
-            }
+            let doubted: Option<i64> = row.get("doubted_since")?;
+            state.add(read_finished(row)?, doubted.is_some());
         }
         Ok(state)
     }
@@ -330,14 +316,6 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         Some((token, until)) => Some(Lease { token: token.cast_unsigned(), until: time(until)? }),
         None => None,
     };
-    let finished: Option<i64> = row.get("finished")?;
-    let finished = match finished {
-        Some(at) => {
-            let (outcome, event) = (row.get("outcome")?, row.get("event")?);
-            Some(Finished { at: time(at)?, outcome, event })
-        }
-        None => None,
-    };
     Ok(Row {
         id: row.get("id")?,
         kind: row.get("kind")?,
@@ -349,8 +327,17 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         parked: row.get("parked")?,
         interruptions: row.get("interruptions")?,
         unsettled: row.get("unsettled")?,
-        finished,
+        finished: read_finished(row)?,
     })
+}
+
+fn read_finished(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Finished>> {
+    let at: Option<i64> = row.get("finished")?;
+    at.map(|at| {
+        let (outcome, event) = (row.get("outcome")?, row.get("event")?);
+        Ok(Finished { at: time(at)?, outcome, event })
+    })
+    .transpose()
 }
 
 fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {

@@ -1,0 +1,145 @@
+//! What one batch is about, in memory: its requests are dealt with one after the other, so
+//! that each sees what those before it did.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::ledger::rules::{self, Holders, Row, TidState};
+use crate::ledger::{Answers, Ask, Claim, Error, Request, Write, defer};
+
+/// What a batch asks about.
+#[derive(Debug, Default)]
+pub(super) struct Subjects {
+    /// The ids of its commands.
+    pub(super) ids: BTreeSet<String>,
+    /// The tids of its refunds.
+    pub(super) tids: BTreeSet<String>,
+}
+
+impl Subjects {
+    /// Gathers them from the requests.
+    pub(super) fn of(batch: &[Request]) -> Self {
+        let mut subjects = Self::default();
+        for request in batch {
+            match request {
+                Request::Claim { ask, .. } => {
+                    subjects.ids.insert(ask.id.clone());
+                    subjects.tids.extend(refund_tid(ask).map(str::to_owned));
+                }
+                Request::Write { write, .. } => {
+                    subjects.ids.insert(write.id.clone());
+                }
+                Request::Parked { id, .. } => {
+                    subjects.ids.insert(id.clone());
+                }
+                Request::Census { .. } | Request::Prune { .. } => {}
+            }
+        }
+        subjects
+    }
+
+    /// The advisory locks that stand for them, each once, in ascending order. Two subjects
+    /// that share a lock by chance only wait for each other.
+    pub(super) fn locks(&self) -> Vec<i64> {
+        let ids = self.ids.iter().map(|id| lock("id", id));
+        let tids = self.tids.iter().map(|tid| lock("tid", tid));
+        ids.chain(tids).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+fn lock(what: &str, name: &str) -> i64 {
+    let digest = Sha256::new().chain_update(what).chain_update(":").chain_update(name).finalize();
+    digest.iter().take(8).fold(0, |key, &byte| (key << 8) | i64::from(byte))
+}
+
+fn refund_tid(ask: &Ask) -> Option<&str> {
+    ask.tid.as_deref().filter(|_| ask.kind == "refund")
+}
+
+/// The rows of a batch, and which of them are to be written.
+#[derive(Debug)]
+pub(super) struct Book {
+    holders: Holders,
+    rows: HashMap<String, Row>,
+    /// The refunds of each tid.
+    refunds: HashMap<String, BTreeSet<String>>,
+    changed: BTreeSet<String>,
+}
+
+impl Book {
+    /// A book of what was loaded.
+    pub(super) fn new(holders: Holders, loaded: impl IntoIterator<Item = Row>) -> Self {
+        let (rows, refunds, changed) = (HashMap::new(), HashMap::new(), BTreeSet::new());
+        let mut book = Self { holders, rows, refunds, changed };
+        for row in loaded {
+            book.put(row);
+        }
+        book
+    }
+
+    /// Deals with one request; its answer waits for the commit.
+    pub(super) fn apply(&mut self, request: Request, answers: &mut Answers) {
+        match request {
+            Request::Claim { ask, token, reply } => {
+                defer(answers, reply, self.claim(&ask, token));
+            }
+            Request::Write { write, reply } => defer(answers, reply, Ok(self.write(*write))),
+            Request::Parked { id, parked } => self.parked(&id, parked),
+            // Upkeep is no part of a batch: whoever asks is told so instead of waiting.
+            Request::Census { reply } => defer(answers, reply, Err(Error::Closed)),
+            Request::Prune { reply, .. } => defer(answers, reply, Err(Error::Closed)),
+        }
+    }
+
+    /// The rows that are to be written.
+    pub(super) fn changed(&self) -> Vec<&Row> {
+        self.changed.iter().filter_map(|id| self.rows.get(id)).collect()
+    }
+
+    fn claim(&mut self, ask: &Ask, token: u64) -> Result<Claim, Error> {
+        let tid = refund_tid(ask).map(|tid| self.tid_state(tid)).unwrap_or_default();
+        let row = self.rows.get(&ask.id).cloned();
+        let (claim, changed) = rules::claim(row, &tid, ask, token, self.holders)?;
+        self.change(changed);
+        Ok(claim)
+    }
+
+    fn write(&mut self, write: Write) -> super::Held {
+        let row = self.rows.get(&write.id).cloned();
+        let (held, changed) = rules::write(row, write);
+        self.change(changed);
+        held
+    }
+
+    fn parked(&mut self, id: &str, parked: u32) {
+        if let Some(row) = self.rows.get_mut(id)
+            && row.parked < parked
+        {
+            row.parked = parked;
+            self.changed.insert(id.to_owned());
+        }
+    }
+
+    fn tid_state(&self, tid: &str) -> TidState {
+        let mut state = TidState::default();
+        for row in self.refunds.get(tid).into_iter().flatten().filter_map(|id| self.rows.get(id)) {
+            state.add(row.finished.clone(), row.doubted_since().is_some());
+        }
+        state
+    }
+
+    fn change(&mut self, row: Option<Row>) {
+        if let Some(row) = row {
+            self.changed.insert(row.id.clone());
+            self.put(row);
+        }
+    }
+
+    fn put(&mut self, row: Row) {
+        if let Some(tid) = row.tid.clone().filter(|_| row.kind == "refund") {
+            self.refunds.entry(tid).or_default().insert(row.id.clone());
+        }
+        self.rows.insert(row.id.clone(), row);
+    }
+}

@@ -1,0 +1,218 @@
+//! One connection to PostgreSQL, made anew whenever it is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::PATIENCE;
+use super::rows::Statements;
+use crate::backoff::Backoff;
+use crate::ledger::Error;
+
+/// Between tries to reach the server.
+const RECONNECT: Backoff =
+    Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(1) };
+
+/// What each session sets. Timeouts: a worker that loses its network holds its locks no longer
+/// than that. Plans: each statement here has an index, and a table that has grown since its
+/// last ANALYZE must not be scanned. A commit that the server may still lose is none.
+const SESSION: &str = "SET statement_timeout = '5s';
+    SET idle_in_transaction_session_timeout = '5s';
+    SET enable_seqscan = off;
+    SET plan_cache_mode = force_generic_plan;
+    SELECT set_config('synchronous_commit', 'on', false)
+        WHERE current_setting('synchronous_commit') = 'off'";
+
+/// What went wrong with one use of the connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The server, or the way to it.
+    #[error(transparent)]
+    Server(#[from] tokio_postgres::Error),
+    /// What it keeps.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Trouble {
+    /// Whether another connection may do better.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Server(error) => error.code().is_none_or(|code| {
+                code.code().starts_with("08")
+                    || code.code().starts_with("57P")
+                    || *code == SqlState::TOO_MANY_CONNECTIONS
+            }),
+            Self::Store(_) => false,
+        }
+    }
+}
+
+/// A connection that is ready for batches.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) statements: Statements,
+}
+
+/// The way to the server.
+pub(super) struct Link {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    session: Option<Arc<Session>>,
+    /// Why the last try failed.
+    problem: Option<String>,
+}
+
+impl Link {
+    /// A way that nobody has gone yet. Only `sslmode=require` encrypts, and it verifies the
+    /// server by the system's certificates.
+    pub(super) fn new(mut config: Config) -> anyhow::Result<Self> {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        if config.get_application_name().is_none() {
+            config.application_name("eko-worker");
+        }
+        let tls = if config.get_ssl_mode() == SslMode::Require {
+            let (tls, _) = MakeRustlsConnect::with_native_certs()
+                .map_err(|_| anyhow::anyhow!("the system has no certificates to verify with"))?;
+            Some(tls)
+        } else {
+            None
+        };
+        Ok(Self { config, tls, session: None, problem: None })
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(&self) -> Result<Client, Trouble> {
+        match &self.tls {
+            Some(tls) => self.connect_by(tls.clone()).await,
+            None => self.connect_by(NoTls).await,
+        }
+    }
+
+    async fn connect_by<T>(&self, tls: T) -> Result<Client, Trouble>
+    where
+        T: MakeTlsConnect<Socket> + Send,
+        T::Stream: Send + 'static,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let (client, connection) = self.config.connect(tls).await?;
+        // It ends with the client, or whoever waits for an answer learns why it ended.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(client)
+    }
+
+    /// The connection that is ready, or a new one.
+    async fn session(&mut self) -> Result<Arc<Session>, Trouble> {
+        if let Some(session) = self.session.as_ref().filter(|session| !session.client.is_closed()) {
+            return Ok(Arc::clone(session));
+        }
+        let client = self.connect().await?;
+        client.batch_execute(SESSION).await?;
+        let statements = Statements::prepare(&client).await?;
+        if self.problem.take().is_some() {
+            tracing::info!("connected to the ledger's server again");
+        }
+        let session = Arc::new(Session { client, statements });
+        self.session = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Does what may be done twice, over as many connections as its time allows.
+    pub(super) async fn retry<T, F>(&mut self, work: impl Fn(Arc<Session>) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let tried = tokio::time::timeout(PATIENCE, async {
+            let mut tries = 0;
+            loop {
+                let done = match self.session().await {
+                    Ok(session) => work(session).await,
+                    Err(trouble) => Err(trouble),
+                };
+                match done {
+                    Ok(done) => return Ok(done),
+                    Err(trouble) if trouble.is_passing() => self.wait(&trouble, &mut tries).await,
+                    Err(trouble) => return Err(self.told(&trouble)),
+                }
+            }
+        });
+        let result = tried.await.unwrap_or_else(|_| Err(self.late()));
+        self.keep_if(result)
+    }
+
+    /// Does what must not be done twice, on the connection where it was prepared.
+    pub(super) async fn once<T, F>(
+        &mut self,
+        work: impl FnOnce(Arc<Session>) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let Some(session) = self.session.clone() else {
+            return Err(self.late());
+        };
+        let result = match tokio::time::timeout(PATIENCE, work(session)).await {
+            Ok(done) => done.map_err(|trouble| self.told(&trouble)),
+            Err(_) => Err(self.late()),
+        };
+        self.keep_if(result)
+    }
+
+    /// After a failure nobody knows what the connection is in the middle of: the next batch
+    /// begins with a new one.
+    fn keep_if<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.session = None;
+        }
+        result
+    }
+
+    async fn wait(&mut self, trouble: &Trouble, tries: &mut u32) {
+        self.session = None;
+        let problem = self.told(trouble).to_string();
+        if self.problem.is_none() {
+            tracing::warn!(problem, "waiting for the ledger's server");
+        }
+        self.problem = Some(problem);
+        *tries = tries.saturating_add(1);
+        tokio::time::sleep(RECONNECT.delay(*tries, fastrand::f32().into())).await;
+    }
+
+    /// The error of a batch whose time is over.
+    pub(super) fn late(&self) -> Error {
+        Error::Store(self.problem.clone().unwrap_or_else(|| {
+            format!("no answer from the server within {} s", PATIENCE.as_secs())
+        }))
+    }
+
+    /// What went wrong, without anything of the URL's password, nor of a row's values that the
+    /// server's details would repeat.
+    pub(super) fn told(&self, trouble: &Trouble) -> Error {
+        let text = match trouble {
+            Trouble::Store(error) => return error.clone(),
+            Trouble::Server(error) => match error.as_db_error() {
+                Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+                None => chain(error),
+            },
+        };
+        let password = self.config.get_password().unwrap_or_default();
+        let password = String::from_utf8_lossy(password);
+        Error::Store(if password.is_empty() { text } else { text.replace(&*password, "…") })
+    }
+}
+
+fn chain(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

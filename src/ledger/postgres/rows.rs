@@ -1,0 +1,182 @@
+//! Rows as PostgreSQL keeps them: statements over many at once.
+
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
+
+use crate::ledger::rules::{Finished, Lease, Row};
+use crate::ledger::{Census, Error};
+
+const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
+                       interruptions, unsettled, outcome, finished, event";
+
+const UPSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
+        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
+        finished, event)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[],
+        $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+        $12::bigint[], $13::boolean[], $14::text[], $15::bigint[], $16::bytea[])
+    ON CONFLICT (id) DO UPDATE SET history = EXCLUDED.history,
+        lease_token = EXCLUDED.lease_token, lease_until = EXCLUDED.lease_until,
+        due = EXCLUDED.due, parked = EXCLUDED.parked, interruptions = EXCLUDED.interruptions,
+        doubted_since = EXCLUDED.doubted_since, unsettled = EXCLUDED.unsettled,
+        outcome = EXCLUDED.outcome, finished = EXCLUDED.finished, event = EXCLUDED.event";
+
+/// The statements of one connection.
+pub(super) struct Statements {
+    /// Takes advisory locks in the order given.
+    pub(super) lock: Statement,
+    /// Loads commands by id.
+    pub(super) by_id: Statement,
+    /// Loads refunds by tid.
+    pub(super) by_tid: Statement,
+    /// Writes rows.
+    pub(super) upsert: Statement,
+}
+
+impl Statements {
+    /// Prepares them.
+    pub(super) async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        let by_id = format!("SELECT {COLUMNS} FROM commands WHERE id = ANY($1::text[])");
+        let by_tid = format!(
+            "SELECT {COLUMNS} FROM commands WHERE tid = ANY($1::text[]) AND kind = 'refund'"
+        );
+        Ok(Self {
+            lock: client
+                .prepare("SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key")
+                .await?,
+            by_id: client.prepare(&by_id).await?,
+            by_tid: client.prepare(&by_tid).await?,
+            upsert: client.prepare(UPSERT).await?,
+        })
+    }
+}
+
+/// The rows of one id, or of a tid, oldest first.
+pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super::Trouble> {
+    let query =
+        format!("SELECT {COLUMNS} FROM commands WHERE id = $1 OR tid = $1 ORDER BY first_received");
+    let rows = client.query(&query, &[&what]).await?;
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// Writes rows, new or known.
+pub(super) async fn upsert(
+    client: &Client,
+    statement: &Statement,
+    rows: &[&Row],
+) -> Result<(), super::Trouble> {
+    let histories: Result<Vec<String>, _> =
+        rows.iter().map(|row| serde_json::to_string(&row.history)).collect();
+    let histories = histories.map_err(|error| Error::Store(error.to_string()))?;
+    let ids = each(rows, |row| row.id.as_str());
+    let kinds = each(rows, |row| row.kind.as_str());
+    let tids = each(rows, |row| row.tid.as_deref());
+    let digests = each(rows, |row| row.digest.as_str());
+    let received = each(rows, |row| row.history.first_received.as_millisecond());
+    let tokens = each(rows, |row| row.lease.map(|lease| lease.token.cast_signed()));
+    let untils = each(rows, |row| row.lease.map(|lease| lease.until.as_millisecond()));
+    let dues = each(rows, |row| row.due.map(Timestamp::as_millisecond));
+    let parked = each(rows, |row| i64::from(row.parked));
+    let interruptions = each(rows, |row| i64::from(row.interruptions));
+    let doubted = each(rows, |row| row.doubted_since().map(Timestamp::as_millisecond));
+    let unsettled = each(rows, |row| row.unsettled);
+    let outcomes = each(rows, |row| row.finished.as_ref().map(|end| end.outcome.as_str()));
+    let finished = each(rows, |row| row.finished.as_ref().map(|end| end.at.as_millisecond()));
+    let events = each(rows, |row| row.finished.as_ref().map(|end| end.event.as_slice()));
+    let columns: [&(dyn ToSql + Sync); 16] = [
+        &ids,
+        &kinds,
+        &tids,
+        &digests,
+        &received,
+        &histories,
+        &tokens,
+        &untils,
+        &dues,
+        &parked,
+        &interruptions,
+        &doubted,
+        &unsettled,
+        &outcomes,
+        &finished,
+        &events,
+    ];
+    client.execute(statement, &columns).await?;
+    Ok(())
+}
+
+fn each<'a, T>(rows: &[&'a Row], column: impl Fn(&'a Row) -> T) -> Vec<T> {
+    rows.iter().map(|row| column(row)).collect()
+}
+
+/// Reads one row.
+pub(super) fn read(row: &tokio_postgres::Row) -> Result<Row, Error> {
+    let history: &str = row.get("history");
+    let history = serde_json::from_str(history)
+        .map_err(|error| Error::Store(format!("a history cannot be read: {error}")))?;
+    let token: Option<i64> = row.get("lease_token");
+    let lease = match token.zip(row.get("lease_until")) {
+        Some((token, until)) => Some(Lease { token: token.cast_unsigned(), until: time(until)? }),
+        None => None,
+    };
+    let outcome: Option<String> = row.get("outcome");
+    let finished = match (outcome, row.get("finished")) {
+        (Some(outcome), Some(at)) => {
+            let event: Option<Vec<u8>> = row.get("event");
+            Some(Finished { at: time(at)?, outcome, event: event.unwrap_or_default() })
+        }
+        _ => None,
+    };
+    Ok(Row {
+        id: row.get("id"),
+        kind: row.get("kind"),
+        tid: row.get("tid"),
+        digest: row.get("digest"),
+        history,
+        lease,
+        due: row.get::<_, Option<i64>>("due").map(time).transpose()?,
+        parked: count(row.get("parked")),
+        interruptions: count(row.get("interruptions")),
+        unsettled: row.get("unsettled"),
+        finished,
+    })
+}
+
+/// Counts what waits.
+pub(super) async fn census(client: &Client) -> Result<Census, super::Trouble> {
+    let mut census = Census::default();
+    let unsettled = "SELECT kind, count(*), min(doubted_since) FROM commands
+                     WHERE unsettled AND doubted_since IS NOT NULL GROUP BY kind";
+    for row in client.query(unsettled, &[]).await? {
+        census.unsettled.insert(row.get(0), (count(row.get(1)), time(row.get(2))?));
+    }
+    let parked = "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind";
+    for row in client.query(parked, &[]).await? {
+        census.parked.insert(row.get(0), count(row.get(1)));
+    }
+    Ok(census)
+}
+
+/// Forgets commands that finished before a time. What is finished is never written again, so
+/// it needs no lock; rows that another worker forgets at this moment are left to it.
+pub(super) async fn prune(
+    client: &Client,
+    before: Timestamp,
+    most: u32,
+) -> Result<u32, super::Trouble> {
+    let forget = "DELETE FROM commands WHERE id IN (
+                      SELECT id FROM commands WHERE finished < $1
+                      LIMIT $2 FOR UPDATE SKIP LOCKED)";
+    let forgotten = client.execute(forget, &[&before.as_millisecond(), &i64::from(most)]).await?;
+    Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
+}
+
+fn count(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn time(milliseconds: i64) -> Result<Timestamp, Error> {
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|_| Error::Store(format!("{milliseconds} is no time")))
+}
