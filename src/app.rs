@@ -15,10 +15,10 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Readiness};
 use crate::backoff::Backoff;
 use crate::broker::{self, Session};
-use crate::config::Config;
+use crate::config::{Config, ShowArgs};
 use crate::eko::Client;
 use crate::gate::Gate;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::verdict::Reading;
 use crate::worker::Worker;
@@ -200,6 +200,18 @@ async fn forget_finished(ledger: Ledger, retention: Duration) {
             Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),
         }
     }
+}
+
+/// Prints what the ledger knows of a command, or of all commands of a tid.
+///
+/// # Errors
+/// Where the ledger's URL is wrong, it cannot be read, or it knows nothing of that.
+pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    tls_provider();
+    let told = ledger::show(&args.ledger()?, &args.what).await?;
+    let told = told.with_context(|| format!("the ledger knows nothing of {}", args.what))?;
+    print!("{told}");
+    Ok(())
 }
 
 /// Reaches broker and Eko once and tells what it saw.

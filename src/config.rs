@@ -2,6 +2,7 @@
 
 mod args;
 mod read;
+mod show;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::Args;
+pub use show::ShowArgs;
 
 use crate::command::Defaults;
 use crate::decision::Policy;

@@ -5,6 +5,7 @@
 
 mod postgres;
 mod rules;
+mod show;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::event::Event;
 use crate::history::History;
 use crate::outcome::Receipt;
+pub(crate) use show::show;
 
 /// How many requests may wait for a commit before callers wait to hand theirs in.
 const QUEUE: usize = 4096;

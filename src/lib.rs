@@ -48,5 +48,5 @@ mod trace;
 mod verdict;
 mod worker;
 
-pub use app::{check, run};
-pub use config::{Args, Config, Problems};
+pub use app::{check, run, show};
+pub use config::{Args, Config, Problems, ShowArgs};

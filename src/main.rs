@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use eko_worker::{Args, Config, Problems};
+use eko_worker::{Args, Config, Problems, ShowArgs};
 
 /// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
 /// publishes one true outcome for each.
@@ -20,6 +20,8 @@ enum Command {
     Run(Args),
     /// Check the settings, and reach broker and Eko once
     Check(Args),
+    /// Show what the ledger knows of a command, or of all commands of a tid
+    Show(ShowArgs),
 }
 
 /// A setting that is wrong.
@@ -36,6 +38,7 @@ async fn main() -> ExitCode {
             Ok(config) => eko_worker::check(config).await,
             Err(problems) => Err(problems.into()),
         },
+        Command::Show(args) => eko_worker::show(&args).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

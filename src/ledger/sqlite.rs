@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, named_params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, named_params};
 use tokio::sync::mpsc;
 
 use super::rules::{self, Finished, Holders, Lease, Row, TidState};
@@ -41,6 +41,36 @@ pub(super) fn open(
     Ok(digest_key)
 }
 
+/// What is known of one id, or of all commands of a tid: read beside a running worker, without
+/// its lock and without writing.
+pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let found = || -> anyhow::Result<Vec<Row>> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let applied = applied(&connection)?;
+        anyhow::ensure!(applied > 0, "it holds no ledger");
+        let query = format!(
+            "SELECT {COLUMNS} FROM commands WHERE id = ?1 OR tid = ?1 ORDER BY first_received"
+        );
+        let mut statement = connection.prepare(&query)?;
+        let rows = statement.query_map([what], read_row)?.collect::<rusqlite::Result<_>>()?;
+        Ok(rows)
+    };
+    found().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// How many migrations the file has seen; more than are known here is an error.
+fn applied(connection: &Connection) -> anyhow::Result<usize> {
+    let applied: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let applied = usize::try_from(applied).unwrap_or(usize::MAX);
+    anyhow::ensure!(
+        applied <= MIGRATIONS.len(),
+        "it was written by a newer version of this program (schema {applied})"
+    );
+    Ok(applied)
+}
+
 /// Two workers on one file would each take the other's claims for a dead one's.
 fn lock(path: &Path) -> anyhow::Result<File> {
     let mut name = path.as_os_str().to_owned();
@@ -71,12 +101,7 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
     // NORMAL would lose the last commits with the power: an attempt that was made would be
     // unknown.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let applied: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-    let applied = usize::try_from(applied).unwrap_or(usize::MAX);
-    anyhow::ensure!(
-        applied <= MIGRATIONS.len(),
-        "it was written by a newer version of this program (schema {applied})"
-    );
+    let applied = applied(connection)?;
     let transaction = connection.transaction()?;
     for migration in MIGRATIONS.iter().skip(applied) {
         transaction.execute_batch(migration)?;
@@ -212,14 +237,8 @@ impl Store<'_> {
     }
 
     fn load(&self, id: &str) -> rusqlite::Result<Option<Row>> {
-        self.transaction
-            .prepare_cached(
-                "SELECT id, kind, tid, digest, history, lease_token, lease_until, due, parked,
-                        interruptions, unsettled, outcome, finished, event
-                 FROM commands WHERE id = ?1",
-            )?
-            .query_row([id], read_row)
-            .optional()
+        let query = format!("SELECT {COLUMNS} FROM commands WHERE id = ?1");
+        self.transaction.prepare_cached(&query)?.query_row([id], read_row).optional()
     }
 
     fn tid_state(&self, tid: &str) -> rusqlite::Result<TidState> {
@@ -291,6 +310,9 @@ impl Store<'_> {
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 }
+
+const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
+                       interruptions, unsettled, outcome, finished, event";
 
 const INSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
         lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,

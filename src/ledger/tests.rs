@@ -1,1 +1,746 @@
+//! One suite for both stores. PostgreSQL is the server of `EKO_TEST_POSTGRES_URL`, each test
+//! in a schema of its own.
 
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::command::Kind;
+use crate::event::About;
+use crate::history::{Entry, Why};
+use crate::outcome::{Answer, Code, ConfirmedBy, Outcome, Problem};
+use crate::trace::Trace;
+use crate::verdict::{Cause, Reading, Verdict};
+
+const KEY: [u8; 32] = [7; 32];
+const LEASE: Duration = Duration::from_secs(55);
+
+/// Where one test keeps its ledger.
+enum Rig {
+    Sqlite(tempfile::TempDir),
+    Postgres(SecretString),
+}
+
+impl Rig {
+    fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// `None` where there is no server to test with.
+    #[expect(clippy::disallowed_methods, reason = "only the environment knows the server")]
+    async fn postgres(test: &str) -> Option<Self> {
+        let Ok(server) = std::env::var("EKO_TEST_POSTGRES_URL") else {
+            eprintln!("SKIPPED on PostgreSQL, EKO_TEST_POSTGRES_URL is not set: {test}");
+            return None;
+        };
+        let schema = format!("t_{:032x}", fnv(test));
+        let sql = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
+        execute(&server, &sql).await;
+        let mark = if server.contains('?') { '&' } else { '?' };
+        let url = format!("{server}{mark}options=-csearch_path%3D{schema}");
+        Some(Self::Postgres(url.into()))
+    }
+
+    fn settings(&self) -> Settings {
+        match self {
+            Self::Sqlite(_) => Settings::Sqlite { path: self.path() },
+            Self::Postgres(url) => Settings::Postgres { url: url.clone() },
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(directory) => directory.path().join("ledger.db"),
+            Self::Postgres(_) => PathBuf::new(),
+        }
+    }
+
+    async fn open(&self) -> Ledger {
+        Ledger::open(&self.settings(), 1, KEY).await.unwrap()
+    }
+
+    /// Closes a ledger and opens it again, as another process would.
+    async fn reopen(&self, ledger: Ledger, epoch: u32) -> Ledger {
+        drop(ledger);
+        if let Self::Sqlite(_) = self {
+            wait_until_free(&self.path()).await;
+        }
+        Ledger::open(&self.settings(), epoch, KEY).await.unwrap()
+    }
+}
+
+/// Takes the file's lock as the next process would: it is free once the store's thread ended.
+async fn wait_until_free(path: &Path) {
+    let name = path.with_extension("db.lock");
+    let wait = move || std::fs::File::open(name).unwrap().lock().unwrap();
+    tokio::task::spawn_blocking(wait).await.unwrap();
+}
+
+async fn execute(url: &str, sql: &str) {
+    let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
+    let (client, connection) = connected.unwrap();
+    let connection = tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
+
+fn fnv(name: &str) -> u128 {
+    name.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}
+
+/// Seconds into the test.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_795_000_000 + seconds).unwrap()
+}
+
+fn ask(id: &str, seconds: i64) -> Ask {
+    Ask {
+        id: id.to_owned(),
+        kind: "transfer_otp",
+        tid: None,
+        digest: "d".to_owned(),
+        now: at(seconds),
+        parked: 0,
+        suspect_until: None,
+        has_reply_to: false,
+        may_begin: true,
+        lease: LEASE,
+    }
+}
+
+fn refund(id: &str, tid: &str, seconds: i64) -> Ask {
+    Ask { kind: "refund", tid: Some(tid.to_owned()), ..ask(id, seconds) }
+}
+
+fn succeeded(id: &str, refund_tid: &str) -> Event {
+    let mut receipt = Receipt::default();
+    receipt.put("refund_tid", refund_tid);
+    let answer = Some(Answer { http_status: 200, status: Some(0), ..Answer::default() });
+    let confirmed_by = ConfirmedBy::Response;
+    event(id, &Outcome::Succeeded { confirmed_by, receipt, answer })
+}
+
+fn unresolved(id: &str) -> Event {
+    event(id, &Outcome::Unresolved(Problem::new(Code::Timeout, "no answer")))
+}
+
+fn event(id: &str, outcome: &Outcome) -> Event {
+    let about = About {
+        command_id: id,
+        event_id: id,
+        kind: Some(Kind::Refund),
+        subject: Some("13192443"),
+        correlation_id: Some("order \"7\" ₹"),
+        attempts: 1,
+        trace: &Trace::new(0xabc),
+        span: 5,
+    };
+    Event::new(&about, outcome, at(9))
+}
+
+/// What a ledger says, without what goes with it.
+fn word(claim: &Claim) -> &'static str {
+    match claim {
+        Claim::Fresh(_) => "fresh",
+        Claim::Due(_) => "due",
+        Claim::Interrupted(_) => "interrupted",
+        Claim::Refunded(..) => "refunded",
+        Claim::Busy { .. } => "busy",
+        Claim::Early { .. } => "early",
+        Claim::Stale => "stale",
+        Claim::Finished(_) => "finished",
+        Claim::Conflict => "conflict",
+    }
+}
+
+fn case(claim: Claim) -> Case {
+    match claim {
+        Claim::Fresh(case)
+        | Claim::Due(case)
+        | Claim::Interrupted(case)
+        | Claim::Refunded(case, _) => case,
+        other => panic!("not claimed: {}", word(&other)),
+    }
+}
+
+/// Claims with a token that no other claim of the test has.
+async fn claim(ledger: &Ledger, ask: Ask) -> Claim {
+    ledger.claim(ask, fastrand::u32(..)).await.unwrap()
+}
+
+/// Each test for each store.
+macro_rules! on_both_stores {
+    ($(async fn $name:ident($rig:ident) $body:block)*) => {
+        mod on_sqlite {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(Rig::sqlite()).await;
+            })*
+        }
+        mod on_postgres {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(rig) = Rig::postgres(stringify!($name)).await {
+                    super::$name(rig).await;
+                }
+            })*
+        }
+        $(async fn $name($rig: Rig) $body)*
+    };
+}
+
+on_both_stores! {
+    async fn a_new_command_is_fresh_and_has_begun(rig) {
+        let ledger = rig.open().await;
+        let case = case(claim(&ledger, ask("a", 0)).await);
+        assert_eq!(case.history.first_received, at(0));
+        assert!(case.history.in_flight());
+    }
+
+    async fn a_new_command_that_may_not_begin_has_only_been_claimed(rig) {
+        let ledger = rig.open().await;
+        let claimed = claim(&ledger, Ask { may_begin: false, ..ask("a", 0) }).await;
+        assert_eq!(word(&claimed), "fresh");
+        assert_eq!(case(claimed).history.entries, []);
+    }
+
+    async fn a_parked_command_is_early_then_due_with_all_that_is_known(rig) {
+        let ledger = rig.open().await;
+        let mut first = case(claim(&ledger, ask("a", 0)).await);
+        first.history.end(at(1), Verdict::not_now(Cause::RateLimited));
+        assert_eq!(ledger.note(&first, at(20), false).await.unwrap(), Held::Yes);
+        match claim(&ledger, ask("a", 19)).await {
+            Claim::Early { due } => assert_eq!(due, at(20)),
+            other => panic!("{}", word(&other)),
+        }
+        let back = claim(&ledger, ask("a", 20)).await;
+        assert_eq!(word(&back), "due");
+        assert_eq!(case(back).history, first.history);
+    }
+
+    async fn a_claim_keeps_others_away_until_its_lease_is_over(rig) {
+        let ledger = rig.open().await;
+        claim(&ledger, ask("a", 0)).await;
+        match claim(&ledger, ask("a", 54)).await {
+            Claim::Busy { until } => assert_eq!(until, Some(at(55))),
+            other => panic!("{}", word(&other)),
+        }
+        let taken = claim(&ledger, ask("a", 55)).await;
+        assert_eq!(word(&taken), "interrupted");
+        let case = case(taken);
+        assert!(case.history.in_flight());
+        assert_eq!(case.interruptions, 1);
+    }
+
+    async fn each_attempt_renews_the_lease(rig) {
+        let ledger = rig.open().await;
+        let case = case(claim(&ledger, ask("a", 0)).await);
+        assert_eq!(ledger.begin(&case, at(100)).await.unwrap(), Held::Yes);
+        assert_eq!(word(&claim(&ledger, ask("a", 99)).await), "busy");
+        assert_eq!(word(&claim(&ledger, ask("a", 100)).await), "interrupted");
+    }
+
+    async fn whoever_lost_the_claim_can_write_nothing(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, ask("a", 0)).await);
+        let second = case(claim(&ledger, ask("a", 60)).await);
+        assert_eq!(ledger.begin(&first, at(200)).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.note(&first, at(70), true).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.finish(&first, &unresolved("a")).await.unwrap(), Held::Lost);
+        let event = succeeded("a", "1");
+        assert_eq!(ledger.finish(&second, &event).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(&second, &unresolved("a")).await.unwrap(), Held::Lost);
+        match claim(&ledger, ask("a", 80)).await {
+            Claim::Finished(told) => assert_eq!(*told, event),
+            other => panic!("{}", word(&other)),
+        }
+    }
+
+    async fn parking_ends_the_count_of_interruptions(rig) {
+        let ledger = rig.open().await;
+        claim(&ledger, ask("a", 0)).await;
+        let second = case(claim(&ledger, ask("a", 60)).await);
+        let third = case(claim(&ledger, ask("a", 120)).await);
+        assert_eq!((second.interruptions, third.interruptions), (1, 2));
+        ledger.note(&third, at(130), false).await.unwrap();
+        assert_eq!(case(claim(&ledger, ask("a", 130)).await).interruptions, 0);
+    }
+
+    async fn a_copy_that_a_later_one_replaced_is_stale_unless_it_wants_an_answer(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, ask("a", 0)).await);
+        ledger.note(&first, at(10), false).await.unwrap();
+        ledger.parked("a", 1).await.unwrap();
+        assert_eq!(word(&claim(&ledger, ask("a", 10)).await), "stale");
+        let asks_back = Ask { has_reply_to: true, ..ask("a", 9) };
+        assert_eq!(word(&claim(&ledger, asks_back).await), "early");
+        let back = claim(&ledger, Ask { parked: 1, ..ask("a", 10) }).await;
+        assert_eq!(word(&back), "due");
+        assert_eq!(case(back).parked, 1);
+    }
+
+    async fn a_finished_command_is_told_byte_for_byte_also_after_reopening(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, ask("a", 0)).await);
+        let event = succeeded("a", "2147591637");
+        ledger.finish(&first, &event).await.unwrap();
+        let ledger = rig.reopen(ledger, 2).await;
+        match claim(&ledger, ask("a", 10_000)).await {
+            Claim::Finished(told) => assert_eq!(*told, event),
+            other => panic!("{}", word(&other)),
+        }
+    }
+
+    async fn the_digest_key_is_kept_and_the_first_one_wins(rig) {
+        let ledger = rig.open().await;
+        let before = ledger.digest(b"data");
+        drop(ledger);
+        if let Rig::Sqlite(_) = rig {
+            wait_until_free(&rig.path()).await;
+        }
+        let ledger = Ledger::open(&rig.settings(), 2, [9; 32]).await.unwrap();
+        assert_eq!(ledger.digest(b"data"), before);
+        assert_ne!(ledger.digest(b"other"), before);
+    }
+
+    async fn the_same_id_with_other_data_or_another_kind_is_a_conflict(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, ask("a", 0)).await);
+        let other_data = Ask { digest: "e".to_owned(), ..ask("a", 1) };
+        let other_kind = Ask { kind: "refund_otp", ..ask("a", 1) };
+        for ask in [&other_data, &other_kind] {
+            assert_eq!(word(&claim(&ledger, ask.clone()).await), "conflict");
+        }
+        ledger.finish(&first, &succeeded("a", "1")).await.unwrap();
+        for ask in [other_data, other_kind] {
+            assert_eq!(word(&claim(&ledger, ask).await), "conflict");
+        }
+    }
+
+    async fn a_refund_waits_for_another_unfinished_one_of_its_tid(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        for seconds in [1, 1_000_000] {
+            match claim(&ledger, refund("b", "77", seconds)).await {
+                Claim::Busy { until } => assert_eq!(until, None),
+                other => panic!("{}", word(&other)),
+            }
+        }
+        assert_eq!(word(&claim(&ledger, refund("c", "78", 1)).await), "fresh");
+        let its_otp = Ask { kind: "refund_otp", ..refund("d", "77", 1) };
+        assert_eq!(word(&claim(&ledger, its_otp).await), "fresh");
+        ledger.note(&first, at(5), true).await.unwrap();
+        assert_eq!(word(&claim(&ledger, refund("b", "77", 6)).await), "busy");
+    }
+
+    async fn a_tid_that_was_refunded_is_answered_with_what_it_gave(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        ledger.finish(&first, &succeeded("a", "2147591637")).await.unwrap();
+        match claim(&ledger, refund("b", "77", 1)).await {
+            Claim::Refunded(case, receipt) => {
+                assert_eq!(receipt.0.get("refund_tid").unwrap(), "2147591637");
+                assert_eq!(case.history.attempts(), 0);
+            }
+            other => panic!("{}", word(&other)),
+        }
+    }
+
+    async fn a_refund_that_ended_in_doubt_makes_the_next_one_suspect(rig) {
+        let ledger = rig.open().await;
+        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
+        first.history.end(at(1), Verdict::unclear(Cause::Timeout));
+        ledger.finish(&first, &unresolved("a")).await.unwrap();
+        let next = case(claim(&ledger, refund("b", "77", 20)).await);
+        let suspicion = crate::history::Suspicion { at: at(9), why: Why::TidDoubted };
+        assert_eq!(next.history.entries, [Entry::Suspicion(suspicion)]);
+    }
+
+    async fn a_refund_that_was_refused_leaves_nothing_behind(rig) {
+        let ledger = rig.open().await;
+        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
+        first.history.end(at(1), Verdict::not_now(Cause::RateLimited));
+        let problem = Problem::new(Code::RateLimited, "given up");
+        ledger.finish(&first, &event("a", &Outcome::Failed(problem))).await.unwrap();
+        assert!(case(claim(&ledger, refund("b", "77", 20)).await).history.in_flight());
+    }
+
+    async fn a_redelivered_refund_that_is_unknown_is_suspect(rig) {
+        let ledger = rig.open().await;
+        let ask = Ask { suspect_until: Some(at(30)), ..refund("a", "77", 0) };
+        let case = case(claim(&ledger, ask).await);
+        let suspicion = crate::history::Suspicion { at: at(30), why: Why::Redelivered };
+        assert_eq!(case.history.entries, [Entry::Suspicion(suspicion)]);
+    }
+
+    async fn the_census_counts_what_waits(rig) {
+        let ledger = rig.open().await;
+        assert_eq!(ledger.census().await.unwrap(), Census::default());
+        let mut doubted = case(claim(&ledger, refund("a", "77", 3)).await);
+        doubted.history.end(at(4), Verdict::unclear(Cause::Timeout));
+        ledger.note(&doubted, at(20), true).await.unwrap();
+        let mut waiting = case(claim(&ledger, ask("b", 5)).await);
+        waiting.history.end(at(6), Verdict::not_now(Cause::RateLimited));
+        ledger.note(&waiting, at(20), false).await.unwrap();
+        claim(&ledger, ask("c", 7)).await;
+        let census = ledger.census().await.unwrap();
+        assert_eq!(census.unsettled, BTreeMap::from([("refund".to_owned(), (1, at(3)))]));
+        let parked = [("refund".to_owned(), 1), ("transfer_otp".to_owned(), 1)];
+        assert_eq!(census.parked, BTreeMap::from(parked));
+        let mut back = case(claim(&ledger, refund("a", "77", 20)).await);
+        back.history.inquired(at(21), Reading::Contradictory);
+        ledger.finish(&back, &unresolved("a")).await.unwrap();
+        assert_eq!(ledger.census().await.unwrap().unsettled, BTreeMap::new());
+    }
+
+    async fn only_what_finished_long_ago_is_forgotten_a_few_at_a_time(rig) {
+        let ledger = rig.open().await;
+        for id in ["a", "b", "c"] {
+            let case = case(claim(&ledger, ask(id, 0)).await);
+            ledger.finish(&case, &succeeded(id, "1")).await.unwrap();
+        }
+        claim(&ledger, ask("unfinished", 0)).await;
+        assert_eq!(ledger.prune(at(9), 10).await.unwrap(), 0);
+        assert_eq!(ledger.prune(at(10), 2).await.unwrap(), 2);
+        assert_eq!(ledger.prune(at(10), 2).await.unwrap(), 1);
+        assert_eq!(word(&claim(&ledger, ask("a", 20)).await), "fresh");
+        assert_eq!(word(&claim(&ledger, ask("unfinished", 20)).await), "busy");
+    }
+
+    async fn a_thousand_claims_of_one_id_are_fresh_once(rig) {
+        let ledger = rig.open().await;
+        let claims = (0..1_000).map(|_| spawned(&ledger, ask("a", 0)));
+        assert_eq!(count(&join_all(claims).await), BTreeMap::from([("busy", 999), ("fresh", 1)]));
+    }
+
+    async fn two_hundred_refunds_of_one_tid_are_fresh_once(rig) {
+        let ledger = rig.open().await;
+        let claims = (0..200).map(|n| spawned(&ledger, refund(&format!("r{n}"), "77", 0)));
+        assert_eq!(count(&join_all(claims).await), BTreeMap::from([("busy", 199), ("fresh", 1)]));
+    }
+
+    async fn a_history_is_shown_beside_a_running_worker_without_personal_data(rig) {
+        let ledger = rig.open().await;
+        assert_eq!(show(&rig.settings(), "a").await.unwrap(), None);
+        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
+        first.history.end(at(30), Verdict::unclear(Cause::Timeout));
+        first.history.inquired(at(31), Reading::RefundPending);
+        ledger.note(&first, at(36), true).await.unwrap();
+        let mut again = case(claim(&ledger, refund("a", "77", 36)).await);
+        again.history.inquired(at(66), Reading::RefundPending);
+        again.history.begin(at(67));
+        let message = Some("Rajesh, 9123456789, ref secret".to_owned());
+        let answer = Answer {
+            http_status: 200,
+            status: Some(0),
+            response_status_id: Some(0),
+            response_type_id: Some(74),
+            message,
+        };
+        let mut receipt = Receipt::default();
+        receipt.put("otp_ref_id", "secret");
+        again.history.end(at(68), Verdict::Done(receipt.clone(), answer.clone()));
+        let confirmed_by = ConfirmedBy::Response;
+        let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: Some(answer) };
+        ledger.finish(&again, &event("a", &outcome)).await.unwrap();
+        claim(&ledger, Ask { kind: "refund_otp", ..refund("b", "77", 80) }).await;
+        let first = "a (refund, tid 77)
+  2026-11-18T11:06:40.000Z  received
+  2026-11-18T11:06:40.000Z  attempt 1 began
+  2026-11-18T11:07:10.000Z  attempt 1: unclear (timeout)
+  2026-11-18T11:07:11.000Z  inquiry: refund pending
+  2026-11-18T11:07:46.000Z  inquiry: the same, 2 times in all
+  2026-11-18T11:07:47.000Z  attempt 2 began
+  2026-11-18T11:07:48.000Z  attempt 2: done http 200 status 0 response_status_id 0 response_type_id 74
+  2026-11-18T11:06:49.000Z  finished: succeeded
+  2026-11-18T11:06:49.000Z  event a.succeeded
+";
+        let second = "b (refund_otp, tid 77)
+  2026-11-18T11:08:00.000Z  received
+  2026-11-18T11:08:00.000Z  attempt 1 began
+  2026-11-18T11:08:00.000Z  attempt 1 has no end on record
+  2026-11-18T11:08:55.000Z  claimed by a worker until then
+";
+        assert_eq!(show(&rig.settings(), "a").await.unwrap().unwrap(), first);
+        let both = format!("{first}\n{second}");
+        assert_eq!(show(&rig.settings(), "77").await.unwrap().unwrap(), both);
+    }
+
+    async fn what_holds_no_ledger_cannot_be_shown(rig) {
+        if let Rig::Sqlite(_) = &rig {
+            let error = show(&rig.settings(), "a").await.unwrap_err();
+            assert!(format!("{error:#}").contains("cannot open"), "{error:#}");
+            assert!(!rig.path().exists());
+            std::fs::write(rig.path(), "").unwrap();
+        }
+        let error = show(&rig.settings(), "a").await.unwrap_err();
+        assert!(format!("{error:#}").contains("holds no ledger"), "{error:#}");
+    }
+
+    async fn a_newer_ledger_is_refused(rig) {
+        drop(rig.open().await);
+        match &rig {
+            Rig::Sqlite(_) => {
+                wait_until_free(&rig.path()).await;
+                let file = rusqlite::Connection::open(rig.path()).unwrap();
+                file.pragma_update(None, "user_version", 99).unwrap();
+            }
+            Rig::Postgres(url) => {
+                execute(url.expose_secret(), "UPDATE schema_version SET applied = 99").await;
+            }
+        }
+        let error = refused(&rig.settings()).await;
+        assert!(error.contains("newer version of this program (schema 99)"), "{error}");
+    }
+}
+
+/// A claim in a task of its own.
+fn spawned(ledger: &Ledger, ask: Ask) -> tokio::task::JoinHandle<Claim> {
+    let ledger = ledger.clone();
+    tokio::spawn(async move { claim(&ledger, ask).await })
+}
+
+fn count(claims: &[Result<Claim, tokio::task::JoinError>]) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for claim in claims {
+        *counts.entry(word(claim.as_ref().unwrap())).or_default() += 1;
+    }
+    counts
+}
+
+async fn refused(settings: &Settings) -> String {
+    match Ledger::open(settings, 3, KEY).await {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+#[tokio::test]
+async fn on_sqlite_a_claim_of_an_earlier_process_is_a_dead_ones() {
+    let rig = Rig::sqlite();
+    let ledger = rig.open().await;
+    claim(&ledger, ask("a", 0)).await;
+    let ledger = rig.reopen(ledger, 2).await;
+    assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "interrupted");
+}
+
+#[tokio::test]
+async fn on_sqlite_a_second_worker_is_told_what_to_do() {
+    let rig = Rig::sqlite();
+    let _ledger = rig.open().await;
+    let error = refused(&rig.settings()).await;
+    assert!(error.contains("is in use by another worker; an SQLite ledger serves one"), "{error}");
+}
+
+#[tokio::test]
+async fn on_sqlite_a_damaged_file_is_named() {
+    let rig = Rig::sqlite();
+    std::fs::write(rig.path(), "this is no database at all, whatever it was".repeat(99)).unwrap();
+    let error = refused(&rig.settings()).await;
+    assert!(error.contains("ledger.db as a ledger: file is not a database"), "{error}");
+}
+
+/// Two workers of one PostgreSQL ledger.
+async fn two_workers(test: &str) -> Option<(Rig, Ledger, Ledger)> {
+    let rig = Rig::postgres(test).await?;
+    let settings = rig.settings();
+    let (one, two) =
+        tokio::join!(Ledger::open(&settings, 1, KEY), Ledger::open(&settings, 2, [9; 32]));
+    Some((rig, one.unwrap(), two.unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_workers_may_start_at_once_and_share_one_key() {
+    let Some(rig) = Rig::postgres("several_workers_start").await else { return };
+    let settings = rig.settings();
+    let opened = (0..8_u8).map(|n| Ledger::open(&settings, n.into(), [n; 32]));
+    let digests = join_all(opened).await.into_iter().map(|ledger| ledger.unwrap().digest(b"x"));
+    assert_eq!(digests.collect::<std::collections::BTreeSet<_>>().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_workers_one_gets_the_id_and_one_the_tid() {
+    let Some((_rig, one, two)) = two_workers("two_workers_ids").await else { return };
+    for round in 0..40 {
+        let (id, tid) = (format!("same{round}"), format!("{round}"));
+        let same_id = (0..25).map(|n| spawned(if n % 2 == 0 { &one } else { &two }, ask(&id, 0)));
+        // The two orders of the tids would lock each other out, were they not sorted.
+        let same_tid = (0..100).map(|n| {
+            let tid = if (n / 2) % 2 == 0 { format!("{tid}1") } else { format!("{tid}2") };
+            let ask = refund(&format!("{id}-{}", (n * 37) % 100), &tid, 0);
+            spawned(if n % 2 == 0 { &one } else { &two }, ask)
+        });
+        let (ids, tids) = tokio::join!(join_all(same_id), join_all(same_tid));
+        assert_eq!(count(&ids), BTreeMap::from([("busy", 24), ("fresh", 1)]));
+        assert_eq!(count(&tids), BTreeMap::from([("busy", 98), ("fresh", 2)]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_claim_of_another_worker_counts_until_its_time_is_over() {
+    let Some((_rig, one, two)) = two_workers("two_workers_lease").await else { return };
+    let first = case(claim(&one, ask("a", 0)).await);
+    assert_eq!(word(&claim(&two, ask("a", 54)).await), "busy");
+    assert_eq!(word(&claim(&two, ask("a", 55)).await), "interrupted");
+    assert_eq!(one.finish(&first, &unresolved("a")).await.unwrap(), Held::Lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_refund_is_seen_by_the_other_worker() {
+    let Some((_rig, one, two)) = two_workers("two_workers_refunded").await else { return };
+    let first = case(claim(&one, refund("a", "77", 0)).await);
+    assert_eq!(word(&claim(&two, refund("b", "77", 1)).await), "busy");
+    one.finish(&first, &succeeded("a", "5")).await.unwrap();
+    assert_eq!(word(&claim(&two, refund("b", "77", 2)).await), "refunded");
+}
+
+/// The cable between one worker and the server.
+#[derive(Clone)]
+struct Cable {
+    is_cut: Arc<AtomicBool>,
+    /// The next commit arrives, but no answer to it.
+    spares_commit: Arc<AtomicBool>,
+    cutting: broadcast::Sender<()>,
+}
+
+impl Cable {
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.cutting.send(()).unwrap();
+    }
+
+    fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
+    }
+
+    /// Carries one connection until it is cut or closed.
+    async fn carry(self, mut worker: TcpStream, mut server: TcpStream) {
+        let mut cutting = self.cutting.subscribe();
+        let (mut up, mut down) = ([0; 65_536], [0; 65_536]);
+        loop {
+            tokio::select! {
+                read = worker.read(&mut up) => match read {
+                    Ok(length @ 1..) => {
+                        let bytes = &up[..length];
+                        let has_commit = bytes.windows(7).any(|word| word == b"COMMIT\0");
+                        server.write_all(bytes).await.unwrap();
+                        if has_commit && self.spares_commit.swap(false, Ordering::SeqCst) {
+                            return;
+                        }
+                    }
+                    _ => return,
+                },
+                read = server.read(&mut down) => match read {
+                    Ok(length @ 1..) => worker.write_all(&down[..length]).await.unwrap(),
+                    _ => return,
+                },
+                _ = cutting.recv() => return,
+            }
+        }
+    }
+}
+
+/// A ledger behind a cable.
+async fn behind_cable(test: &str) -> Option<(Ledger, Cable)> {
+    let Rig::Postgres(url) = Rig::postgres(test).await? else { return None };
+    let mut url = url::Url::parse(url.expose_secret()).unwrap();
+    let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(socket.local_addr().unwrap().port())).unwrap();
+    let cable = Cable {
+        is_cut: Arc::default(),
+        spares_commit: Arc::default(),
+        cutting: broadcast::channel(16).0,
+    };
+    let carrier = cable.clone();
+    tokio::spawn(async move {
+        loop {
+            let (worker, _) = socket.accept().await.unwrap();
+            if !carrier.is_cut.load(Ordering::SeqCst) {
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(carrier.clone().carry(worker, server));
+            }
+        }
+    });
+    let settings = Settings::Postgres { url: url.as_str().into() };
+    Some((Ledger::open(&settings, 1, KEY).await.unwrap(), cable))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_lost_connection_is_made_anew_without_an_error() {
+    let Some((ledger, cable)) = behind_cable("lost_connection").await else { return };
+    claim(&ledger, ask("a", 0)).await;
+    for round in 0..5 {
+        cable.cut();
+        cable.mend();
+        assert_eq!(word(&claim(&ledger, ask(&format!("b{round}"), 0)).await), "fresh");
+        assert_eq!(word(&claim(&ledger, ask("a", 0)).await), "busy");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_server_that_stays_away_is_an_error_until_it_is_back() {
+    let Some((ledger, cable)) = behind_cable("server_away").await else { return };
+    claim(&ledger, ask("a", 0)).await;
+    cable.cut();
+    let (one, two) = tokio::join!(ledger.claim(ask("a", 0), 1), ledger.claim(ask("b", 0), 2));
+    assert!(matches!((one, two), (Err(Error::Store(_)), Err(Error::Store(_)))));
+    cable.mend();
+    assert_eq!(word(&claim(&ledger, ask("a", 0)).await), "busy");
+    assert_eq!(word(&claim(&ledger, ask("b", 0)).await), "fresh");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_commit_without_an_answer_is_an_error_though_it_may_stand() {
+    let Some((ledger, cable)) = behind_cable("commit_unknown").await else { return };
+    cable.spares_commit.store(true, Ordering::SeqCst);
+    assert!(matches!(ledger.claim(ask("a", 0), 1).await, Err(Error::Store(_))));
+    assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "busy");
+    assert_eq!(word(&claim(&ledger, ask("a", 55)).await), "interrupted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_server_that_is_away_is_an_error_in_time_and_no_secret_is_told() {
+    let settings = Settings::read("postgres://worker:hunter2@127.0.0.1:1/ledger").unwrap();
+    let error = refused(&settings).await;
+    assert!(error.contains("Connection refused"), "{error}");
+    assert!(!error.contains("hunter2") && !format!("{settings:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_ledger_url_is_one_of_two_and_a_wrong_one_is_not_repeated() {
+    for url in [
+        "sqlite://eko-worker.db",
+        "sqlite:///var/lib/eko-worker.db",
+        "postgres://worker:hunter2@db/ledger",
+        "postgresql://worker@db:5433/ledger?sslmode=require",
+    ] {
+        assert!(Settings::read(url).is_ok(), "{url}");
+    }
+    for url in [
+        "",
+        "sqlite://",
+        "eko-worker.db",
+        "mysql://worker:hunter2@db/ledger",
+        "postgres://",
+        "postgres://worker:hunter2@db",
+        "postgres://worker:hunter2@db:x/ledger",
+        "postgres://worker:hunter2@db/ledger?hunter2=x",
+        "postgres://worker:hunter2@db/ledger?sslmode=verify-full",
+    ] {
+        let why = Settings::read(url).expect_err(url);
+        assert!(why.starts_with("must be sqlite://") && !why.contains("hun"), "{url}: {why}");
+    }
+}

@@ -1,0 +1,133 @@
+//! The history of one command as support reads it: no personal data, no answer's text.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::rules::Row;
+use super::{Settings, postgres, sqlite};
+use crate::event::Event;
+use crate::history::{Attempt, Entry, Inquiry, Why};
+use crate::outcome::Answer;
+use crate::verdict::{IfNot, Reading, Verdict};
+
+/// Tells what the ledger knows of one id, or of all commands of a tid; `None` where it knows
+/// nothing. Reads only, also beside a running worker.
+///
+/// # Errors
+/// Where the ledger cannot be read.
+pub(crate) async fn show(settings: &Settings, what: &str) -> anyhow::Result<Option<String>> {
+    let rows = match settings {
+        Settings::Sqlite { path } => sqlite::find(path, what)?,
+        Settings::Postgres { url } => postgres::find(url, what).await?,
+    };
+    let told: Vec<String> = rows.iter().map(tell).collect();
+    Ok((!told.is_empty()).then(|| told.join("\n")))
+}
+
+fn tell(row: &Row) -> String {
+    let tid = row.tid.as_ref().map_or_else(String::new, |tid| format!(", tid {tid}"));
+    let mut text = format!("{} ({}{tid})\n", row.id, row.kind);
+    line(&mut text, row.history.first_received, "received");
+    let mut attempts = 0;
+    for entry in &row.history.entries {
+        match entry {
+            Entry::Attempt(attempt) => {
+                attempts += 1;
+                tell_attempt(&mut text, attempts, attempt);
+            }
+            Entry::Inquiry(inquiry) => tell_inquiry(&mut text, inquiry),
+            Entry::Suspicion(suspicion) => {
+                let why = match suspicion.why {
+                    Why::Redelivered => "delivered before, unknown here: inquired first",
+                    Why::TidDoubted => "an earlier refund of the tid is in doubt: inquired first",
+                };
+                line(&mut text, suspicion.at, why);
+            }
+        }
+    }
+    tell_state(&mut text, row);
+    text
+}
+
+fn tell_attempt(text: &mut String, nth: u32, attempt: &Attempt) {
+    line(text, attempt.began, &format!("attempt {nth} began"));
+    let Some(ended) = &attempt.ended else {
+        line(text, attempt.began, &format!("attempt {nth} has no end on record"));
+        return;
+    };
+    let said = match &ended.verdict {
+        Verdict::Done(_, answer) => numbers(answer),
+        Verdict::Refused(refusal) => {
+            format!(" ({}){}", refusal.problem.code.as_str(), numbers(&refusal.answer))
+        }
+        Verdict::NotNow { cause, .. } => format!(" ({})", cause.as_str()),
+        Verdict::Unclear { cause, if_not, .. } => match if_not {
+            IfNot::Refuse(refusal) => format!(
+                " ({}; looks like {}){}",
+                cause.as_str(),
+                refusal.problem.code.as_str(),
+                numbers(&refusal.answer)
+            ),
+            IfNot::Repeat | IfNot::Wait => format!(" ({})", cause.as_str()),
+        },
+    };
+    line(text, ended.at, &format!("attempt {nth}: {}{said}", ended.verdict.as_str()));
+}
+
+fn tell_inquiry(text: &mut String, inquiry: &Inquiry) {
+    let said = match &inquiry.reading {
+        Reading::Refunded(_, answer) => format!("refunded{}", numbers(answer)),
+        Reading::RefundPending => "refund pending".to_owned(),
+        Reading::Succeeded => "the transfer succeeded".to_owned(),
+        Reading::Failed => "the transfer failed".to_owned(),
+        Reading::InProgress => "in progress".to_owned(),
+        Reading::NotFound => "not found".to_owned(),
+        Reading::Contradictory => "contradictory".to_owned(),
+        Reading::NoAnswer(cause) => format!("no answer ({})", cause.as_str()),
+    };
+    line(text, inquiry.first, &format!("inquiry: {said}"));
+    if inquiry.times > 1 {
+        line(text, inquiry.last, &format!("inquiry: the same, {} times in all", inquiry.times));
+    }
+}
+
+fn tell_state(text: &mut String, row: &Row) {
+    if let Some(end) = &row.finished {
+        line(text, end.at, &format!("finished: {}", end.outcome));
+        let event = Event::read(end.event.clone());
+        let id = event.map_or_else(|_| "cannot be read".to_owned(), |event| event.id);
+        line(text, end.at, &format!("event {id}"));
+    }
+    if let Some(due) = row.due {
+        line(text, due, "due again");
+    }
+    if let Some(lease) = row.lease {
+        line(text, lease.until, "claimed by a worker until then");
+    }
+    if row.interruptions > 0 {
+        // Writing to a string cannot fail.
+        writeln!(text, "  claims in a row over which a worker died: {}", row.interruptions).ok();
+    }
+}
+
+fn numbers(answer: &Answer) -> String {
+    let mut text = format!(" http {}", answer.http_status);
+    let named = [
+        ("status", answer.status),
+        ("response_status_id", answer.response_status_id),
+        ("response_type_id", answer.response_type_id),
+    ];
+    for (name, number) in named {
+        if let Some(number) = number {
+            // Writing to a string cannot fail.
+            write!(text, " {name} {number}").ok();
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, time: Timestamp, what: &str) {
+    // Writing to a string cannot fail.
+    writeln!(text, "  {time:.3}  {what}").ok();
+}
