@@ -3,6 +3,8 @@
 //! The rules are here and in `rules.rs`, the same for every store; the stores only load,
 //! write and commit. All that wait share a commit.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod postgres;
 mod rules;
 mod show;

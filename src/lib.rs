@@ -50,3 +50,6 @@ mod worker;
 
 pub use app::{check, run, show};
 pub use config::{Args, Config, Problems, ShowArgs};
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use ledger::bench;

@@ -1,0 +1,150 @@
+//! What `benches/ledger.rs` drives: the ledger as the worker uses it, without broker or Eko.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Ask, Case, Claim, Ledger, Settings};
+use crate::command::Kind;
+use crate::event::{About, Event};
+use crate::outcome::{Answer, ConfirmedBy, Outcome, Receipt};
+use crate::trace::Trace;
+use crate::verdict::Verdict;
+
+/// A ledger under load.
+#[derive(Clone)]
+pub struct Bench {
+    ledger: Ledger,
+}
+
+impl Bench {
+    /// Opens the ledger of a `LEDGER_URL`.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let settings = Settings::read(url).map_err(anyhow::Error::msg)?;
+        Ok(Self { ledger: Ledger::open(&settings, fastrand::u32(..), [7; 32]).await? })
+    }
+
+    /// Begins and finishes refunds number `first` to `first + count`, `tasks` at a time.
+    ///
+    /// # Errors
+    /// Where one could not be begun or finished.
+    pub async fn pairs(&self, first: u64, count: u64, tasks: u64) -> anyhow::Result<()> {
+        self.each(first, count, tasks, Work::Pair).await
+    }
+
+    /// Asks again for refunds that are finished.
+    ///
+    /// # Errors
+    /// Where one is not answered from the ledger.
+    pub async fn repeats(&self, first: u64, count: u64, tasks: u64) -> anyhow::Result<()> {
+        self.each(first, count, tasks, Work::Repeat).await
+    }
+
+    async fn each(&self, first: u64, count: u64, tasks: u64, work: Work) -> anyhow::Result<()> {
+        let next = Arc::new(AtomicU64::new(first));
+        let tasks: Vec<_> = (0..tasks)
+            .map(|_| {
+                let (bench, next) = (self.clone(), Arc::clone(&next));
+                tokio::spawn(async move {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= first + count {
+                            return anyhow::Ok(());
+                        }
+                        match work {
+                            Work::Pair => bench.pair(number).await?,
+                            Work::Repeat => bench.repeat(number).await?,
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await??;
+        }
+        Ok(())
+    }
+
+    async fn pair(&self, number: u64) -> anyhow::Result<()> {
+        let ask = ask(number);
+        let (id, tid, now) = (ask.id.clone(), ask.tid.clone(), ask.now);
+        let Claim::Fresh(mut case) = self.ledger.claim(ask, fastrand::u32(..)).await? else {
+            anyhow::bail!("{id} is not fresh");
+        };
+        let event = finish(&mut case, &tid.unwrap_or_default(), now);
+        anyhow::ensure!(self.ledger.finish(&case, &event).await? == super::Held::Yes, "{id} lost");
+        Ok(())
+    }
+
+    async fn repeat(&self, number: u64) -> anyhow::Result<()> {
+        match self.ledger.claim(ask(number), fastrand::u32(..)).await? {
+            Claim::Finished(_) => Ok(()),
+            _ => anyhow::bail!("number {number} is not finished"),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    Pair,
+    Repeat,
+}
+
+/// Ids in no order, as publishers make them; tids in Eko's.
+fn ask(number: u64) -> Ask {
+    let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Ask {
+        id: format!("{scattered:016x}-refund"),
+        kind: Kind::Refund.as_str(),
+        tid: Some((10_000_000 + number).to_string()),
+        digest: format!("{scattered:032x}"),
+        now: Timestamp::UNIX_EPOCH,
+        parked: 0,
+        suspect_until: None,
+        has_reply_to: false,
+        may_begin: true,
+        lease: Duration::from_secs(55),
+    }
+}
+
+fn finish(case: &mut Case, tid: &str, now: Timestamp) -> Event {
+    let answer = Answer {
+        http_status: 200,
+        status: Some(0),
+        response_status_id: Some(0),
+        response_type_id: Some(74),
+        message: Some("Refund done".to_owned()),
+    };
+    let mut receipt = Receipt::default();
+    for (name, value) in [
+        ("tid", tid),
+        ("refund_tid", "2147591637"),
+        ("refunded_amount", "5050.00"),
+        ("amount", "5000.00"),
+        ("fee", "50.00"),
+        ("balance", "2222637312.86"),
+        ("currency", "INR"),
+        ("timestamp", "2018-10-30T12:00:14.058Z"),
+    ] {
+        receipt.put(name, value);
+    }
+    case.history.end(now, Verdict::Done(receipt.clone(), answer.clone()));
+    let about = About {
+        command_id: &case.id,
+        event_id: &case.id,
+        kind: Some(Kind::Refund),
+        subject: Some(tid),
+        correlation_id: None,
+        attempts: 1,
+        trace: &Trace::new(7),
+        span: 7,
+    };
+    let confirmed_by = ConfirmedBy::Response;
+    let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: Some(answer) };
+    Event::new(&about, &outcome, now)
+}
