@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::rig::command::{Edit, refund, refund_otp, transfer_otp};
-use crate::rig::script::{found, otp_sent, refunded};
-use crate::rig::stub::{self, Answer};
+use crate::rig::proxy::Proxy;
+use crate::rig::script::{found, otp_sent, refunded, transfer_otp_sent};
+use crate::rig::stub::{self, Answer, TRANSFER_OTP};
 use crate::rig::{Rig, eventually};
 
 #[tokio::test]
@@ -73,6 +74,45 @@ async fn a_refund_that_is_being_settled_at_the_crash_is_settled_after_it() {
     let event = rig.next_event().await;
     assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
     rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_refund_that_outlasts_the_grace_time_is_settled_after_the_next_start() {
+    let mut rig = Rig::builder().stub().impatient().set("SHUTDOWN_GRACE", "200ms").start().await;
+    rig.stub().on_refund("406", [Answer::Silence]);
+    rig.stub().on_inquiry("406", [found("406", 4)]);
+    rig.publish(&refund("interrupted", "406")).await;
+    let sent = async || (!rig.stub().requests(&stub::refund("406")).is_empty()).then_some(());
+    eventually("the call is in flight", sent).await;
+    rig.stop_worker().await;
+    rig.start_worker().await;
+    let event = rig.next_event().await;
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_could_not_be_told_is_told_once_the_broker_is_back() {
+    let mut proxy = Proxy::closed().await;
+    proxy.open().await;
+    let rig = Rig::builder().stub().set("AMQP_URL", &proxy.amqp_url());
+    let mut rig = rig.at_least_once().start().await;
+    let held = |answer| [Answer::Held(Box::new(answer))];
+    rig.stub().on_refund("407", held(refunded("407")));
+    rig.stub().on(TRANSFER_OTP, held(transfer_otp_sent()));
+    rig.publish_all(&[refund("r", "407"), transfer_otp("t", "REF-1")]).await;
+    let sent = async || (rig.stub().all_requests().len() == 2).then_some(());
+    eventually("both calls are in flight", sent).await;
+    proxy.close().await;
+    rig.stub().release();
+    proxy.open().await;
+    let events = rig.events_of(["r", "t"]).await;
+    for event in events.values() {
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 1));
+    }
+    assert_eq!(rig.stub().all_requests().len(), 2, "neither was called again");
+    rig.finish().await;
+    drop(proxy);
 }
 
 #[tokio::test]

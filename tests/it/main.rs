@@ -9,6 +9,7 @@
 mod commands;
 mod crashes;
 mod invalid;
+mod limits;
 mod operations;
 mod refusals;
 mod repeats;

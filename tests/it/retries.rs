@@ -194,3 +194,40 @@ async fn a_command_whose_time_passes_while_it_waits_expires() {
     }
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn a_timestamp_that_eko_refuses_is_replaced_by_a_fresh_one() {
+    let mut rig = Rig::start().await;
+    rig.simulator().fault("191", "refund", "stamp_refused", 1).await;
+    let event = rig.outcome_of(&refund("re-stamped", "191")).await;
+    assert_eq!(event.told(), "succeeded response");
+    rig.finish().await;
+}
+
+/// What becomes of one odd command that alone meets `answer`, for ever.
+async fn alone_with(answer: Answer) -> String {
+    let mut rig = Rig::builder().stub().set("RETRY_GIVE_UP_REFUND", "2s").start().await;
+    rig.stub().on_refund("195", [answer]);
+    rig.stub().on_refund("196", [refunded("196")]);
+    rig.stub().on_inquiry("195", [found("195", 3)]);
+    rig.publish_all(&[refund("odd", "195"), refund("even", "196")]).await;
+    let events = rig.events_of(["odd", "even"]).await;
+    assert_eq!(events["even"].told(), "succeeded response", "one odd command stops no line");
+    rig.dead_letter(&events["odd"]).await;
+    rig.finish().await;
+    events["odd"].told()
+}
+
+#[tokio::test]
+async fn one_odd_command_that_eko_finds_unauthorized_fails_in_the_end() {
+    let body = r#"{"message":"Invalid developer_key","status":2483,"response_status_id":1}"#;
+    let answer = Answer::Text(401, "content-type: application/json\r\n", body.to_owned());
+    assert_eq!(alone_with(answer).await, "failed unauthorized");
+}
+
+#[tokio::test]
+async fn one_odd_command_that_is_redirected_is_not_followed_and_fails_in_the_end() {
+    // The rig fails on any request that is in no script.
+    let away = Answer::Text(307, "location: /ekoapi/v3/customer/away\r\n", String::new());
+    assert_eq!(alone_with(away).await, "failed misconfigured");
+}

@@ -2,51 +2,41 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::command::refund;
+use crate::rig::command::{refund, refund_otp};
 use crate::rig::script::{found, http, refunded, said};
 use crate::rig::stub::{self, Answer};
 use crate::rig::{Rig, eventually};
 
 /// Answers that leave open whether the refund happened: names of the simulator's faults.
-const UNCLEAR: [&str; 14] = [
-    "reset",
-    "silence",
-    "http_500",
-    "http_502",
-    "http_503",
-    "http_429",
-    "http_400",
-    "http_409",
-    "html",
-    "empty",
-    "truncated",
-    "cut_json",
-    "not_object",
-    "no_status",
-];
+const UNCLEAR: &str = "reset silence http_400 http_408 http_409 http_413 http_422 http_429 \
+    http_500 http_502 http_503 http_504 html empty truncated cut_json not_object no_status \
+    not_utf8 huge slow duplicate_keys";
+
+/// One tid for each of these faults, and a command id that tells it.
+fn cases(first: usize, faults: &str) -> Vec<(String, String)> {
+    let tid = |(n, fault): (usize, &str)| ((first + n).to_string(), fault.replace('_', "-"));
+    faults.split_whitespace().enumerate().map(tid).collect()
+}
 
 #[tokio::test]
 async fn a_refund_that_happened_behind_an_unclear_answer_is_found_by_inquiry() {
     let mut rig = Rig::builder().impatient().start().await;
-    let mut commands = Vec::new();
-    for (n, fault) in UNCLEAR.into_iter().chain(["huge", "not_utf8", "claimed"]).enumerate() {
-        let tid = (2000 + n).to_string();
-        rig.simulator().fault(&tid, "refund", &format!("{fault}_done"), 1).await;
-        commands.push((tid, format!("{fault}-done")));
+    let cases = cases(2000, &format!("{UNCLEAR} claimed claimed_null"));
+    for (tid, id) in &cases {
+        let fault = format!("{}_done", id.replace('-', "_"));
+        rig.simulator().fault(tid, "refund", &fault, 1).await;
     }
-    let messages: Vec<_> =
-        commands.iter().map(|(tid, id)| refund(&id.replace('_', "-"), tid)).collect();
+    let messages: Vec<_> = cases.iter().map(|(tid, id)| refund(id, tid)).collect();
     rig.publish_all(&messages).await;
-    let ids: Vec<_> = commands.iter().map(|(_, id)| id.replace('_', "-")).collect();
-    let events = rig.events_of(ids.iter().map(String::as_str)).await;
-    for (id, (tid, _)) in ids.iter().zip(&commands) {
+    let events = rig.events_of(cases.iter().map(|(_, id)| id.as_str())).await;
+    for (tid, id) in &cases {
         let event = &events[id];
         assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1), "{id}");
         assert_eq!(event.text("/data/result/tid"), tid);
         assert_eq!(rig.simulator().executions(tid).await, 1, "{id}");
     }
     let metrics = rig.metrics().await;
-    assert!(metrics.value("inquiries_total", &[]) >= 17.0);
+    assert!(metrics.value("inquiries_total", &[]) >= 24.0);
     assert_eq!(metrics.value("unsettled", &[("kind", "refund")]), 0.0);
     rig.finish().await;
 }
@@ -54,11 +44,9 @@ async fn a_refund_that_happened_behind_an_unclear_answer_is_found_by_inquiry() {
 #[tokio::test]
 async fn a_refund_that_did_not_happen_is_attempted_once_more_and_happens_once() {
     let mut rig = Rig::builder().impatient().start().await;
-    let mut cases = Vec::new();
-    for (n, fault) in UNCLEAR.into_iter().enumerate() {
-        let tid = (2100 + n).to_string();
-        rig.simulator().fault(&tid, "refund", fault, 1).await;
-        cases.push((tid, fault.replace('_', "-")));
+    let cases = cases(2100, UNCLEAR);
+    for (tid, id) in &cases {
+        rig.simulator().fault(tid, "refund", &id.replace('-', "_"), 1).await;
     }
     let messages: Vec<_> = cases.iter().map(|(tid, id)| refund(id, tid)).collect();
     rig.publish_all(&messages).await;
@@ -68,6 +56,23 @@ async fn a_refund_that_did_not_happen_is_attempted_once_more_and_happens_once() 
         assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2), "{id}");
         assert_eq!(rig.simulator().executions(tid).await, 1, "{id}");
     }
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn an_otp_call_that_ends_unclear_is_re_sent_without_an_inquiry() {
+    let mut rig = Rig::builder().impatient().start().await;
+    let cases = cases(2150, UNCLEAR);
+    for (tid, id) in &cases {
+        rig.simulator().fault(tid, "refund_otp", &id.replace('-', "_"), 1).await;
+    }
+    let messages: Vec<_> = cases.iter().map(|(tid, id)| refund_otp(id, tid)).collect();
+    rig.publish_all(&messages).await;
+    let events = rig.events_of(cases.iter().map(|(_, id)| id.as_str())).await;
+    for (id, event) in &events {
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2), "{id}");
+    }
+    assert_eq!(rig.simulator().calls("inquiry").await, 0);
     rig.finish().await;
 }
 

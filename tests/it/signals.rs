@@ -1,8 +1,10 @@
 //! What the worker lets people see: metrics, readiness, pauses, log lines.
 
+use jiff::Timestamp;
+use lapin::BasicProperties;
 use serde_json::{Value, json};
 
-use crate::rig::command::{OTP_REF, refund, refund_otp, transfer_otp};
+use crate::rig::command::{Edit, OTP_REF, refund, refund_otp, transfer_otp};
 use crate::rig::{ACCESS_KEY, COMMAND_QUEUES, DEVELOPER_KEY, Rig};
 
 /// The metrics with the label `kind` alone or beside a label that may have any value.
@@ -78,6 +80,25 @@ async fn each_finished_command_is_one_log_line_and_no_line_shows_a_secret_at_any
         };
         let finished = lines.iter().filter(|line| line.contains("\"INFO\"")).filter(says).count();
         assert_eq!(finished, 1, "{id} has {finished} lines that tell its end");
+    }
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn the_time_in_the_queue_is_measured_from_property_or_attribute() {
+    let mut rig = Rig::start().await;
+    let begin = u64::try_from(Timestamp::now().as_second() - 3).unwrap();
+    let properties = BasicProperties::default().with_timestamp(begin);
+    rig.publish_with(&refund_otp("by-property", "551"), properties).await;
+    rig.next_event().await;
+    let begin = Timestamp::now() - jiff::SignedDuration::from_secs(3);
+    let command = refund("by-attribute", "552").with("/time", json!(begin.to_string()));
+    rig.outcome_of(&command).await;
+    let metrics = rig.metrics().await;
+    for kind in ["refund_otp", "refund"] {
+        assert_eq!(metrics.value("queue_delay_seconds_count", &[("kind", kind)]), 1.0);
+        let sum = metrics.value("queue_delay_seconds_sum", &[("kind", kind)]);
+        assert!((2.0..60.0).contains(&sum), "{kind}: {sum}");
     }
     rig.finish().await;
 }

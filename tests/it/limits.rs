@@ -1,0 +1,62 @@
+//! Limits that the settings draw: calls at a time, calls a second, one worker a ledger.
+
+use std::time::Duration;
+
+use crate::rig::command::{refund, refund_otp};
+use crate::rig::script::{otp_sent, refunded};
+use crate::rig::stub::{self, Answer};
+use crate::rig::worker::Worker;
+use crate::rig::{Rig, eventually};
+
+#[tokio::test]
+async fn no_more_calls_of_a_kind_are_in_flight_than_allowed_and_kinds_do_not_wait_for_each_other() {
+    let mut rig = Rig::builder().stub().set("WORKER_CONCURRENCY", "2").start().await;
+    let tids: Vec<_> = (601..=606).map(|tid: u32| tid.to_string()).collect();
+    for tid in &tids {
+        rig.stub().on_refund(tid, [Answer::Held(Box::new(refunded(tid)))]);
+    }
+    rig.stub().on(&stub::refund_otp("607"), [otp_sent("at once")]);
+    let refunds = |rig: &Rig| {
+        let requests = rig.stub().all_requests();
+        requests.iter().filter(|request| !request.line.ends_with("/otp")).count()
+    };
+    let commands: Vec<_> = tids.iter().map(|tid| refund(tid, tid)).collect();
+    rig.publish_all(&commands).await;
+    eventually("two are in flight", async || (refunds(&rig) == 2).then_some(())).await;
+    for n in 0..5 {
+        let event = rig.outcome_of(&refund_otp(&format!("passes-{n}"), "607")).await;
+        assert_eq!(event.told(), "succeeded response");
+    }
+    assert_eq!(refunds(&rig), 2, "the others wait");
+    rig.stub().release();
+    rig.events_of(tids.iter().map(String::as_str)).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn calls_keep_to_the_rate_limit() {
+    let mut rig = Rig::builder().stub().set("WORKER_RATE_LIMIT", "5").start().await;
+    let tids: Vec<_> = (621..=640).map(|tid: u32| tid.to_string()).collect();
+    for tid in &tids {
+        rig.stub().on(&stub::refund_otp(tid), [otp_sent(tid)]);
+    }
+    let commands: Vec<_> = tids.iter().map(|tid| refund_otp(tid, tid)).collect();
+    rig.publish_all(&commands).await;
+    rig.events_of(tids.iter().map(String::as_str)).await;
+    let requests = rig.stub().all_requests();
+    assert_eq!(requests.len(), 20);
+    // 20 calls at 5 a second, a second's worth of them at once: 3 seconds at least.
+    let took = requests[19].at.duration_since(requests[0].at);
+    assert!(took >= Duration::from_millis(2_900), "20 calls in {took:?}");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_second_worker_on_one_sqlite_ledger_is_refused() {
+    let mut rig = Rig::start().await;
+    let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
+    assert_ne!(code, 0, "{said}");
+    assert!(said.to_lowercase().contains("ledger"), "it says why: {said}");
+    assert_eq!(rig.outcome_of(&refund("undisturbed", "651")).await.told(), "succeeded response");
+    rig.finish().await;
+}
