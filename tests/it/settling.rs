@@ -93,6 +93,24 @@ async fn nothing_is_sent_again_before_refund_pending_was_read_twice_over_the_qui
 }
 
 #[tokio::test]
+async fn readings_of_refund_pending_count_only_while_they_agree() {
+    let rig = Rig::builder().stub().impatient().set("SETTLE_POLL", "1200ms");
+    let mut rig = rig.start().await;
+    rig.stub().on_refund("2251", [http(500), refunded("2251")]);
+    // With this poll each reading but the first comes after the quiet time.
+    let pending = || found("2251", 3);
+    let readings = [http(500), pending(), found("2251", 2), pending(), pending()];
+    rig.stub().on_inquiry("2251", readings);
+    let event = rig.outcome_of(&refund("undecided", "2251")).await;
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2));
+    let second = rig.stub().requests(&stub::refund("2251"))[1].at;
+    let inquiries = rig.stub().requests(&stub::inquiry("2251"));
+    let before = inquiries.iter().filter(|inquiry| inquiry.at < second).count();
+    assert!(before >= 5, "the second attempt came after {before} inquiries");
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_late_effect_within_the_quiet_time_is_not_doubled() {
     let mut rig = Rig::builder().impatient().set("SETTLE_QUIET", "3s").start().await;
     for (tid, fault) in [("2301", "late"), ("2302", "late_502")] {

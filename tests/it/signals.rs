@@ -1,11 +1,13 @@
 //! What the worker lets people see: metrics, readiness, pauses, log lines.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 use crate::rig::command::{Edit, OTP_REF, refund, refund_otp, transfer_otp};
-use crate::rig::{ACCESS_KEY, COMMAND_QUEUES, DEVELOPER_KEY, Rig};
+use crate::rig::{ACCESS_KEY, COMMAND_QUEUES, DEVELOPER_KEY, Rig, eventually};
 
 /// The metrics with the label `kind` alone or beside a label that may have any value.
 const KIND_METRICS: &str = "queue_delay_seconds_count retries_total replays_total in_flight \
@@ -104,21 +106,54 @@ async fn the_time_in_the_queue_is_measured_from_property_or_attribute() {
 }
 
 #[tokio::test]
-async fn wrong_keys_cost_no_command() {
-    let mut rig = Rig::start().await;
+async fn wrong_keys_stop_the_line_and_cost_no_command() {
+    let mut rig = Rig::builder().set("RETRY_GIVE_UP_REFUND", "3s").start().await;
     let other = json!({ "developer_key": "other", "access_key": "other" });
     rig.simulator().control("keys", &other).await;
     let ids: Vec<_> = (541..=545).map(|tid: u32| tid.to_string()).collect();
     let commands: Vec<_> = ids.iter().map(|tid| refund(tid, tid)).collect();
     rig.publish_all(&commands).await;
-    rig.until_state("Eko refused more than one", |state| {
-        state["calls"]["refund"].as_u64() > Some(1)
+    rig.until_metrics("consumption is paused", |metrics| {
+        metrics.value("paused", &[("kind", "refund"), ("reason", "unauthorized")]) == 1.0
     })
     .await;
+    let (status, body) = rig.worker().get("/readyz").await;
+    assert_eq!(status, 200, "paused is ready, too");
+    assert!(body.contains("unauthorized"), "{body}");
+    outlast_the_give_up_time().await;
     let keys = json!({ "developer_key": DEVELOPER_KEY, "access_key": ACCESS_KEY });
     rig.simulator().control("keys", &keys).await;
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
-    assert!(events.values().all(|event| event.told() == "succeeded response"));
+    let told: Vec<_> = events.values().map(|event| event.told()).collect();
+    assert_eq!(told, ["succeeded response"; 5]);
+    rig.until_metrics("the pause is over", |metrics| metrics.value("paused", &[]) == 0.0).await;
     rig.forgive_bad_requests();
     rig.finish().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_eko_stops_the_line_and_costs_no_command() {
+    let mut rig = Rig::builder().set("RETRY_GIVE_UP_REFUND", "3s").start().await;
+    rig.simulator().stop();
+    let ids: Vec<_> = (561..=580).map(|tid: u32| tid.to_string()).collect();
+    let commands: Vec<_> = ids.iter().map(|tid| refund(tid, tid)).collect();
+    rig.publish_all(&commands).await;
+    rig.until_metrics("consumption is paused", |metrics| {
+        metrics.value("paused", &[("kind", "refund"), ("reason", "outage")]) == 1.0
+    })
+    .await;
+    outlast_the_give_up_time().await;
+    rig.simulator().start_again().await;
+    let events = rig.events_of(ids.iter().map(String::as_str)).await;
+    let told: Vec<_> = events.values().map(|event| event.told()).collect();
+    assert_eq!(told, ["succeeded response"; 20]);
+    rig.until_metrics("the pause is over", |metrics| metrics.value("paused", &[]) == 0.0).await;
+    rig.finish().await;
+}
+
+/// Lets more time go by than a command may wait, were the line not stopped.
+async fn outlast_the_give_up_time() {
+    let begin = Instant::now();
+    let over = async || (begin.elapsed() > Duration::from_secs(4)).then_some(());
+    eventually("the give-up time is over", over).await;
 }
