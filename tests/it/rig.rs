@@ -268,9 +268,14 @@ impl Rig {
         dead
     }
 
-    /// The worker's metrics now.
+    /// The worker's metrics once it has nothing in its hands: an event is out before it is counted.
     pub(crate) async fn metrics(&mut self) -> Metrics {
-        self.worker().metrics().await
+        let worker = self.worker();
+        let idle = async || {
+            let metrics = worker.metrics().await;
+            (metrics.value("in_flight", &[]) == 0.0).then_some(metrics)
+        };
+        eventually("the worker has nothing in its hands", idle).await
     }
 
     /// Waits until `what` holds of the metrics.
