@@ -574,15 +574,18 @@ async fn of_two_workers_one_gets_the_id_and_one_the_tid() {
     let Some((_rig, one, two)) = two_workers("two_workers_ids").await else { return };
     for round in 0..40 {
         let (id, tid) = (format!("same{round}"), format!("{round}"));
-        let same_id = (0..25).map(|n| spawned(if n % 2 == 0 { &one } else { &two }, ask(&id, 0)));
-        // The two orders of the tids would lock each other out, were they not sorted.
+        // Each worker would lock out the other, were the locks not taken in one order.
+        let same_ids = (0..200).map(|n| {
+            let ledger = if n < 100 { &one } else { &two };
+            spawned(ledger, ask(&format!("{id}.{}", (n * 37) % 100), 0))
+        });
         let same_tid = (0..100).map(|n| {
             let tid = if (n / 2) % 2 == 0 { format!("{tid}1") } else { format!("{tid}2") };
             let ask = refund(&format!("{id}-{}", (n * 37) % 100), &tid, 0);
             spawned(if n % 2 == 0 { &one } else { &two }, ask)
         });
-        let (ids, tids) = tokio::join!(join_all(same_id), join_all(same_tid));
-        assert_eq!(count(&ids), BTreeMap::from([("busy", 24), ("fresh", 1)]));
+        let (ids, tids) = tokio::join!(join_all(same_ids), join_all(same_tid));
+        assert_eq!(count(&ids), BTreeMap::from([("busy", 100), ("fresh", 100)]));
         assert_eq!(count(&tids), BTreeMap::from([("busy", 98), ("fresh", 2)]));
     }
 }
