@@ -1,5 +1,7 @@
 //! The ledger in a file of the worker's own: SQLite on a thread of its own.
 
+mod rows;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, named_params};
 use tokio::sync::mpsc;
 
-use super::rules::{self, Finished, Holders, Lease, Row, TidState};
+use super::rules::{self, Holders, Row, TidState};
 use super::{Answers, Census, Error, Held, Reply, Request, defer};
 
 /// Each migration once, in order; `user_version` counts those that were applied.
@@ -21,6 +23,14 @@ const BATCH: usize = 512;
 
 /// How long another program's read, such as an operator's, may hold up a write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ids come in no order: the upper pages of their index are kept in memory also at a million
+/// commands. Negative is SQLite's way to say KiB.
+const CACHE_KIBIBYTES: i32 = -32_768;
+
+/// How far the write-ahead log grows before its pages go to the file, 32 MiB: pages that every
+/// commit touches go there once instead of many times.
+const CHECKPOINT_PAGES: i32 = 8_192;
 
 /// Opens or creates the file, starts its thread and returns the ledger's digest key.
 pub(super) fn open(
@@ -51,10 +61,11 @@ pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
         let applied = applied(&connection)?;
         anyhow::ensure!(applied > 0, "it holds no ledger");
         let query = format!(
-            "SELECT {COLUMNS} FROM commands WHERE id = ?1 OR tid = ?1 ORDER BY first_received"
+            "SELECT {} FROM commands WHERE id = ?1 OR tid = ?1 ORDER BY first_received",
+            rows::COLUMNS
         );
         let mut statement = connection.prepare(&query)?;
-        let rows = statement.query_map([what], read_row)?.collect::<rusqlite::Result<_>>()?;
+        let rows = statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
         Ok(rows)
     };
     found().with_context(|| format!("cannot read {}", path.display()))
@@ -101,6 +112,8 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
     // NORMAL would lose the last commits with the power: an attempt that was made would be
     // unknown.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     let applied = applied(connection)?;
     let transaction = connection.transaction()?;
     for migration in MIGRATIONS.iter().skip(applied) {
@@ -237,8 +250,8 @@ impl Store<'_> {
     }
 
     fn load(&self, id: &str) -> rusqlite::Result<Option<Row>> {
-        let query = format!("SELECT {COLUMNS} FROM commands WHERE id = ?1");
-        self.transaction.prepare_cached(&query)?.query_row([id], read_row).optional()
+        let query = format!("SELECT {} FROM commands WHERE id = ?1", rows::COLUMNS);
+        self.transaction.prepare_cached(&query)?.query_row([id], rows::read).optional()
     }
 
     fn tid_state(&self, tid: &str) -> rusqlite::Result<TidState> {
@@ -250,23 +263,17 @@ impl Store<'_> {
         let mut state = TidState::default();
         while let Some(row) = rows.next()? {
             let doubted: Option<i64> = row.get("doubted_since")?;
-            state.add(read_finished(row)?, doubted.is_some());
+            state.add(rows::read_finished(row)?, doubted.is_some());
         }
         Ok(state)
     }
 
     fn save(&self, row: &Row, is_new: bool) -> rusqlite::Result<()> {
-        let statement = if is_new { INSERT } else { UPDATE };
         let history = serde_json::to_string(&row.history)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let finished = row.finished.as_ref();
-        let mut statement = self.transaction.prepare_cached(statement)?;
-        statement.execute(named_params! {
+        let changing = named_params! {
             ":id": row.id,
-            ":kind": row.kind,
-            ":tid": row.tid,
-            ":digest": row.digest,
-            ":first_received": row.history.first_received.as_millisecond(),
             ":history": history,
             ":lease_token": row.lease.map(|lease| lease.token.cast_signed()),
             ":lease_until": row.lease.map(|lease| lease.until.as_millisecond()),
@@ -278,7 +285,19 @@ impl Store<'_> {
             ":outcome": finished.map(|finished| finished.outcome.as_str()),
             ":finished": finished.map(|finished| finished.at.as_millisecond()),
             ":event": finished.map(|finished| finished.event.as_slice()),
-        })?;
+        };
+        if !is_new {
+            self.transaction.prepare_cached(rows::UPDATE)?.execute(changing)?;
+            return Ok(());
+        }
+        let lasting = named_params! {
+            ":kind": row.kind,
+            ":tid": row.tid,
+            ":digest": row.digest,
+            ":first_received": row.history.first_received.as_millisecond(),
+        };
+        let all: Vec<_> = changing.iter().chain(lasting).copied().collect();
+        self.transaction.prepare_cached(rows::INSERT)?.execute(&*all)?;
         Ok(())
     }
 
@@ -288,7 +307,7 @@ impl Store<'_> {
              WHERE unsettled = 1 AND doubted_since IS NOT NULL GROUP BY kind",
         )?;
         let unsettled = unsettled
-            .query_map((), |row| Ok((row.get(0)?, (row.get(1)?, time(row.get(2)?)?))))?
+            .query_map((), |row| Ok((row.get(0)?, (row.get(1)?, rows::time(row.get(2)?)?))))?
             .collect::<rusqlite::Result<_>>()?;
         let mut parked = self.transaction.prepare_cached(
             "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind",
@@ -309,60 +328,4 @@ impl Store<'_> {
             .execute((before.as_millisecond(), most))?;
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
-}
-
-const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
-                       interruptions, unsettled, outcome, finished, event";
-
-const INSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
-        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
-        finished, event)
-    VALUES (:id, :kind, :tid, :digest, :first_received, :history, :lease_token, :lease_until,
-        :due, :parked, :interruptions, :doubted_since, :unsettled, :outcome, :finished, :event)";
-
-const UPDATE: &str = "UPDATE commands SET kind = :kind, tid = :tid, digest = :digest,
-        first_received = :first_received, history = :history, lease_token = :lease_token,
-        lease_until = :lease_until, due = :due, parked = :parked,
-        interruptions = :interruptions, doubted_since = :doubted_since, unsettled = :unsettled,
-        outcome = :outcome, finished = :finished, event = :event
-    WHERE id = :id";
-
-fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    let history: String = row.get("history")?;
-    let history = serde_json::from_str(&history).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })?;
-    let token: Option<i64> = row.get("lease_token")?;
-    let until: Option<i64> = row.get("lease_until")?;
-    let lease = match token.zip(until) {
-        Some((token, until)) => Some(Lease { token: token.cast_unsigned(), until: time(until)? }),
-        None => None,
-    };
-    Ok(Row {
-        id: row.get("id")?,
-        kind: row.get("kind")?,
-        tid: row.get("tid")?,
-        digest: row.get("digest")?,
-        history,
-        lease,
-        due: row.get::<_, Option<i64>>("due")?.map(time).transpose()?,
-        parked: row.get("parked")?,
-        interruptions: row.get("interruptions")?,
-        unsettled: row.get("unsettled")?,
-        finished: read_finished(row)?,
-    })
-}
-
-fn read_finished(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Finished>> {
-    let at: Option<i64> = row.get("finished")?;
-    at.map(|at| {
-        let (outcome, event) = (row.get("outcome")?, row.get("event")?);
-        Ok(Finished { at: time(at)?, outcome, event })
-    })
-    .transpose()
-}
-
-fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_millisecond(milliseconds)
-        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, milliseconds))
 }
