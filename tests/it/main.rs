@@ -18,5 +18,6 @@ mod retries;
 mod rig;
 mod settling;
 mod signals;
+mod soak;
 mod volume;
 mod wire;

@@ -7,7 +7,7 @@ use lapin::options::{
     ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
     QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer,
     ExchangeKind,
@@ -36,8 +36,8 @@ impl Message {
         let json = serde_json::to_value(value).unwrap();
         let inner = json.as_object().and_then(|object| object.values().next()).cloned();
         Some(match value {
-            lapin::types::AMQPValue::LongString(text) => text.to_string(),
-            lapin::types::AMQPValue::ShortString(text) => text.to_string(),
+            AMQPValue::LongString(text) => text.to_string(),
+            AMQPValue::ShortString(text) => text.to_string(),
             _ => inner.unwrap_or(json).to_string(),
         })
     }
@@ -85,10 +85,15 @@ impl Broker {
 
     /// Connects, and declares the two exchanges as any publisher or subscriber may.
     pub(crate) async fn connect(prefix: &str) -> Self {
+        Self::connect_to(&Self::url(), prefix).await
+    }
+
+    /// As [`Self::connect`], to another RabbitMQ than that of the tests.
+    pub(crate) async fn connect_to(url: &str, prefix: &str) -> Self {
         let properties = ConnectionProperties::default();
-        let connection = Connection::connect(&Self::url(), properties)
+        let connection = Connection::connect(url, properties)
             .await
-            .unwrap_or_else(|error| panic!("no RabbitMQ at EKO_TEST_AMQP_URL: {error}"));
+            .unwrap_or_else(|error| panic!("no RabbitMQ where the test expects one: {error}"));
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let broker = Self { prefix: prefix.to_owned(), connection, channel };
@@ -135,6 +140,23 @@ impl Broker {
             .await
             .unwrap();
         Inbox { queue, consumer }
+    }
+
+    /// A queue that outlives connection and broker, and keeps all that `exchange` gets.
+    pub(crate) async fn keep_all_of(&self, exchange: &str, queue: &str) {
+        let (exchange, queue) = (self.name(exchange), self.name(queue));
+        let options = QueueDeclareOptions::durable();
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        self.channel.queue_declare(queue.as_str().into(), options, quorum).await.unwrap();
+        let bound = self.channel.queue_bind(
+            queue.as_str().into(),
+            exchange.as_str().into(),
+            "#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bound.await.unwrap();
     }
 
     /// All that is left in an inbox to which nobody publishes any more.

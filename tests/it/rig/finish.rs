@@ -37,14 +37,16 @@ impl Rig {
         self.broker.remove(&Self::queues()).await;
     }
 
-    fn queues() -> Vec<String> {
-        let own = ["dead", "unrouted"].into_iter().chain(COMMAND_QUEUES).map(str::to_owned);
-        own.chain(Self::retry_queues()).collect()
+    /// Every queue that a worker declares.
+    pub(crate) fn queues() -> Vec<String> {
+        let own = ["dead", "unrouted"].map(str::to_owned).into_iter();
+        own.chain(Self::work_queues()).collect()
     }
 
-    /// The worker's parking places.
-    fn retry_queues() -> impl Iterator<Item = String> {
-        RETRY_LEVELS.into_iter().map(|level| format!("retry.{level}ms"))
+    /// The queues in which commands come and wait: empty once all have ended.
+    pub(crate) fn work_queues() -> impl Iterator<Item = String> {
+        let parking = RETRY_LEVELS.into_iter().map(|level| format!("retry.{level}ms"));
+        COMMAND_QUEUES.map(str::to_owned).into_iter().chain(parking)
     }
 
     async fn check_unread(&mut self) {
@@ -61,7 +63,7 @@ impl Rig {
         if let Some(unrouted) = self.broker.get("unrouted").await {
             panic!("an event that nobody bound: {unrouted:?}");
         }
-        for queue in COMMAND_QUEUES.map(str::to_owned).into_iter().chain(Self::retry_queues()) {
+        for queue in Self::work_queues() {
             // A quorum queue counts a moment behind the acks.
             let empty = async || (self.broker.count(&queue).await == Some(0)).then_some(());
             eventually(&format!("queue {queue} is there and empty"), empty).await;

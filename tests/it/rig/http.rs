@@ -27,3 +27,9 @@ pub(crate) async fn post(url: &str, body: &Value) {
     let status = answer.status();
     assert!(status.is_success(), "POST {url} {body}: {status} {}", answer.text().await.unwrap());
 }
+
+/// DELETE that must succeed.
+pub(crate) async fn delete(url: &str) {
+    let answer = client().delete(url).send().await.unwrap();
+    assert!(answer.status().is_success(), "DELETE {url}: {}", answer.status());
+}

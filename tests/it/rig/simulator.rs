@@ -73,6 +73,16 @@ impl Simulator {
         http::post(&format!("{}/control/{what}", self.url), body).await;
     }
 
+    /// Forgets all faults that were ordered.
+    pub(crate) async fn behave(&self) {
+        http::delete(&format!("{}/control/faults", self.url)).await;
+    }
+
+    /// All that it knows of one tid or recipient.
+    pub(crate) async fn record(&self, key: &str) -> String {
+        http::get(&format!("{}/state/{key}", self.url)).await.1
+    }
+
     /// What it has seen and done.
     pub(crate) async fn state(&self) -> Value {
         let (status, body) = http::get(&format!("{}/state", self.url)).await;

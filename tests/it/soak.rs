@@ -1,0 +1,84 @@
+//! Crash soak: under load the worker is killed at random moments, the broker is killed and Eko
+//! goes away; each command still has exactly one outcome, and each outcome is the truth.
+//!
+//! The short form is a test; `scripts/soak` runs the long one. All numbers come from the
+//! environment: `EKO_SOAK_COMMANDS`, `_KILLS`, `_BROKER_KILLS` (0: on the tests' own RabbitMQ),
+//! `_OUTAGES`, `_WORKERS`, `_LEDGER` (a `LEDGER_URL`; none: an SQLite file) and `_SEED`.
+
+mod chaos;
+mod evidence;
+mod faults;
+mod orders;
+mod report;
+mod world;
+
+use std::time::Instant;
+
+use chaos::Chaos;
+use evidence::Evidence;
+use orders::Orders;
+use world::World;
+
+/// The numbers of one run.
+#[derive(Clone, Debug)]
+struct Numbers {
+    commands: usize,
+    kills: usize,
+    broker_kills: usize,
+    outages: usize,
+    workers: usize,
+    seed: u64,
+    ledger: Option<String>,
+}
+
+impl Numbers {
+    /// The short form, or what the environment asks for.
+    fn read() -> Self {
+        let text = |name: &str| std::env::var(format!("EKO_SOAK_{name}")).ok();
+        let number = |name: &str, default: u64| {
+            text(name).map_or(default, |text| {
+                text.parse().unwrap_or_else(|_| panic!("EKO_SOAK_{name}: {text} is no number"))
+            })
+        };
+        let count = |name, default| usize::try_from(number(name, default)).unwrap();
+        Self {
+            commands: count("COMMANDS", 500),
+            kills: count("KILLS", 5),
+            broker_kills: count("BROKER_KILLS", 1),
+            outages: count("OUTAGES", 1),
+            workers: count("WORKERS", 1),
+            seed: number("SEED", fastrand::u64(..1_000_000)),
+            ledger: text("LEDGER"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_goes_down_each_command_ends_once_and_each_outcome_is_true() {
+    let begun = Instant::now();
+    let numbers = Numbers::read();
+    println!("{numbers:?}");
+    let mut world = World::start(&numbers).await;
+    faults::order_all(&world.simulator).await;
+    let mut orders = Orders::new(numbers.seed);
+    let mut chaos = Chaos::new(&numbers);
+    let share = numbers.commands / (chaos.len() + 1);
+    while let Some(step) = chaos.next() {
+        let batch = orders.draw(share);
+        let goal = world.told().await + chaos.share_of(batch.len());
+        world.publish(batch).await;
+        world.until_told(goal, chaos.patience()).await;
+        world.suffer(step).await;
+    }
+    world.publish(orders.draw(numbers.commands - orders.len())).await;
+    let mut evidence = Evidence::default();
+    let mut violations = world.until_all_told(&orders, &mut evidence).await;
+    violations.extend(world.stop(&mut evidence).await);
+    violations.extend(evidence.check(&orders, &world.simulator.state().await));
+    println!("{}", report::table(&numbers, &orders, &evidence, &world, begun.elapsed()).await);
+    if violations.is_empty() {
+        world.remove().await;
+    } else {
+        report::fail(&numbers, &orders, &evidence, world, &violations).await;
+    }
+}
