@@ -6,6 +6,7 @@ use super::{Ask, Case, Claim, Error, Held, Then, Write};
 use crate::decision::later;
 use crate::event::Event;
 use crate::history::{Entry, History, Suspicion, Why};
+use crate::outcome::Receipt;
 
 /// A copy may come a moment before its time: the broker's clock is not ours.
 const EARLY_MILLISECONDS: i64 = 100;
@@ -113,7 +114,7 @@ pub(super) fn claim(
 ) -> Result<(Claim, Option<Row>), Error> {
     match row {
         None => claim_unknown(tid, ask, token),
-        Some(row) => claim_known(row, ask, token, holders),
+        Some(row) => claim_known(row, tid, ask, token, holders),
     }
 }
 
@@ -134,8 +135,7 @@ fn claim_unknown(tid: &TidState, ask: &Ask, token: u64) -> Result<(Claim, Option
         unsettled: false,
         finished: None,
     };
-    if let Some(event) = &tid.refunded {
-        let receipt = read(event)?.receipt();
+    if let Some(receipt) = refunded(tid)? {
         return Ok((Claim::Refunded(row.case(token), receipt), Some(row)));
     }
     let redelivered = ask.suspect_until.map(|at| Suspicion { at, why: Why::Redelivered });
@@ -150,6 +150,7 @@ fn claim_unknown(tid: &TidState, ask: &Ask, token: u64) -> Result<(Claim, Option
 
 fn claim_known(
     mut row: Row,
+    tid: &TidState,
     ask: &Ask,
     token: u64,
     holders: Holders,
@@ -178,8 +179,18 @@ fn claim_known(
     row.lease = Some(Lease { token, until: later(ask.now, ask.lease) });
     row.due = None;
     let case = row.case(token);
+    // The worker may have died before it said so: the history of such a refund is empty, and
+    // would allow an attempt.
+    if let Some(receipt) = refunded(tid)? {
+        return Ok((Claim::Refunded(case, receipt), Some(row)));
+    }
     let claim = if is_interrupted { Claim::Interrupted(case) } else { Claim::Due(case) };
     Ok((claim, Some(row)))
+}
+
+/// What another command's refund of the same tid gave.
+fn refunded(tid: &TidState) -> Result<Option<Receipt>, Error> {
+    tid.refunded.as_deref().map(|event| Ok(read(event)?.receipt())).transpose()
 }
 
 fn read(event: &[u8]) -> Result<Event, Error> {

@@ -217,8 +217,9 @@ struct Store<'a> {
 impl Store<'_> {
     fn claim(&self, ask: &super::Ask, token: u64) -> rusqlite::Result<Result<super::Claim, Error>> {
         let row = self.load(&ask.id)?;
-        let tid = match (&row, &ask.tid) {
-            (None, Some(tid)) if ask.kind == "refund" => self.tid_state(tid)?,
+        let is_open = row.as_ref().is_none_or(|row| row.finished.is_none());
+        let tid = match &ask.tid {
+            Some(tid) if is_open && ask.kind == "refund" => self.tid_state(tid)?,
             _ => TidState::default(),
         };
         let is_new = row.is_none();

@@ -357,6 +357,16 @@ on_both_stores! {
         }
     }
 
+    async fn a_tid_that_was_refunded_is_answered_so_by_whoever_comes_after_a_crash(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        ledger.finish(&first, &succeeded("a", "1")).await.unwrap();
+        assert_eq!(word(&claim(&ledger, refund("b", "77", 1)).await), "refunded");
+        let ledger = rig.reopen(ledger, 2).await;
+        // By then the dead worker's lease is over.
+        assert_eq!(word(&claim(&ledger, refund("b", "77", 100)).await), "refunded");
+    }
+
     async fn a_refund_that_ended_in_doubt_makes_the_next_one_suspect(rig) {
         let ledger = rig.open().await;
         let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
