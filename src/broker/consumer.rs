@@ -289,15 +289,17 @@ fn copy_of(properties: &BasicProperties) -> BasicProperties {
     copy
 }
 
-/// The headers that a copy keeps: the broker's own (`x-…`) it writes itself, and `CC` and
-/// `BCC` would send the copy elsewhere too.
+/// Headers that the broker writes itself; 4.x ignores a client's, 3.x would count on.
+const BROKER_HEADERS: [&str; 5] =
+    ["x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count"];
+
+/// The headers that a copy keeps: not the broker's own, nor `CC` and `BCC`, which would send
+/// the copy elsewhere too.
 fn own_headers(properties: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
-    let Some(headers) = properties.headers() else {
-        return BTreeMap::new();
-    };
+    let Some(headers) = properties.headers() else { return BTreeMap::new() };
     let kept = headers.inner().iter().filter(|(name, _)| {
         let name = name.as_str();
-        !name.starts_with("x-") && name != "CC" && name != "BCC"
+        !BROKER_HEADERS.iter().any(|own| name.starts_with(own)) && name != "CC" && name != "BCC"
     });
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
