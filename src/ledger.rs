@@ -5,6 +5,8 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+#[cfg(test)]
+pub(crate) mod model;
 mod postgres;
 mod rules;
 mod show;

@@ -31,6 +31,8 @@ mod config;
 mod decision;
 mod eko;
 mod event;
+#[cfg(test)]
+mod exploration;
 mod gate;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

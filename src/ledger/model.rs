@@ -1,0 +1,173 @@
+//! The ledger in memory, for `exploration`: the stores' rules over rows that states share.
+
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+use super::rules::{self, Holders, Row, TidState};
+use super::{Ask, Case, Claim, Held, Then, Write};
+use crate::event::Event;
+use crate::history::History;
+
+/// All rows, shared with the states that came before.
+#[derive(Clone, Default)]
+pub(crate) struct Store {
+    rows: Vec<Rc<Row>>,
+}
+
+impl Store {
+    /// Claims a command. `lock` is false where the one-unfinished-refund rule is left out.
+    pub(crate) fn claim(&mut self, ask: &Ask, token: u64, epoch: u64, lock: bool) -> Claim {
+        let row = self.row(&ask.id).cloned();
+        let mut tid = match (&row, &ask.tid) {
+            (None, Some(tid)) => self.tid_state(tid),
+            _ => TidState::default(),
+        };
+        tid.is_busy &= lock;
+        let holders = Holders::Process { epoch };
+        let (claim, changed) = rules::claim(row, &tid, ask, token, holders).unwrap();
+        self.keep(changed);
+        claim
+    }
+
+    /// Records that a call begins.
+    pub(crate) fn begin(&mut self, case: &Case, lease_until: Timestamp) -> Held {
+        self.write(case, Then::Call { lease_until })
+    }
+
+    /// Records what is known, and when the command is due again.
+    pub(crate) fn note(&mut self, case: &Case, due: Timestamp, unsettled: bool) -> Held {
+        self.write(case, Then::Wait { due, unsettled })
+    }
+
+    /// Records how a command ended.
+    pub(crate) fn finish(&mut self, case: &Case, event: &Event) -> Held {
+        self.write(case, Then::Finish { event: Box::new(event.clone()) })
+    }
+
+    /// Records that a copy is safe.
+    pub(crate) fn parked(&mut self, id: &str, parked: u32) {
+        if let Some(row) = self.row(id).filter(|row| row.parked < parked) {
+            let row = Row { parked, ..row.clone() };
+            self.keep(Some(row));
+        }
+    }
+
+    /// The outcome that a command's row tells.
+    pub(crate) fn outcome(&self, id: &str) -> Option<&str> {
+        self.row(id)?.finished.as_ref().map(|finished| finished.outcome.as_str())
+    }
+
+    /// The claims that rows name.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = u64> {
+        self.rows.iter().filter_map(|row| row.lease.map(|lease| lease.token))
+    }
+
+    fn write(&mut self, case: &Case, then: Then) -> Held {
+        let write =
+            Write { id: case.id.clone(), token: case.token, history: case.history.clone(), then };
+        let (held, changed) = rules::write(self.row(&case.id).cloned(), write);
+        self.keep(changed);
+        held
+    }
+
+    fn row(&self, id: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.id == id).map(AsRef::as_ref)
+    }
+
+    fn keep(&mut self, row: Option<Row>) {
+        let Some(row) = row.map(Rc::new) else {
+            return;
+        };
+        match self.rows.iter_mut().find(|kept| kept.id == row.id) {
+            Some(kept) => *kept = row,
+            None => {
+                self.rows.push(row);
+                self.rows.sort_by(|one, other| one.id.cmp(&other.id));
+            }
+        }
+    }
+
+    /// What the stores read of a tid, in their SQL's words.
+    fn tid_state(&self, tid: &str) -> TidState {
+        let mut state = TidState::default();
+        for row in self.rows.iter().filter(|row| row.tid.as_deref() == Some(tid)) {
+            match &row.finished {
+                None => state.is_busy = true,
+                Some(finished) if finished.outcome == "succeeded" => {
+                    state.refunded = Some(finished.event.clone());
+                }
+                Some(finished) if row.doubted_since().is_some() => {
+                    state.doubted = state.doubted.max(Some(finished.at));
+                }
+                Some(_) => {}
+            }
+        }
+        state
+    }
+}
+
+/// The claim that a case is held by.
+pub(crate) fn token(case: &Case) -> u64 {
+    case.token
+}
+
+impl Hash for Store {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for row in &self.rows {
+            row.id.hash(state);
+            // Of a command that has ended, its history only says whether it was in doubt.
+            match row.finished {
+                Some(_) => row.doubted_since().is_some().hash(state),
+                None => hash_history(&row.history, state),
+            }
+            row.lease.map(|lease| (lease.token, lease.until)).hash(state);
+            (row.due, row.parked, row.interruptions, row.unsettled).hash(state);
+            if let Some(finished) = &row.finished {
+                (finished.at, &finished.outcome, &finished.event).hash(state);
+            }
+        }
+    }
+}
+
+/// Hashes a case as a state of the world holds it.
+pub(crate) fn hash_case<H: Hasher>(case: &Case, state: &mut H) {
+    case.id.hash(state);
+    (case.token, case.parked, case.interruptions).hash(state);
+    hash_history(&case.history, state);
+}
+
+fn hash_history<H: Hasher>(history: &History, state: &mut H) {
+    use crate::history::Entry;
+    use crate::verdict::{Reading, Verdict};
+    history.first_received.hash(state);
+    history.entries.len().hash(state);
+    for entry in &history.entries {
+        match entry {
+            Entry::Attempt(attempt) => {
+                (0_u8, attempt.began).hash(state);
+                if let Some(ended) = &attempt.ended {
+                    (ended.at, ended.verdict.as_str()).hash(state);
+                    match &ended.verdict {
+                        Verdict::NotNow { cause, .. } | Verdict::Unclear { cause, .. } => {
+                            cause.hash(state);
+                        }
+                        Verdict::Done(..) | Verdict::Refused(_) => {}
+                    }
+                }
+            }
+            Entry::Inquiry(inquiry) => {
+                (1_u8, inquiry.reading.as_str()).hash(state);
+                // Nothing is decided by when it was first read.
+                (inquiry.last, inquiry.times).hash(state);
+                if let Reading::NoAnswer(cause) = inquiry.reading {
+                    cause.hash(state);
+                }
+            }
+            Entry::Suspicion(suspicion) => {
+                (2_u8, suspicion.at, std::mem::discriminant(&suspicion.why)).hash(state);
+            }
+        }
+    }
+}
