@@ -103,8 +103,15 @@ const RIVALS: Scenario = Scenario {
     name: "rivals",
     commands: 2,
     copies: 1,
-    faults: Faults { crashes: 1, cuts: 1, stalls: 1, silences: 1, anomalies: 1, ..CALM },
+    faults: Faults { crashes: 1, stalls: 1, silences: 1, ..CALM },
     ..COPIES
+};
+
+/// The same, where the first one's end is not known and Eko or its inquiry is late.
+const DOUBTED: Scenario = Scenario {
+    name: "doubted",
+    faults: Faults { silences: 1, anomalies: 1, blanks: 1, cuts: 1, ..CALM },
+    ..RIVALS
 };
 
 #[expect(clippy::disallowed_methods, reason = "a report says how long it took")]
@@ -161,6 +168,21 @@ fn two_copies_of_a_command_keep_every_promise() {
 #[test]
 fn two_copies_in_one_process_keep_every_promise() {
     assert_sound(&TASKS);
+}
+
+#[test]
+fn two_commands_for_one_tid_keep_every_promise() {
+    assert_sound(&RIVALS);
+}
+
+#[test]
+fn two_commands_for_one_tid_in_doubt_keep_every_promise() {
+    assert_sound(&DOUBTED);
+}
+
+#[test]
+fn planted_a_crash_forgets_that_the_tid_is_refunded() {
+    assert_found(Plant::ForgetRefunded, &RIVALS, Broken::ExecutedTwice);
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(super) fn explore(scenario: &Scenario) -> Report {
                     report.found = Some(Found { broken, trace });
                     return report;
                 }
-                assert!(seen.len() < 800_000, "too many states: lower the faults or the horizon");
+                assert!(seen.len() < 2_000_000, "too many states: lower the faults or the horizon");
                 if seen.insert(hasher.hash_one(&follower)) {
                     ways.push((way, action));
                     next.push((ways.len() - 1, follower));

@@ -14,8 +14,8 @@ use crate::trace::Trace;
 use crate::verdict::{Cause, Reading, Verdict};
 
 use super::world::{
-    Broken, CALL_TIMEOUT, Faults, LEASE, Message, Plant, QUIET, Scenario, World, command,
-    fingerprint, id, policy, second, seconds, time,
+    Broken, CALL_TIMEOUT, Faults, LEASE, Message, Plant, QUIET, Scenario, World, fingerprint, id,
+    policy, second, seconds, time,
 };
 
 /// What happened, for a trace.
@@ -238,10 +238,11 @@ impl World {
 
     /// `Worker::handle_command`: ask the ledger, and see what it says.
     fn claim(&mut self, scenario: &Scenario, slot: usize, message: Message) {
-        let command = command(message.command, scenario.expiry);
+        let commands = Rc::clone(&self.commands);
+        let command = &commands[usize::from(message.command)];
         let policy = policy(scenario);
         let now = time(self.now);
-        let first = decision::decide(&command, &History::new(now), &policy, Turn::Ready, 0.5, now);
+        let first = decision::decide(command, &History::new(now), &policy, Turn::Ready, 0.5, now);
         let was_seen = message.redelivered || message.attempts > 0;
         let is_suspect = was_seen && scenario.plant != Some(Plant::TrustRedelivered);
         let ask = Ask {
@@ -270,9 +271,11 @@ impl World {
                 if scenario.plant == Some(Plant::InterruptedAsFresh) && case.history.in_flight() {
                     case.history.entries.pop();
                 }
-                if scenario.plant == Some(Plant::ForgetRefunded) && case.history.attempts() == 0 {
-                    case.history.entries.clear();
-                }
+                At::Claimed { case: Rc::new(case), turn: Turn::Ready }
+            }
+            Claim::Refunded(case, _)
+                if scenario.plant == Some(Plant::ForgetRefunded) && case.interruptions > 0 =>
+            {
                 At::Claimed { case: Rc::new(case), turn: Turn::Ready }
             }
             Claim::Refunded(case, receipt) => {
@@ -282,7 +285,7 @@ impl World {
             }
             Claim::Busy { until } => return self.park_busy(scenario, slot, until.map(second)),
             Claim::Early { due } => {
-                let copy = Message { due: second(due), redelivered: false, ..message };
+                let copy = Message { due: second(due), ..message };
                 At::Noted { copy, is_case: false }
             }
             Claim::Stale => At::Stale,
@@ -448,9 +451,8 @@ impl World {
             (Some(Plant::OneReading), Some(Entry::Inquiry(inquiry))) => inquiry.times += 1,
             _ => {}
         }
-        let expiry = scenario.expiry;
-        let command = command(u8::from(case.id != id(0)), expiry);
-        decision::decide(&command, &history, &policy(scenario), turn, 0.5, time(self.now))
+        let command = &self.commands[usize::from(case.id != id(0))];
+        decision::decide(command, &history, &policy(scenario), turn, 0.5, time(self.now))
     }
 
     fn begin(&mut self, scenario: &Scenario, slot: usize, case: &Case) -> bool {
@@ -519,7 +521,7 @@ impl World {
         let parked = message.parked + 1;
         let again = later(time(self.now), policy(scenario).retry.delay(parked, 0.5));
         let due = second(again).min(until.unwrap_or(u32::MAX));
-        let copy = Message { parked, due, redelivered: false, ..message };
+        let copy = Message { parked, due, ..message };
         self.slots[slot].at = At::Noted { copy, is_case: false };
     }
 

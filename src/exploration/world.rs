@@ -1,6 +1,7 @@
 //! One state of the world: ledger, broker, Eko and workers, and what must hold in it.
 
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -170,6 +171,8 @@ pub(super) enum Broken {
 /// One state.
 #[derive(Clone)]
 pub(super) struct World {
+    /// What is asked for; the same in every state of a run.
+    pub(super) commands: Rc<[Command]>,
     pub(super) now: u32,
     pub(super) store: Store,
     pub(super) epoch: u64,
@@ -195,6 +198,7 @@ impl World {
         };
         let copies = (0..scenario.copies).map(|_| message(0));
         Self {
+            commands: (0..scenario.commands).map(|at| command(at, scenario.expiry)).collect(),
             now: 0,
             store: Store::default(),
             epoch: 1 << 32,
@@ -319,7 +323,7 @@ pub(super) const fn id(command: u8) -> &'static str {
 }
 
 /// A command, read from a message.
-pub(super) fn command(command: u8, expiry: Option<u32>) -> Command {
+fn command(command: u8, expiry: Option<u32>) -> Command {
     let expiry = expiry.map(|at| format!(r#""expirytime":"{}","#, time(at))).unwrap_or_default();
     let body = format!(
         r#"{{"id":"{}",{expiry}"type":"eko.refund.request","data":{{"tid":"13192443",

@@ -20,10 +20,9 @@ impl Store {
     /// Claims a command. `lock` is false where the one-unfinished-refund rule is left out.
     pub(crate) fn claim(&mut self, ask: &Ask, token: u64, epoch: u64, lock: bool) -> Claim {
         let row = self.row(&ask.id).cloned();
-        let mut tid = match (&row, &ask.tid) {
-            (None, Some(tid)) => self.tid_state(tid),
-            _ => TidState::default(),
-        };
+        let mut tid = rules::tid_that_matters(row.as_ref(), ask)
+            .map(|tid| self.tid_state(tid))
+            .unwrap_or_default();
         tid.is_busy &= lock;
         let holders = Holders::Process { epoch };
         let (claim, changed) = rules::claim(row, &tid, ask, token, holders).unwrap();
@@ -93,16 +92,7 @@ impl Store {
     fn tid_state(&self, tid: &str) -> TidState {
         let mut state = TidState::default();
         for row in self.rows.iter().filter(|row| row.tid.as_deref() == Some(tid)) {
-            match &row.finished {
-                None => state.is_busy = true,
-                Some(finished) if finished.outcome == "succeeded" => {
-                    state.refunded = Some(finished.event.clone());
-                }
-                Some(finished) if row.doubted_since().is_some() => {
-                    state.doubted = state.doubted.max(Some(finished.at));
-                }
-                Some(_) => {}
-            }
+            state.add(row.finished.clone(), row.doubted_since().is_some());
         }
         state
     }

@@ -104,6 +104,13 @@ impl Row {
     }
 }
 
+/// The tid whose other refunds a claim depends on: what another command got is told again also
+/// after a crash, while the command is not finished.
+pub(super) fn tid_that_matters<'a>(row: Option<&Row>, ask: &'a Ask) -> Option<&'a str> {
+    let is_open = row.is_none_or(|row| row.finished.is_none());
+    ask.tid.as_deref().filter(|_| is_open && ask.kind == "refund")
+}
+
 /// Answers a claim; the row, where one comes back, is to be written.
 pub(super) fn claim(
     row: Option<Row>,

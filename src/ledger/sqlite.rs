@@ -217,10 +217,9 @@ struct Store<'a> {
 impl Store<'_> {
     fn claim(&self, ask: &super::Ask, token: u64) -> rusqlite::Result<Result<super::Claim, Error>> {
         let row = self.load(&ask.id)?;
-        let is_open = row.as_ref().is_none_or(|row| row.finished.is_none());
-        let tid = match &ask.tid {
-            Some(tid) if is_open && ask.kind == "refund" => self.tid_state(tid)?,
-            _ => TidState::default(),
+        let tid = match rules::tid_that_matters(row.as_ref(), ask) {
+            Some(tid) => self.tid_state(tid)?,
+            None => TidState::default(),
         };
         let is_new = row.is_none();
         match rules::claim(row, &tid, ask, token, self.holders) {

@@ -98,8 +98,10 @@ impl Book {
     }
 
     fn claim(&mut self, ask: &Ask, token: u64) -> Result<Claim, Error> {
-        let tid = refund_tid(ask).map(|tid| self.tid_state(tid)).unwrap_or_default();
         let row = self.rows.get(&ask.id).cloned();
+        let tid = rules::tid_that_matters(row.as_ref(), ask)
+            .map(|tid| self.tid_state(tid))
+            .unwrap_or_default();
         let (claim, changed) = rules::claim(row, &tid, ask, token, self.holders)?;
         self.change(changed);
         Ok(claim)
