@@ -134,3 +134,21 @@ fn a_missing_secret_file_is_named() {
     let told = problems(&["--amqp-url-file=no/such/file"]);
     assert!(told[0].starts_with("AMQP_URL_FILE: cannot read no/such/file"), "{told:?}");
 }
+
+#[test]
+fn every_variable_of_the_sample_is_a_setting() {
+    let sample = include_str!("../../deploy/eko-worker.env");
+    let is_setting = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let command = <Cli as clap::CommandFactory>::command();
+    let known: Vec<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned))
+        .collect();
+    let mut named = 0;
+    for line in sample.lines().filter(is_setting) {
+        let (name, _) = line.split_once('=').unwrap();
+        assert!(known.iter().any(|known| known == name), "{name}");
+        named += 1;
+    }
+    assert!(named > 8 && known.len() > 25);
+}
