@@ -1,0 +1,279 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Seconds that lie around every limit of the policies below.
+fn seconds() -> impl Strategy<Value = f64> {
+    prop_oneof![(0_u32..200).prop_map(f64::from), (0_u32..200_000).prop_map(f64::from), Just(1e18),]
+}
+
+fn cause() -> impl Strategy<Value = Cause> {
+    proptest::sample::select(&Cause::ALL[..])
+}
+
+fn after() -> impl Strategy<Value = Option<Duration>> {
+    proptest::option::of(prop_oneof![
+        (0_u64..1000).prop_map(Duration::from_secs),
+        Just(Duration::MAX)
+    ])
+}
+
+fn if_not() -> impl Strategy<Value = IfNot> {
+    prop_oneof![
+        Just(IfNot::Repeat),
+        Just(IfNot::Wait),
+        Just(IfNot::Refuse(refusal(Code::EkoRefused))),
+        Just(IfNot::Refuse(refusal(Code::NotRefundable))),
+    ]
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        Just(done()),
+        Just(refused(Code::WrongOtp)),
+        (cause(), after()).prop_map(|(cause, after)| Verdict::NotNow { cause, after }),
+        (cause(), after(), if_not()).prop_map(|(cause, after, if_not)| Verdict::Unclear {
+            cause,
+            after,
+            if_not
+        }),
+    ]
+}
+
+fn reading() -> impl Strategy<Value = Reading> {
+    prop_oneof![
+        4 => Just(Reading::RefundPending),
+        1 => Just(refunded()),
+        1 => Just(Reading::Succeeded),
+        1 => Just(Reading::Failed),
+        1 => Just(Reading::InProgress),
+        1 => Just(Reading::NotFound),
+        1 => Just(Reading::Contradictory),
+        1 => cause().prop_map(Reading::NoAnswer),
+    ]
+}
+
+fn why() -> impl Strategy<Value = Why> {
+    prop_oneof![Just(Why::Redelivered), Just(Why::TidDoubted), Just(Why::TidRefunded)]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        3 => (seconds(), seconds(), proptest::option::of(verdict())).prop_map(
+            |(began, ended, verdict)| {
+                let ended = verdict.map(|verdict| Ended { at: at(ended), verdict });
+                Entry::Attempt(Attempt { began: at(began), ended })
+            }
+        ),
+        4 => (reading(), seconds(), 1_u32..4)
+            .prop_map(|(reading, last, times)| read(reading, last, times)),
+        1 => (seconds(), why()).prop_map(|(at, why)| suspicion(at, why)),
+    ]
+}
+
+/// Any evidence whatsoever, in any order.
+fn any_history() -> impl Strategy<Value = History> {
+    proptest::collection::vec(entry(), 0..7).prop_map(history)
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let duration = || (0_u64..400).prop_map(Duration::from_secs);
+    (
+        duration(),
+        duration(),
+        duration(),
+        duration(),
+        duration(),
+        duration(),
+        0_u32..5,
+        any::<bool>(),
+    )
+        .prop_map(|(initial, max, give_up, spacing, quiet, timeout, most, preflight)| {
+            let backoff = Backoff { initial, max };
+            Policy {
+                retry: backoff,
+                give_up_otp: give_up,
+                give_up_refund: give_up * 3,
+                otp_resend_spacing: spacing,
+                settle: backoff,
+                settle_quiet: quiet,
+                settle_give_up: give_up * 2,
+                refund_max_attempts: most,
+                preflight,
+                call_timeout: timeout,
+            }
+        })
+}
+
+/// All that a decision takes.
+#[derive(Debug)]
+struct Question {
+    expiry: Option<f64>,
+    history: History,
+    policy: Policy,
+    turn: Turn,
+    chance: f64,
+    now: f64,
+}
+
+impl Question {
+    fn put(&self, mut command: Command) -> Step {
+        command.expiry = self.expiry.map(at);
+        decide(&command, &self.history, &self.policy, self.turn, self.chance, at(self.now))
+    }
+}
+
+prop_compose! {
+    fn question()(
+        expiry in proptest::option::of(seconds()),
+        history in any_history(),
+        policy in any_policy(),
+        is_ready in any::<bool>(),
+        chance in 0.0_f64..=1.0,
+        now in seconds(),
+    ) -> Question {
+        let turn = if is_ready { Turn::Ready } else { Turn::Answered };
+        Question { expiry, history, policy, turn, chance, now }
+    }
+}
+
+/// Written from the design's words, not from the code: whether the last thing that may have
+/// been executed has been followed by nothing that proves it was not.
+fn is_open(history: &History, policy: &Policy) -> bool {
+    let mut open = false;
+    let mut was_doubted = false;
+    let mut since = at(0.0);
+    let mut never = false;
+    let mut pending: Vec<Timestamp> = Vec::new();
+    for entry in &history.entries {
+        match entry {
+            Entry::Attempt(attempt) => {
+                pending.clear();
+                never = false;
+                let ended = attempt.ended.as_ref();
+                since = ended.map_or(later(attempt.began, policy.call_timeout), |ended| ended.at);
+                match ended.map(|ended| &ended.verdict) {
+                    None | Some(Verdict::Unclear { .. }) => {
+                        (open, was_doubted) = (true, true);
+                        never = matches!(
+                            ended.map(|ended| &ended.verdict),
+                            Some(Verdict::Unclear { if_not: IfNot::Wait, .. })
+                        );
+                    }
+                    Some(Verdict::Refused(_)) => open = was_doubted,
+                    Some(Verdict::Done(..) | Verdict::NotNow { .. }) => open = false,
+                }
+            }
+            Entry::Suspicion(suspicion) => {
+                pending.clear();
+                (open, was_doubted, since) = (true, true, suspicion.at);
+                never = suspicion.why == Why::TidRefunded;
+            }
+            Entry::Inquiry(inquiry) => match inquiry.reading {
+                Reading::RefundPending => {
+                    pending.extend((0..inquiry.times).map(|_| inquiry.last));
+                }
+                Reading::NoAnswer(_) => {}
+                // "Not refundable" is what Eko says of a transfer that succeeded.
+                Reading::Succeeded if refuses(history) => {
+                    pending.extend((0..inquiry.times).map(|_| inquiry.last));
+                }
+                _ => pending.clear(),
+            },
+        }
+    }
+    let quiet = later(since, policy.settle_quiet);
+    let is_disproven = pending.len() >= 2 && pending.iter().any(|&last| last >= quiet);
+    open && (never || !is_disproven)
+}
+
+fn refuses(history: &History) -> bool {
+    let last = history.each_attempt().next_back().and_then(|attempt| attempt.ended.as_ref());
+    match last.map(|ended| &ended.verdict) {
+        Some(
+            Verdict::Refused(refusal) | Verdict::Unclear { if_not: IfNot::Refuse(refusal), .. },
+        ) => refusal.problem.code == Code::NotRefundable,
+        _ => false,
+    }
+}
+
+fn delay(step: &Step) -> Option<Duration> {
+    match step {
+        Step::RetryAfter { delay, .. } | Step::InquireAfter { delay, .. } => Some(*delay),
+        Step::Attempt | Step::Inquire | Step::Finish(_) => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 4096,
+        max_global_rejects: 1_000_000,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_question_has_an_answer(question in question()) {
+        question.put(a_refund());
+        question.put(an_otp());
+    }
+
+    #[test]
+    fn what_may_have_been_executed_is_neither_denied_nor_attempted(question in question()) {
+        prop_assume!(is_open(&question.history, &question.policy));
+        let step = question.put(a_refund());
+        prop_assert_ne!(&step, &Step::Attempt);
+        let outcome = end(&step).map(|(outcome, _)| outcome);
+        prop_assert!(!matches!(outcome, Some("failed" | "rejected" | "expired")), "{step:?}");
+    }
+
+    #[test]
+    fn no_success_without_evidence(question in question()) {
+        let is_proven = matches!(
+            question.history.entries.last(),
+            Some(Entry::Inquiry(Inquiry { reading: Reading::Refunded(..), .. })
+                | Entry::Attempt(Attempt { ended: Some(Ended { verdict: Verdict::Done(..), .. }), .. }))
+        );
+        let outcome = end(&question.put(a_refund())).map(|(outcome, _)| outcome);
+        prop_assert_eq!(outcome == Some("succeeded"), is_proven);
+    }
+
+    #[test]
+    fn an_otp_in_doubt_is_never_said_to_have_failed_or_expired(question in question()) {
+        prop_assume!(question.history.each_attempt().any(Attempt::is_unclear));
+        let step = question.put(an_otp());
+        let outcome = end(&step).map(|(outcome, _)| outcome);
+        prop_assert!(!matches!(outcome, Some("failed" | "expired")), "{step:?}");
+    }
+
+    #[test]
+    fn no_attempt_after_the_deadline(question in question()) {
+        prop_assume!(question.expiry.is_some_and(|expiry| question.now >= expiry));
+        prop_assert_ne!(question.put(a_refund()), Step::Attempt);
+        prop_assert_ne!(question.put(an_otp()), Step::Attempt);
+    }
+
+    #[test]
+    fn an_otp_is_sent_four_times_at_most_without_an_answer(mut question in question()) {
+        let unclear = std::iter::repeat_n(attempt(1.0, timed_out()), 4);
+        question.history.entries.extend(unclear);
+        prop_assert_ne!(question.put(an_otp()), Step::Attempt);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_longest_delay(question in question()) {
+        let policy = &question.policy;
+        if let Some(delay) = delay(&question.put(a_refund())) {
+            prop_assert!(delay <= policy.retry.max.max(policy.settle.initial), "{delay:?}");
+        }
+        let future = later(at(question.now), policy.retry.max.max(policy.otp_resend_spacing));
+        let ends = question.history.entries.iter().all(|entry| match entry {
+            Entry::Attempt(Attempt { began, ended }) => {
+                ended.as_ref().map_or(*began, |ended| ended.at) <= at(question.now)
+            }
+            Entry::Inquiry(_) | Entry::Suspicion(_) => true,
+        });
+        if let Some(delay) = delay(&question.put(an_otp())).filter(|_| ends) {
+            prop_assert!(later(at(question.now), delay) <= future, "{delay:?}");
+        }
+    }
+}
