@@ -50,8 +50,12 @@ fn resend(matter: &Matter<'_>, last: &Attempt, cause: Cause, after: Option<Durat
     let ended = last.ended.as_ref().map_or(last.began, |ended| ended.at);
     let wish = after.unwrap_or_default().min(matter.policy.retry.max);
     let due = later(ended, matter.policy.otp_resend_spacing.max(wish));
-    let last_chance = later(matter.history.first_received, matter.policy.give_up_otp);
-    let too_late = due > last_chance || matter.expiry.is_some_and(|e| due >= e || matter.now >= e);
+    // It may also have come back too late: the broker or the worker was away meanwhile.
+    let give_up = matter.policy.give_up_otp;
+    let is_given_up =
+        due >= later(matter.history.first_received, give_up) || matter.has_lasted(give_up);
+    let has_no_time = matter.expiry.is_some_and(|expiry| due >= expiry) || matter.has_expired();
+    let too_late = is_given_up || has_no_time;
     if too_late || resends > MAX_RESENDS as usize {
         return Step::Finish(unresolved(cause));
     }

@@ -72,6 +72,9 @@ fn a_re_send_that_comes_back_too_late_is_not_made() {
     let history = history([attempt(1.0, timed_out())]);
     let expired = ready(&expiring(an_otp(), 50.0), &history, 50.0);
     assert_eq!(end(&expired), ends("unresolved", Code::Timeout));
+    // The broker or the worker was away meanwhile.
+    let given_up = ready(&an_otp(), &history, 120.0);
+    assert_eq!(end(&given_up), ends("unresolved", Code::Timeout));
 }
 
 #[test]

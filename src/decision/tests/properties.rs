@@ -253,6 +253,13 @@ proptest! {
     }
 
     #[test]
+    fn no_otp_is_sent_again_after_the_give_up_time(question in question()) {
+        let give_up = later(question.history.first_received, question.policy.give_up_otp);
+        prop_assume!(question.history.attempts() > 0 && at(question.now) >= give_up);
+        prop_assert_ne!(question.put(an_otp()), Step::Attempt);
+    }
+
+    #[test]
     fn an_otp_is_sent_four_times_at_most_without_an_answer(mut question in question()) {
         let unclear = std::iter::repeat_n(attempt(1.0, timed_out()), 4);
         question.history.entries.extend(unclear);
