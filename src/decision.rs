@@ -125,7 +125,11 @@ impl Matter<'_> {
     /// nobody waits beyond the deadline or the give-up time.
     fn retry_delay(&self, nth: u32, after: Option<Duration>, give_up: Duration) -> Duration {
         let wish = after.unwrap_or_default().min(self.policy.retry.max);
-        let delay = self.policy.retry.delay(nth, self.chance).max(wish);
+        self.no_longer(self.policy.retry.delay(nth, self.chance).max(wish), give_up)
+    }
+
+    /// A delay, but not beyond the deadline or the give-up time.
+    fn no_longer(&self, delay: Duration, give_up: Duration) -> Duration {
         let delay = delay.min(self.until(later(self.history.first_received, give_up)));
         match self.expiry {
             Some(expiry) => delay.min(self.until(expiry)),

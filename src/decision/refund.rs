@@ -93,11 +93,12 @@ fn wait_for_reading(matter: &Matter<'_>, cause: Cause) -> Step {
     if matter.turn == Turn::Ready {
         return Step::Inquire;
     }
-    if matter.has_lasted(matter.policy.give_up_refund) {
+    let give_up = matter.policy.give_up_refund;
+    if matter.has_lasted(give_up) {
         return Step::Finish(failed(cause));
     }
     let delay = matter.policy.settle.delay(inquiries(&matter.history.entries), matter.chance);
-    Step::InquireAfter { delay, cause }
+    Step::InquireAfter { delay: matter.no_longer(delay, give_up), cause }
 }
 
 fn last_reading<'a>(matter: &'a Matter<'_>) -> Option<&'a Reading> {

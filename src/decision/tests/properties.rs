@@ -283,4 +283,17 @@ proptest! {
             prop_assert!(later(at(question.now), delay) <= future, "{delay:?}");
         }
     }
+
+    #[test]
+    fn nobody_who_need_not_settle_waits_past_the_deadline_or_the_give_up_time(
+        question in question(),
+    ) {
+        prop_assume!(!is_open(&question.history, &question.policy));
+        if let Some(delay) = delay(&question.put(a_refund())) {
+            let due = later(at(question.now), delay);
+            let give_up = later(at(0.0), question.policy.give_up_refund);
+            prop_assert!(due <= give_up, "past the give-up time: {delay:?}");
+            prop_assert!(question.expiry.is_none_or(|expiry| due <= at(expiry)), "{delay:?}");
+        }
+    }
 }
