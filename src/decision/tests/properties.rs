@@ -54,7 +54,7 @@ fn reading() -> impl Strategy<Value = Reading> {
 }
 
 fn why() -> impl Strategy<Value = Why> {
-    prop_oneof![Just(Why::Redelivered), Just(Why::TidDoubted), Just(Why::TidRefunded)]
+    prop_oneof![Just(Why::Redelivered), Just(Why::TidDoubted)]
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -151,7 +151,10 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 pending.clear();
                 never = false;
                 let ended = attempt.ended.as_ref();
-                since = ended.map_or(later(attempt.began, policy.call_timeout), |ended| ended.at);
+                since = match ended {
+                    Some(ended) => ended.at,
+                    None => later(attempt.began, policy.call_timeout),
+                };
                 match ended.map(|ended| &ended.verdict) {
                     None | Some(Verdict::Unclear { .. }) => {
                         (open, was_doubted) = (true, true);
@@ -167,7 +170,7 @@ fn is_open(history: &History, policy: &Policy) -> bool {
             Entry::Suspicion(suspicion) => {
                 pending.clear();
                 (open, was_doubted, since) = (true, true, suspicion.at);
-                never = suspicion.why == Why::TidRefunded;
+                never = false;
             }
             Entry::Inquiry(inquiry) => match inquiry.reading {
                 Reading::RefundPending => {

@@ -111,7 +111,6 @@ fn a_refund_seen_by_an_inquiry_has_succeeded() {
         open_attempt(0.0),
         suspicion(30.0, Why::Redelivered),
         suspicion(0.0, Why::TidDoubted),
-        suspicion(0.0, Why::TidRefunded),
     ] {
         let history = history([doubtful, read(refunded(), 2.0, 1)]);
         assert_eq!(answered(&a_refund(), &history, 2.0), succeeded(ConfirmedBy::Inquiry));
@@ -319,7 +318,7 @@ fn another_transaction_in_progress_is_waited_out_then_inquired() {
 
 #[test]
 fn a_suspicion_is_inquired_before_a_first_attempt() {
-    for why in [Why::Redelivered, Why::TidDoubted, Why::TidRefunded] {
+    for why in [Why::Redelivered, Why::TidDoubted] {
         let history = history([suspicion(30.0, why)]);
         assert_eq!(ready(&a_refund(), &history, 0.0), Step::Inquire);
     }
@@ -339,15 +338,6 @@ fn a_suspicion_that_proves_empty_allows_a_first_attempt() {
         assert_ne!(pending(59.9), Step::Attempt);
         assert_eq!(pending(60.0), Step::Attempt);
     }
-}
-
-#[test]
-fn a_tid_that_the_ledger_knows_as_refunded_is_never_attempted() {
-    let history =
-        history([suspicion(0.0, Why::TidRefunded), read(Reading::RefundPending, 80_000.0, 99)]);
-    assert_ne!(answered(&a_refund(), &history, 80_000.0), Step::Attempt);
-    let late = answered(&a_refund(), &history, 86_400.0);
-    assert_eq!(end(&late).map(|(outcome, _)| outcome), Some("unresolved"));
 }
 
 #[test]
