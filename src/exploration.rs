@@ -19,13 +19,15 @@
 //! A test of the test plants a bug ([`Plant`]) in a scenario that is sound without it.
 
 mod explorer;
+mod scenario;
 mod step;
 mod world;
 
 use std::time::Instant;
 
 use explorer::{Report, explore};
-use world::{Broken, Faults, Plant, Scenario};
+use scenario::{Faults, Plant, Scenario};
+use world::Broken;
 
 const CALM: Faults = Faults {
     crashes: 0,

@@ -4,6 +4,7 @@
 mod otp;
 mod properties;
 mod refund;
+mod settling;
 
 use super::*;
 use crate::command::{self, Defaults};

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
+use super::scenario::Scenario;
 use super::step::Action;
-use super::world::{Broken, Scenario, World};
+use super::world::{Broken, World};
 
 /// What an exploration found.
 pub(super) struct Report {

@@ -16,15 +16,31 @@ pub(crate) struct Store {
     rows: Vec<Rc<Row>>,
 }
 
+/// Who shares the store, and the bugs planted in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sharing {
+    /// One process, in its so manieth life; or many workers.
+    pub(crate) process: Option<u64>,
+    /// Any number of unfinished refunds for one tid.
+    pub(crate) has_no_tid_lock: bool,
+    /// A command that is known is not told what became of its tid.
+    pub(crate) forgets_refunded: bool,
+}
+
 impl Store {
-    /// Claims a command. `lock` is false where the one-unfinished-refund rule is left out.
-    pub(crate) fn claim(&mut self, ask: &Ask, token: u64, epoch: u64, lock: bool) -> Claim {
+    /// Claims a command.
+    pub(crate) fn claim(&mut self, ask: &Ask, token: u64, sharing: Sharing) -> Claim {
         let row = self.row(&ask.id).cloned();
+        let forgets = row.is_some() && sharing.forgets_refunded;
         let mut tid = rules::tid_that_matters(row.as_ref(), ask)
+            .filter(|_| !forgets)
             .map(|tid| self.tid_state(tid))
             .unwrap_or_default();
-        tid.is_busy &= lock;
-        let holders = Holders::Process { epoch };
+        tid.is_busy &= !sharing.has_no_tid_lock;
+        let holders = match sharing.process {
+            Some(epoch) => Holders::Process { epoch },
+            None => Holders::Fleet,
+        };
         let (claim, changed) = rules::claim(row, &tid, ask, token, holders).unwrap();
         self.keep(changed);
         claim
@@ -88,7 +104,7 @@ impl Store {
         }
     }
 
-    /// What the stores read of a tid, in their SQL's words.
+    /// What the stores read of a tid.
     fn tid_state(&self, tid: &str) -> TidState {
         let mut state = TidState::default();
         for row in self.rows.iter().filter(|row| row.tid.as_deref() == Some(tid)) {
