@@ -78,7 +78,7 @@ const PREFLIGHT: Scenario = Scenario { name: "preflight", preflight: true, ..STA
 /// The ledger is lost while no worker runs.
 const AMNESIA: Scenario = Scenario {
     name: "amnesia",
-    faults: Faults { losses: 1, silences: 1, crashes: 1, all: 3, ..CALM },
+    faults: Faults { losses: 1, silences: 1, crashes: 2, refusals: 1, all: 3, ..CALM },
     ..ALONE
 };
 

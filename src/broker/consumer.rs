@@ -47,6 +47,15 @@ pub(crate) struct Envelope {
     pub(crate) redelivered: bool,
 }
 
+impl Envelope {
+    /// What a copy says of the calls, where `known` were made. A copy is never redelivered
+    /// itself: that its message was, so that somebody may have died over a call, would be
+    /// forgotten with a lost ledger.
+    fn attempts_of_copy(&self, known: u32) -> u32 {
+        known.max(self.attempts).max(self.redelivered.into())
+    }
+}
+
 /// Why and how long a command is parked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parking<'a> {
@@ -238,7 +247,7 @@ impl Delivery {
         for (name, value) in [
             (DELAY_HEADER, level.to_string()),
             (PARKED, parking.parked.to_string()),
-            (ATTEMPT, parking.attempts.to_string()),
+            (ATTEMPT, self.envelope.attempts_of_copy(parking.attempts).to_string()),
             ("eko-first-received", format!("{:.3}", parking.first_received)),
             ("eko-reason", parking.reason.to_owned()),
         ] {
@@ -334,4 +343,20 @@ fn read(table: &FieldTable, name: &str) -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "it measures publish to confirm")]
 fn started() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_tells_that_its_message_may_have_been_called_for() {
+        let envelope =
+            |attempts, redelivered| Envelope { attempts, redelivered, ..Envelope::default() };
+        assert_eq!(envelope(0, false).attempts_of_copy(0), 0);
+        assert_eq!(envelope(0, false).attempts_of_copy(2), 2);
+        assert_eq!(envelope(0, true).attempts_of_copy(0), 1);
+        assert_eq!(envelope(3, false).attempts_of_copy(0), 3);
+        assert_eq!(envelope(3, true).attempts_of_copy(4), 4);
+    }
 }

@@ -28,6 +28,11 @@ pub(super) struct Message {
 }
 
 impl Message {
+    /// What a parked copy says of the calls: never less than what the message itself showed.
+    pub(super) fn seen(self, attempts: u32) -> u32 {
+        attempts.max(self.attempts).max(self.redelivered.into())
+    }
+
     /// Whether it could be delivered at once.
     pub(super) fn is_ready(&self, now: u32) -> bool {
         self.due <= now && !self.is_held

@@ -99,10 +99,7 @@ impl World {
                 At::Ending { case: Rc::new(case), outcome: Rc::new(outcome) }
             }
             Claim::Busy { until } => return self.park_busy(scenario, slot, until.map(second)),
-            Claim::Early { due } => {
-                let copy = Message { due: second(due), redelivered: false, ..message };
-                At::Noted { copy, is_case: false }
-            }
+            Claim::Early { due } => return self.park_copy(slot, message.parked, second(due)),
             Claim::Stale => At::Stale,
             Claim::Finished(event) => {
                 let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved");
@@ -303,11 +300,11 @@ impl World {
         if held == Held::Lost {
             return self.park_busy(scenario, slot, None);
         }
-        let command = self.slots[slot].message.map(|message| message.command).unwrap();
+        let message = self.slots[slot].message.unwrap();
         let copy = Message {
-            command,
+            command: message.command,
             parked: case.parked + 1,
-            attempts: case.history.attempts(),
+            attempts: message.seen(case.history.attempts()),
             redelivered: false,
             due: second(due),
             is_held: false,
@@ -338,11 +335,15 @@ impl World {
     }
 
     fn park_busy(&mut self, scenario: &Scenario, slot: usize, until: Option<u32>) {
-        let message = self.slots[slot].message.unwrap();
-        let parked = message.parked + 1;
+        let parked = self.slots[slot].message.unwrap().parked + 1;
         let again = later(time(self.now), policy(scenario).retry.delay(parked, 0.5));
-        let due = second(again).min(until.unwrap_or(u32::MAX));
-        let copy = Message { parked, due, redelivered: false, ..message };
+        self.park_copy(slot, parked, second(again).min(until.unwrap_or(u32::MAX)));
+    }
+
+    fn park_copy(&mut self, slot: usize, parked: u32, due: u32) {
+        let message = self.slots[slot].message.unwrap();
+        let attempts = message.seen(0);
+        let copy = Message { parked, due, attempts, redelivered: false, ..message };
         self.slots[slot].at = At::Noted { copy, is_case: false };
     }
 }
