@@ -3,13 +3,14 @@
 //!
 //! The short form is a test; `scripts/soak` runs the long one. All numbers come from the
 //! environment: `EKO_SOAK_COMMANDS`, `_KILLS`, `_BROKER_KILLS` (0: on the tests' own RabbitMQ),
-//! `_OUTAGES`, `_WORKERS`, `_LEDGER` (a `LEDGER_URL`; none: an SQLite file) and `_SEED`.
+//! `_OUTAGES`, `_WORKERS` and `_SEED`.
 
 mod chaos;
 mod evidence;
 mod faults;
 mod orders;
 mod report;
+mod store;
 mod world;
 
 use std::time::Instant;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use chaos::Chaos;
 use evidence::Evidence;
 use orders::Orders;
+use store::Store;
 use world::World;
 
 /// The numbers of one run.
@@ -28,12 +30,11 @@ struct Numbers {
     outages: usize,
     workers: usize,
     seed: u64,
-    ledger: Option<String>,
 }
 
 impl Numbers {
     /// The short form, or what the environment asks for.
-    fn read() -> Self {
+    fn read(workers: u64, broker_kills: u64) -> Self {
         let text = |name: &str| std::env::var(format!("EKO_SOAK_{name}")).ok();
         let number = |name: &str, default: u64| {
             text(name).map_or(default, |text| {
@@ -44,24 +45,33 @@ impl Numbers {
         Self {
             commands: count("COMMANDS", 500),
             kills: count("KILLS", 5),
-            broker_kills: count("BROKER_KILLS", 1),
+            broker_kills: count("BROKER_KILLS", broker_kills),
             outages: count("OUTAGES", 1),
-            workers: count("WORKERS", 1),
+            workers: count("WORKERS", workers),
             seed: number("SEED", fastrand::u64(..1_000_000)),
-            ledger: text("LEDGER"),
         }
     }
 }
 
 #[tokio::test]
-async fn whatever_goes_down_each_command_ends_once_and_each_outcome_is_true() {
+async fn whatever_goes_down_each_command_ends_once_and_truly_on_sqlite() {
+    soak(&Numbers::read(1, 1), Store::Sqlite).await;
+}
+
+#[tokio::test]
+async fn whatever_goes_down_each_command_ends_once_and_truly_on_postgresql() {
+    if let Some(store) = Store::postgres().await {
+        soak(&Numbers::read(2, 0), store).await;
+    }
+}
+
+async fn soak(numbers: &Numbers, store: Store) {
     let begun = Instant::now();
-    let numbers = Numbers::read();
     println!("{numbers:?}");
-    let mut world = World::start(&numbers).await;
+    let mut world = World::start(numbers, store).await;
     faults::order_all(&world.simulator).await;
     let mut orders = Orders::new(numbers.seed);
-    let mut chaos = Chaos::new(&numbers);
+    let mut chaos = Chaos::new(numbers);
     let share = numbers.commands / (chaos.len() + 1);
     while let Some(step) = chaos.next() {
         let batch = orders.draw(share);
@@ -75,10 +85,10 @@ async fn whatever_goes_down_each_command_ends_once_and_each_outcome_is_true() {
     let mut violations = world.until_all_told(&orders, &mut evidence).await;
     violations.extend(world.stop(&mut evidence).await);
     violations.extend(evidence.check(&orders, &world.simulator.state().await));
-    println!("{}", report::table(&numbers, &orders, &evidence, &world, begun.elapsed()).await);
+    println!("{}", report::table(numbers, &orders, &evidence, &world, begun.elapsed()).await);
     if violations.is_empty() {
         world.remove().await;
     } else {
-        report::fail(&numbers, &orders, &evidence, world, &violations).await;
+        report::fail(numbers, &orders, &evidence, world, &violations).await;
     }
 }

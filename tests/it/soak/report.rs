@@ -97,7 +97,7 @@ async fn all_about(id: &str, orders: &Orders, evidence: &Evidence, world: &World
         let quoted = format!("{id:?}");
         for (n, log) in world.logs.iter().enumerate() {
             for line in log.all().iter().filter(|line| line.contains(&quoted)) {
-                writeln!(told, "worker {:<3} {line}", n / 2).unwrap();
+                writeln!(told, "worker {n:<3} {line}").unwrap();
             }
         }
         let (_, ledger, problem) = Worker::output(&["show", id], &world.settings).await;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::chaos::Step;
 use super::evidence::{Evidence, Violation};
 use super::orders::{Order, Orders};
+use super::store::Store;
 use super::{Numbers, faults};
 use crate::rig::broker::Broker;
 use crate::rig::process::{Lines, Process};
@@ -32,6 +33,7 @@ pub(super) struct World {
     broker: Broker,
     workers: Vec<Process>,
     node: Option<Node>,
+    store: Store,
     prefix: String,
     rng: fastrand::Rng,
     dir: TempDir,
@@ -39,7 +41,7 @@ pub(super) struct World {
 
 impl World {
     /// Starts everything, and waits until the workers have declared their queues.
-    pub(super) async fn start(numbers: &Numbers) -> Self {
+    pub(super) async fn start(numbers: &Numbers, store: Store) -> Self {
         let dir = tempfile::Builder::new().prefix("soak-").tempdir().unwrap();
         let prefix = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         let node = (numbers.broker_kills > 0).then(|| Node::start(dir.path().join("broker")));
@@ -47,15 +49,16 @@ impl World {
         let broker = Broker::connect_to(&url, &prefix).await;
         broker.keep_all_of("events", EVENTS).await;
         let simulator = Simulator::start().await;
-        let ledger = format!("sqlite://{}", dir.path().join("ledger.db").display());
-        let ledger = numbers.ledger.clone().unwrap_or(ledger);
+        let mut settings = settings(&url, &prefix, simulator.url(), store.url(dir.path()));
+        settings.insert("SETTLE_GIVE_UP".to_owned(), store.settle_give_up().to_owned());
         let mut world = Self {
-            settings: settings(&url, &prefix, simulator.url(), ledger),
+            settings,
             simulator,
             logs: Vec::new(),
             broker,
             workers: Vec::new(),
             node,
+            store,
             prefix,
             rng: fastrand::Rng::with_seed(numbers.seed.rotate_left(7)),
             dir,
@@ -73,7 +76,7 @@ impl World {
 
     fn new_worker(&mut self) -> Process {
         let worker = Process::spawn(env!("CARGO_BIN_EXE_eko-worker"), &["run"], &self.settings);
-        self.logs.extend([worker.stdout.clone(), worker.stderr.clone()]);
+        self.logs.push(worker.stderr.clone());
         worker
     }
 
@@ -176,7 +179,7 @@ impl World {
         if let Some(unrouted) = self.broker.get("unrouted").await {
             violations.push(Violation::new("", format!("an event went nowhere: {unrouted:?}")));
         }
-        violations.extend(self.leaks());
+        violations.extend(self.leaks().await);
         violations
     }
 
@@ -193,7 +196,7 @@ impl World {
     }
 
     /// Secrets in logs or in a ledger's files.
-    fn leaks(&self) -> Vec<Violation> {
+    async fn leaks(&self) -> Vec<Violation> {
         use crate::rig::command::{CUSTOMER, OTP, OTP_REF};
         let mut leaks = Vec::new();
         let mut look = |place: &str, bytes: &[u8], secrets: &[&str]| {
@@ -208,6 +211,7 @@ impl World {
             look(&format!("a log line: {line}"), line.as_bytes(), &secrets);
             look(&format!("a log line: {line}"), line.as_bytes(), &[OTP_REF]);
         }
+        look("the ledger", &self.store.dump().await, &secrets);
         for entry in std::fs::read_dir(self.dir.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.file_name().unwrap().to_string_lossy().starts_with("ledger") {
@@ -217,8 +221,9 @@ impl World {
         leaks
     }
 
-    /// Takes away what a run leaves in a broker that is not its own.
+    /// Takes away what a run leaves in servers that are not its own.
     pub(super) async fn remove(self) {
+        self.store.remove().await;
         if self.node.is_none() {
             let mut queues = Rig::queues();
             queues.push(EVENTS.to_owned());
@@ -226,8 +231,11 @@ impl World {
         }
     }
 
-    /// Keeps the files of a run that failed; tells where.
+    /// Keeps the files and the logs of a run that failed; tells where.
     pub(super) fn keep_files(self) -> PathBuf {
+        for (n, log) in self.logs.iter().enumerate() {
+            std::fs::write(self.dir.path().join(format!("worker-{n:02}.log")), log.text()).unwrap();
+        }
         drop(self.node);
         self.dir.keep()
     }
@@ -250,7 +258,6 @@ fn settings(broker: &str, prefix: &str, eko: &str, ledger: String) -> Settings {
         ("OTP_RESEND_SPACING", "500ms".to_owned()),
         ("SETTLE_POLL", "250ms".to_owned()),
         ("SETTLE_QUIET", "1s".to_owned()),
-        ("SETTLE_GIVE_UP", "25s".to_owned()),
         ("LEDGER_URL", ledger),
         ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
         ("LOG_FORMAT", "json".to_owned()),

@@ -1,0 +1,85 @@
+//! Where the workers of a soak keep their ledger.
+
+use std::path::Path;
+
+/// One ledger.
+#[derive(Clone, Debug)]
+pub(super) enum Store {
+    /// A file of one worker.
+    Sqlite,
+    /// A schema of its own in the tests' PostgreSQL, for several workers.
+    Postgres { server: String, schema: String },
+}
+
+impl Store {
+    /// A new schema; `None` where there is no server to test with.
+    pub(super) async fn postgres() -> Option<Self> {
+        let Ok(server) = std::env::var("EKO_TEST_POSTGRES_URL") else {
+            eprintln!("SKIPPED on PostgreSQL, EKO_TEST_POSTGRES_URL is not set");
+            return None;
+        };
+        let schema = format!("soak_{:016x}", fastrand::u64(..));
+        execute(&server, &format!("CREATE SCHEMA {schema}")).await;
+        Some(Self::Postgres { server, schema })
+    }
+
+    /// The `LEDGER_URL`.
+    pub(super) fn url(&self, dir: &Path) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite://{}", dir.join("ledger.db").display()),
+            Self::Postgres { server, schema } => {
+                let mark = if server.contains('?') { '&' } else { '?' };
+                format!("{server}{mark}options=-csearch_path%3D{schema}")
+            }
+        }
+    }
+
+    /// `SETTLE_GIVE_UP`: where a dead worker's claims count until their time is over, nobody
+    /// can look before that.
+    pub(super) fn settle_give_up(&self) -> &'static str {
+        match self {
+            Self::Sqlite => "25s",
+            Self::Postgres { .. } => "45s",
+        }
+    }
+
+    /// Everything that it holds, as far as it is no file.
+    pub(super) async fn dump(&self) -> Vec<u8> {
+        let Self::Postgres { server, schema } = self else {
+            return Vec::new();
+        };
+        let (client, connection) = connect(server).await;
+        let connection = tokio::spawn(connection);
+        let rows = client.query(&format!("SELECT c::text FROM {schema}.commands c"), &[]).await;
+        let rows: Vec<String> = rows.unwrap().iter().map(|row| row.get(0)).collect();
+        drop(client);
+        connection.await.unwrap().unwrap();
+        rows.join("\n").into_bytes()
+    }
+
+    /// Takes it away.
+    pub(super) async fn remove(&self) {
+        if let Self::Postgres { server, schema } = self {
+            execute(server, &format!("DROP SCHEMA {schema} CASCADE")).await;
+        }
+    }
+}
+
+type Connected = (
+    tokio_postgres::Client,
+    tokio_postgres::Connection<tokio_postgres::Socket, tokio_postgres::tls::NoTlsStream>,
+);
+
+async fn connect(server: &str) -> Connected {
+    tokio_postgres::connect(server, tokio_postgres::NoTls)
+        .await
+        .unwrap_or_else(|error| panic!("no PostgreSQL at EKO_TEST_POSTGRES_URL: {error}"))
+}
+
+async fn execute(server: &str, sql: &str) {
+    let (client, connection) = connect(server).await;
+    let connection = tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
