@@ -47,6 +47,8 @@ pub(super) async fn table(
     for (endpoint, calls) in eko["calls"].as_object().unwrap() {
         row(&format!("calls of {endpoint}"), calls.to_string());
     }
+    // Two workers may use one millisecond, which Eko refuses the second of them.
+    row("timestamps refused", eko["rejected_signatures"].to_string());
     row("tids refunded", eko["executions"].as_object().unwrap().len().to_string());
     table
 }
