@@ -106,20 +106,16 @@ impl Worker {
         received: &Received,
     ) -> Result<(), Error> {
         let digest = self.ledger.digest(command.canonical().as_bytes());
-        let first = decision::decide(
-            command,
-            &History::new(received.at),
-            &self.policy,
-            Turn::Ready,
-            0.0,
-            received.at,
-        );
-        let may_begin = first == Step::Attempt;
-        if may_begin {
+        let may_begin = || {
+            let (now, policy) = (now(), &self.policy);
+            let nothing = History::new(now);
+            decision::decide(command, &nothing, policy, Turn::Ready, 0.0, now) == Step::Attempt
+        };
+        if may_begin() {
             self.gate.pass().await;
         }
         // The claim begins after whatever the gate held back.
-        let (claimed, clock) = (now(), clock());
+        let (may_begin, claimed, clock) = (may_begin(), now(), clock());
         let is_refund = command.kind() == Kind::Refund;
         let was_seen = delivery.envelope.redelivered || delivery.envelope.attempts > 0;
         let ask = Ask {

@@ -20,8 +20,6 @@ const DELIVERY_MODE: u8 = 2;
 
 /// How often a copy was parked.
 const PARKED: &str = "eko-parked";
-/// That the broker had delivered the message before it was parked.
-const REDELIVERED: &str = "eko-redelivered";
 /// How often Eko was called for the command.
 const ATTEMPT: &str = "eko-attempt";
 
@@ -42,8 +40,7 @@ pub(crate) struct Envelope {
     pub(crate) parked: u32,
     /// How often Eko had been called when it was parked.
     pub(crate) attempts: u32,
-    /// Whether the broker delivered it before, itself or before it was parked: somebody may have
-    /// died over it.
+    /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
 }
 
@@ -241,9 +238,6 @@ impl Delivery {
         if self.envelope.traceparent.is_none() {
             headers.insert("traceparent".into(), text(parking.traceparent));
         }
-        if self.envelope.redelivered {
-            headers.insert(REDELIVERED.into(), text("true"));
-        }
         for (name, value) in [
             (DELAY_HEADER, level.to_string()),
             (PARKED, parking.parked.to_string()),
@@ -328,7 +322,7 @@ fn read_envelope(properties: &BasicProperties, redelivered: bool) -> Envelope {
         tracestate: header("tracestate"),
         parked: count(PARKED),
         attempts: count(ATTEMPT),
-        redelivered: redelivered || header(REDELIVERED).is_some(),
+        redelivered,
     }
 }
 

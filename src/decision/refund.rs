@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Matter, Step, Turn, expired, failed, later, unresolved};
 use crate::history::{Attempt, Entry, Inquiry, Why};
-use crate::outcome::{Code, ConfirmedBy, Outcome, Refusal};
+use crate::outcome::{Answer, Code, ConfirmedBy, Outcome, Receipt, Refusal};
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
 
 /// How many readings must agree before "not executed" is believed.
@@ -33,18 +33,22 @@ fn last_verdict<'a>(matter: &'a Matter<'_>) -> Option<&'a Verdict> {
 
 /// The success that an answer or an inquiry has proven.
 fn seen_refunded(matter: &Matter<'_>) -> Option<Outcome> {
-    let (confirmed_by, receipt, answer) = match matter.history.entries.last()? {
-        Entry::Attempt(Attempt { ended: Some(ended), .. }) => match &ended.verdict {
-            Verdict::Done(receipt, answer) => (ConfirmedBy::Response, receipt, answer),
-            Verdict::Refused(_) | Verdict::NotNow { .. } | Verdict::Unclear { .. } => return None,
-        },
-        Entry::Inquiry(Inquiry { reading: Reading::Refunded(receipt, answer), .. }) => {
-            (ConfirmedBy::Inquiry, receipt, answer)
-        }
-        Entry::Attempt(_) | Entry::Inquiry(_) | Entry::Suspicion(_) => return None,
-    };
+    let (confirmed_by, receipt, answer) = matter.history.entries.iter().rev().find_map(proof)?;
     let (receipt, answer) = (receipt.clone(), Some(answer.clone()));
     Some(Outcome::Succeeded { confirmed_by, receipt, answer })
+}
+
+fn proof(entry: &Entry) -> Option<(ConfirmedBy, &Receipt, &Answer)> {
+    match entry {
+        Entry::Attempt(Attempt { ended: Some(ended), .. }) => match &ended.verdict {
+            Verdict::Done(receipt, answer) => Some((ConfirmedBy::Response, receipt, answer)),
+            Verdict::Refused(_) | Verdict::NotNow { .. } | Verdict::Unclear { .. } => None,
+        },
+        Entry::Inquiry(Inquiry { reading: Reading::Refunded(receipt, answer), .. }) => {
+            Some((ConfirmedBy::Inquiry, receipt, answer))
+        }
+        Entry::Attempt(_) | Entry::Inquiry(_) | Entry::Suspicion(_) => None,
+    }
 }
 
 /// A first attempt, with an inquiry before it where the settings ask for one.

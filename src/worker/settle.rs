@@ -68,6 +68,10 @@ impl Worker {
     async fn attempt(&self, command: &Command, case: &mut Case) -> Result<Went, Error> {
         self.gate.pass().await;
         let (began, clock) = (now(), clock());
+        if command.expiry.is_some_and(|expiry| began >= expiry) {
+            // The gate has held it too long: the next decision ends it.
+            return Ok(Went::On);
+        }
         case.history.begin(began);
         let lease_until = decision::later(began, self.lease);
         if self.ledger.begin(case, lease_until).await? == Held::Lost {
