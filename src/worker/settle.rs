@@ -8,8 +8,10 @@ use super::{Error, Received, Subject, Worker, clock, now, random_f64, random_u64
 use crate::broker::{Delivery, Parking};
 use crate::command::Command;
 use crate::decision::{self, Step, Turn};
+use crate::gate::Sight;
+use crate::history::History;
 use crate::ledger::{Case, Held};
-use crate::verdict::{Cause, Reading};
+use crate::verdict::{Cause, Reading, Verdict};
 
 /// What came of one step.
 enum Went {
@@ -98,7 +100,7 @@ impl Worker {
             "Eko was called"
         );
         let ended = now();
-        self.gate.saw(kind, &command.id, (&called.meaning).into(), ended);
+        self.gate.saw(kind, &command.id, sight(&case.history, &called.meaning), ended);
         case.history.end(ended, called.meaning);
     }
 
@@ -174,5 +176,38 @@ impl Worker {
         };
         delivery.park(parking).await?;
         Ok(self.ledger.parked(&case.id, parked).await?)
+    }
+}
+
+/// What a call tells about Eko as a whole. One timestamp that is refused may have been another
+/// worker's with the same key, in the same millisecond; a second in a row is our clock's fault.
+fn sight(history: &History, verdict: &Verdict) -> Sight {
+    const CLOCK: Cause = Cause::Clock;
+    let is_clock = |verdict: &Verdict| matches!(verdict, Verdict::NotNow { cause: CLOCK, .. });
+    let before = history.each_attempt().rev().nth(1).and_then(|attempt| attempt.ended.as_ref());
+    match is_clock(verdict) && !before.is_some_and(|ended| is_clock(&ended.verdict)) {
+        true => Sight::Nothing,
+        false => verdict.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::gate::Reason;
+
+    #[test]
+    fn a_second_refused_timestamp_in_a_row_is_the_clock_s_fault() {
+        let clock = Verdict::not_now(Cause::Clock);
+        let mut history = History::new(Timestamp::UNIX_EPOCH);
+        history.begin(Timestamp::UNIX_EPOCH);
+        assert_eq!(sight(&history, &clock), Sight::Nothing);
+        history.end(Timestamp::UNIX_EPOCH, clock.clone());
+        history.begin(Timestamp::UNIX_EPOCH);
+        assert_eq!(sight(&history, &clock), Sight::Against(Reason::Clock));
+        let keys = Verdict::not_now(Cause::Unauthorized);
+        assert_eq!(sight(&history, &keys), Sight::Against(Reason::Unauthorized));
     }
 }
