@@ -5,10 +5,12 @@ mod answer;
 mod client;
 mod endpoint;
 mod envelope;
+mod keys;
 mod sign;
 
-pub(crate) use client::{Client, KeyFiles, Keys, Settings};
+pub(crate) use client::{Client, Settings};
 pub(crate) use endpoint::Endpoint;
+pub(crate) use keys::{KeyFiles, Keys};
 
 /// See [`crate::harness`].
 #[cfg(any(test, feature = "fuzz"))]

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::parse::MAX_BODY;
 use super::*;
+use crate::outcome::Code;
 
 fn defaults() -> Defaults {
     Defaults {

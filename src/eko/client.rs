@@ -1,20 +1,18 @@
 //! Sends the signed calls: the only HTTP client.
 
-use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Request, RequestBuilder, Response};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{self, HttpAnswer, Read};
 use super::endpoint;
-use super::sign::{Signer, Stamps};
+use super::keys::{KeyFiles, Keys, ReadyKeys};
+use super::sign::Stamps;
 use crate::command::{Command, Request as Asked};
 use crate::verdict::{Cause, Reading, Verdict};
 
@@ -32,24 +30,6 @@ const MAX_BODY: usize = 1024 * 1024;
 /// How far timestamps may run ahead of the clock, in milliseconds. Each call takes one of its
 /// own, so more than 1,000 calls a second run ahead, and Eko refuses 2 minutes.
 const MAX_AHEAD: i64 = 60_000;
-
-/// The keys that Eko issued.
-#[derive(Clone, Debug)]
-pub(crate) struct Keys {
-    /// Goes along with each call.
-    pub(crate) developer_key: SecretString,
-    /// Signs each call and never leaves.
-    pub(crate) access_key: SecretString,
-}
-
-/// The files that hold the keys, where they are given so.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct KeyFiles {
-    /// `EKO_DEVELOPER_KEY_FILE`.
-    pub(crate) developer_key: Option<PathBuf>,
-    /// `EKO_ACCESS_KEY_FILE`.
-    pub(crate) access_key: Option<PathBuf>,
-}
 
 /// Where and how Eko is called.
 #[derive(Clone, Debug)]
@@ -89,20 +69,6 @@ pub(crate) struct Client {
     keys: RwLock<ReadyKeys>,
     key_files: KeyFiles,
     stamps: Stamps,
-}
-
-/// Keys in the form in which they are used.
-struct ReadyKeys {
-    developer_key: HeaderValue,
-    signer: Signer,
-}
-
-impl ReadyKeys {
-    fn new(keys: &Keys) -> anyhow::Result<Self> {
-        let mut developer_key = HeaderValue::from_str(keys.developer_key.expose_secret())?;
-        developer_key.set_sensitive(true);
-        Ok(Self { developer_key, signer: Signer::new(keys.access_key.expose_secret()) })
-    }
 }
 
 /// A call without an answer.
@@ -149,12 +115,7 @@ impl Client {
     /// # Errors
     /// Where a file cannot be read or holds no key; the keys stay what they were.
     pub(crate) fn reload_keys(&self) -> anyhow::Result<()> {
-        let (Some(developer), Some(access)) =
-            (&self.key_files.developer_key, &self.key_files.access_key)
-        else {
-            return Ok(());
-        };
-        let keys = Keys { developer_key: read_key(developer)?, access_key: read_key(access)? };
+        let Some(keys) = self.key_files.read()? else { return Ok(()) };
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = ReadyKeys::new(&keys)?;
         Ok(())
     }
@@ -295,13 +256,6 @@ impl Client {
         let body = read_body(response).await;
         Ok(Answered { http: HttpAnswer { status, after, body }, skew })
     }
-}
-
-fn read_key(path: &Path) -> anyhow::Result<SecretString> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let key = text.trim_end_matches(['\r', '\n']);
-    anyhow::ensure!(!key.is_empty(), "{} is empty", path.display());
-    Ok(SecretString::from(key))
 }
 
 /// A connection that did not come about has sent nothing; all else may have arrived.

@@ -1,0 +1,198 @@
+//! Bytes → a command: the attributes, then the data of its kind.
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::fields::{self, Fields};
+use super::{Command, Defaults, Invalid, Kind, Parsed, Refund, RefundOtp, Request, TransferOtp};
+use crate::outcome::{Code, Problem};
+
+/// Largest message that is parsed, in bytes; a command has some hundred.
+pub(super) const MAX_BODY: usize = 64 * 1024;
+
+/// The attributes that are read; all others are let through. Raw values keep the digits of
+/// numbers and make serde refuse a field that stands there twice.
+#[derive(Deserialize, Default)]
+struct Attributes<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    message_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    time: Option<&'a RawValue>,
+    #[serde(borrow)]
+    expirytime: Option<&'a RawValue>,
+    #[serde(borrow)]
+    correlationid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    traceparent: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tracestate: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// Reads a whole message. `correlation_id` is its AMQP property, used where the attribute is
+/// absent.
+pub(crate) fn parse(body: &[u8], correlation_id: Option<&str>, defaults: &Defaults) -> Parsed {
+    let attributes = match read_attributes(body) {
+        Ok(attributes) => attributes,
+        Err((kind, problem)) => {
+            let invalid = Invalid {
+                kind,
+                id: None,
+                correlation_id: correlation_id.map(str::to_owned),
+                problem,
+            };
+            return Parsed {
+                command: Err(invalid),
+                traceparent: None,
+                tracestate: None,
+                time: None,
+            };
+        }
+    };
+    Parsed {
+        command: read_command(&attributes, correlation_id, defaults),
+        traceparent: attributes.traceparent.and_then(fields::lenient_text),
+        tracestate: attributes.tracestate.and_then(fields::lenient_text),
+        time: attributes.time.and_then(fields::lenient_text).and_then(|text| text.parse().ok()),
+    }
+}
+
+fn read_attributes(body: &[u8]) -> Result<Attributes<'_>, (Option<Kind>, Problem)> {
+    let malformed = |why: String| (None, Problem::new(Code::MalformedJson, why));
+    if body.len() > MAX_BODY {
+        let why = format!("the message has {} bytes; at most {MAX_BODY} are read", body.len());
+        return Err((None, Problem::new(Code::InvalidCommand, why)));
+    }
+    if body.is_empty() {
+        return Err(malformed("the message is empty".to_owned()));
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|error| malformed(format!("the message is not UTF-8: {error}")))?;
+    let whole: &RawValue = serde_json::from_str(text)
+        .map_err(|error| malformed(format!("the message is not JSON: {error}")))?;
+    if !whole.get().starts_with('{') {
+        return Err(malformed("the message is JSON, but not an object".to_owned()));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let problem = Problem::new(Code::InvalidCommand, fields::sentence(&error));
+        (last_type(text), problem)
+    })
+}
+
+/// The type of a message whose attributes repeat: good enough to address its event.
+fn last_type(text: &str) -> Option<Kind> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    Kind::from_type(value.get("type")?.as_str()?)
+}
+
+fn read_command(
+    attributes: &Attributes<'_>,
+    correlation_id: Option<&str>,
+    defaults: &Defaults,
+) -> Result<Command, Invalid> {
+    let kind = read_kind(attributes.message_type);
+    let id = fields::required("id", attributes.id).and_then(|raw| fields::id("id", raw));
+    let correlation = fields::correlation_id(attributes.correlationid);
+    let invalid = |message: String| Invalid {
+        kind: kind.as_ref().ok().copied(),
+        id: id.as_ref().ok().cloned(),
+        correlation_id: correlation
+            .as_ref()
+            .ok()
+            .cloned()
+            .flatten()
+            .or_else(|| correlation_id.map(str::to_owned)),
+        problem: Problem::new(Code::InvalidCommand, message),
+    };
+    let id = id.clone().map_err(&invalid)?;
+    let kind = kind.clone().map_err(&invalid)?;
+    let given = correlation.clone().map_err(&invalid)?;
+    let expiry = attributes
+        .expirytime
+        .map(|raw| fields::timestamp("expirytime", raw))
+        .transpose()
+        .map_err(&invalid)?;
+    let data = fields::required("data", attributes.data).map_err(&invalid)?;
+    let (request, canonical) = read_request(kind, &id, data, defaults).map_err(&invalid)?;
+    Ok(Command {
+        id,
+        request,
+        expiry,
+        correlation_id: given.or_else(|| correlation_id.map(str::to_owned)),
+        canonical: SecretString::from(canonical),
+    })
+}
+
+fn read_kind(raw: Option<&RawValue>) -> Result<Kind, String> {
+    let name = fields::text("type", fields::required("type", raw)?)?;
+    Kind::from_type(&name).ok_or_else(|| {
+        "type: is none of eko.refund_otp.request, eko.refund.request, eko.transfer_otp.request"
+            .to_owned()
+    })
+}
+
+fn read_request(
+    kind: Kind,
+    id: &str,
+    data: &RawValue,
+    defaults: &Defaults,
+) -> Result<(Request, String), String> {
+    match kind {
+        Kind::RefundOtp => {
+            let mut fields = Fields::new(kind);
+            let given: fields::RefundOtpData<'_> = fields::object(data)?;
+            let tid = fields.tid(given.tid)?;
+            let initiator_id = fields.initiator_id(given.initiator_id, defaults)?;
+            let request = Request::RefundOtp(RefundOtp { tid, initiator_id });
+            Ok((request, fields.canonical()))
+        }
+        Kind::Refund => read_refund(data, defaults),
+        Kind::TransferOtp => read_transfer_otp(id, data, defaults),
+    }
+}
+
+fn read_refund(data: &RawValue, defaults: &Defaults) -> Result<(Request, String), String> {
+    let mut fields = Fields::new(Kind::Refund);
+    let given: fields::RefundData<'_> = fields::object(data)?;
+    let request = Refund {
+        tid: fields.tid(given.tid)?,
+        otp: fields.otp(given.otp)?,
+        otp_ref_id: fields.otp_ref_id(given.otp_ref_id)?,
+        user_code: fields.user_code(given.user_code, defaults)?,
+        initiator_id: fields.initiator_id(given.initiator_id, defaults)?,
+        service_code: fields.fixed_code("service_code", given.service_code)?.unwrap_or(80),
+        state: fields.fixed_code("state", given.state)?.unwrap_or(1),
+    };
+    Ok((Request::Refund(request), fields.canonical()))
+}
+
+fn read_transfer_otp(
+    id: &str,
+    data: &RawValue,
+    defaults: &Defaults,
+) -> Result<(Request, String), String> {
+    let mut fields = Fields::new(Kind::TransferOtp);
+    let given: fields::TransferOtpData<'_> = fields::object(data)?;
+    let request = TransferOtp {
+        recipient_id: fields.recipient_id(given.recipient_id)?,
+        amount: fields.amount(given.amount)?,
+        customer_id: fields.customer_id(given.customer_id)?,
+        user_code: fields.user_code(given.user_code, defaults)?,
+        initiator_id: fields.initiator_id(given.initiator_id, defaults)?,
+        client_ref_id: fields
+            .client_ref_id(given.client_ref_id)?
+            .unwrap_or_else(|| derived_client_ref_id(id)),
+    };
+    Ok((Request::TransferOtp(request), fields.canonical()))
+}
+
+/// A reference that every re-send of the command shares: 20 hex digits of the id's SHA-256,
+/// since Eko takes at most 20 characters and an id may have 64.
+fn derived_client_ref_id(id: &str) -> String {
+    Sha256::digest(id.as_bytes()).iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+}
