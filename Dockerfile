@@ -6,11 +6,13 @@ ARG RUST_IMAGE=rust:1.95-slim-trixie
 ARG BASE_IMAGE=gcr.io/distroless/cc-debian13:nonroot
 
 FROM ${RUST_IMAGE} AS build
+ARG REVISION=unknown
 WORKDIR /src
 COPY . .
 # The cache mounts end with the step: the binaries leave them in the same one.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
+    EKO_WORKER_REVISION="${REVISION}" \
     RUSTFLAGS="--remap-path-prefix=/src=/eko-worker --remap-path-prefix=/usr/local/cargo=/cargo" \
     cargo build --release --locked --bins \
  && mkdir -p /out/data \
