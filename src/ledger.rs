@@ -5,6 +5,8 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+#[cfg(feature = "memory-ledger")]
+mod memory;
 #[cfg(test)]
 pub(crate) mod model;
 mod postgres;
@@ -43,6 +45,9 @@ pub(crate) enum Settings {
         /// Its URL.
         url: SecretString,
     },
+    /// None, to measure what one costs.
+    #[cfg(feature = "memory-ledger")]
+    Memory,
 }
 
 impl Settings {
@@ -51,6 +56,10 @@ impl Settings {
         let wrong = "must be sqlite:// and a path such as sqlite://eko-worker.db, or such as \
                      postgres://user:password@host/database, with sslmode=disable, prefer or \
                      require";
+        #[cfg(feature = "memory-ledger")]
+        if url == "memory:" {
+            return Ok(Self::Memory);
+        }
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s));
         match url.strip_prefix("sqlite://") {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite { path: path.into() }),
@@ -64,6 +73,8 @@ impl Settings {
         match self {
             Self::Sqlite { .. } => "SQLite, which serves one worker; several need postgres://",
             Self::Postgres { .. } => "PostgreSQL, which serves several workers",
+            #[cfg(feature = "memory-ledger")]
+            Self::Memory => "memory, which forgets",
         }
     }
 }
@@ -252,6 +263,8 @@ impl Ledger {
         let digest_key = match settings {
             Settings::Sqlite { path } => sqlite::open(path, epoch, new_key, inbox)?,
             Settings::Postgres { url } => postgres::open(url, new_key, inbox).await?,
+            #[cfg(feature = "memory-ledger")]
+            Settings::Memory => memory::open(epoch, new_key, inbox),
         };
         let digest_key = Hmac::new_from_slice(&digest_key)
             .map_err(|_| anyhow::anyhow!("the ledger's digest key is damaged"))?;

@@ -20,6 +20,8 @@ pub(crate) async fn show(settings: &Settings, what: &str) -> anyhow::Result<Opti
     let rows = match settings {
         Settings::Sqlite { path } => sqlite::find(path, what)?,
         Settings::Postgres { url } => postgres::find(url, what).await?,
+        #[cfg(feature = "memory-ledger")]
+        Settings::Memory => Vec::new(),
     };
     let told: Vec<String> = rows.iter().map(tell).collect();
     Ok((!told.is_empty()).then(|| told.join("\n")))

@@ -1,0 +1,85 @@
+//! The ledger in memory, by the feature `memory-ledger`: the same rules without a store, to
+//! measure what a store costs. Nothing outlives the process: not for use.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+
+use super::rules::{self, Holders, Row, TidState};
+use super::{Ask, Census, Claim, Error, Held, Request, Write};
+
+/// How many requests are taken at once, as the stores do.
+const BATCH: usize = 512;
+
+/// Starts its task and returns the ledger's digest key.
+pub(super) fn open(epoch: u64, new_key: [u8; 32], inbox: mpsc::Receiver<Request>) -> Vec<u8> {
+    let holders = Holders::Process { epoch };
+    let memory = Memory { holders, rows: HashMap::new(), refunds: HashMap::new() };
+    tokio::spawn(memory.serve(inbox));
+    new_key.to_vec()
+}
+
+struct Memory {
+    holders: Holders,
+    rows: HashMap<String, Row>,
+    /// The refunds of each tid.
+    refunds: HashMap<String, Vec<String>>,
+}
+
+impl Memory {
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Request>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while inbox.recv_many(&mut batch, BATCH).await > 0 {
+            batch.drain(..).for_each(|request| self.answer(request));
+        }
+    }
+
+    /// Whoever asked may have gone meanwhile: the process is stopping.
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Claim { ask, token, reply } => drop(reply.send(self.claim(&ask, token))),
+            Request::Write { write, reply } => drop(reply.send(Ok(self.write(*write)))),
+            Request::Parked { id, parked } => {
+                if let Some(row) = self.rows.get_mut(&id) {
+                    row.parked = row.parked.max(parked);
+                }
+            }
+            Request::Census { reply } => drop(reply.send(Ok(Census::default()))),
+            Request::Prune { reply, .. } => drop(reply.send(Ok(0))),
+        }
+    }
+
+    fn claim(&mut self, ask: &Ask, token: u64) -> Result<Claim, Error> {
+        let row = self.rows.get(&ask.id).cloned();
+        let mut tid = TidState::default();
+        if let Some(refunds) =
+            rules::tid_that_matters(row.as_ref(), ask).and_then(|tid| self.refunds.get(tid))
+        {
+            for row in refunds.iter().filter_map(|id| self.rows.get(id)) {
+                tid.add(row.finished.clone(), row.doubted_since().is_some());
+            }
+        }
+        let (claim, changed) = rules::claim(row, &tid, ask, token, self.holders)?;
+        self.keep(changed);
+        Ok(claim)
+    }
+
+    fn write(&mut self, write: Write) -> Held {
+        let row = self.rows.get(&write.id).cloned();
+        let (held, changed) = rules::write(row, write);
+        self.keep(changed);
+        held
+    }
+
+    fn keep(&mut self, row: Option<Row>) {
+        let Some(row) = row else {
+            return;
+        };
+        let id = row.id.clone();
+        let refund_of = row.tid.clone().filter(|_| row.kind == "refund");
+        let is_new = self.rows.insert(id.clone(), row).is_none();
+        if let Some(tid) = refund_of.filter(|_| is_new) {
+            self.refunds.entry(tid).or_default().push(id);
+        }
+    }
+}
