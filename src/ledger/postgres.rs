@@ -6,7 +6,7 @@
 //! who writes about an id holds its lock, and everybody who begins a refund holds that of its
 //! tid; under READ COMMITTED the statements after it see what the locks' earlier holders
 //! committed. So the rules work on what is true until the commit, without row locks and
-//! without a race to insert; the unique indexes only guard against faults of ours.
+//! without a race to insert.
 
 mod book;
 mod link;
@@ -28,7 +28,10 @@ use book::{Book, Subjects};
 use link::{Link, Session, Trouble};
 
 /// Each migration once, in order; `schema_version` counts those that were applied.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_commands.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/postgres/0001_commands.sql"),
+    include_str!("../../migrations/postgres/0002_hot.sql"),
+];
 
 /// How many requests share a transaction at most. Each may need two locks, and a server of
 /// default settings has room for some 6,400 in all.

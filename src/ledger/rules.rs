@@ -1,6 +1,7 @@
 //! The ledger's rules: pure functions from what a store has loaded to what it writes.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Ask, Case, Claim, Error, Held, Then, Write};
 use crate::decision::later;
@@ -12,7 +13,7 @@ use crate::outcome::Receipt;
 const EARLY_MILLISECONDS: i64 = 100;
 
 /// One command as a store keeps it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) id: String,
     pub(super) kind: String,
@@ -24,11 +25,13 @@ pub(super) struct Row {
     pub(super) parked: u32,
     pub(super) interruptions: u32,
     pub(super) unsettled: bool,
+    /// Never written as JSON: what has ended stands in columns of its own.
+    #[serde(skip)]
     pub(super) finished: Option<Finished>,
 }
 
 /// A claim that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub(super) token: u64,
     pub(super) until: Timestamp,

@@ -1,21 +1,30 @@
 //! The ledger in a file of the worker's own: SQLite on a thread of its own.
 
+mod begun;
 mod rows;
+mod store;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, named_params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::rules::{self, Holders, Row, TidState};
-use super::{Answers, Census, Error, Held, Reply, Request, defer};
+use super::rules::{Holders, Row};
+use super::{Answers, Error, Reply, Request, defer};
+use begun::Begun;
+use store::Store;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_commands.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_commands.sql"),
+    include_str!("../../migrations/sqlite/0002_begun.sql"),
+];
+
+/// The schema that has the table `begun`.
+const BEGUN: usize = 2;
 
 /// How many requests share a commit at most: enough to make the commit cheap, few enough that
 /// the first one's wait stays short.
@@ -26,11 +35,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ids come in no order: the upper pages of their index are kept in memory also at a million
 /// commands. Negative is SQLite's way to say KiB.
-const CACHE_KIBIBYTES: i32 = -32_768;
+const CACHE_KIBIBYTES: i32 = -8_192;
 
-/// How far the write-ahead log grows before its pages go to the file, 32 MiB: pages that every
+/// How far the write-ahead log grows before its pages go to the file, 8 MiB: pages that every
 /// commit touches go there once instead of many times.
-const CHECKPOINT_PAGES: i32 = 8_192;
+const CHECKPOINT_PAGES: i32 = 2_048;
 
 /// Opens or creates the file, starts its thread and returns the ledger's digest key.
 pub(super) fn open(
@@ -60,13 +69,16 @@ pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let applied = applied(&connection)?;
         anyhow::ensure!(applied > 0, "it holds no ledger");
-        let query = format!(
-            "SELECT {} FROM commands WHERE id = ?1 OR tid = ?1 ORDER BY first_received",
-            rows::COLUMNS
-        );
-        let mut statement = connection.prepare(&query)?;
-        let rows = statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
-        Ok(rows)
+        // One moment for both tables.
+        let moment = connection.unchecked_transaction()?;
+        let mut statement = moment.prepare(rows::BY_ID_OR_TID)?;
+        let mut found: Vec<Row> =
+            statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
+        if applied >= BEGUN {
+            found.extend(begun::find(&moment, what)?);
+        }
+        found.sort_by_key(|row| row.history.first_received);
+        Ok(found)
     };
     found().with_context(|| format!("cannot read {}", path.display()))
 }
@@ -120,6 +132,7 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len())?)?;
+    begun::settle_all(&transaction)?;
     let kept =
         transaction.query_row("SELECT digest_key FROM meta", (), |row| row.get(0)).optional()?;
     let key = match kept {
@@ -135,10 +148,14 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
 
 fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver<Request>) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut begun = Begun::default();
     while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut answers = Answers::new();
-        let result = commit(&mut connection, holders, batch.drain(..), &mut answers);
-        let error = result.err().map(|error| Error::Store(error.to_string()));
+        let committed = commit(&mut connection, &mut begun, holders, batch.drain(..), &mut answers);
+        let error = committed.err().map(|error| Error::Store(error.to_string()));
+        if error.is_some() {
+            begun.doubt();
+        }
         for answer in answers {
             answer(error.as_ref());
         }
@@ -147,16 +164,16 @@ fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver
 
 fn commit(
     connection: &mut Connection,
+    begun: &mut Begun,
     holders: Holders,
     batch: impl Iterator<Item = Request>,
     answers: &mut Answers,
 ) -> rusqlite::Result<()> {
-    let mut transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
-    let mut failed = None;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let mut failed = transaction.as_ref().ok().and_then(|new| begun.refresh(new).err());
     for request in batch {
-        let store = match (&mut transaction, &failed) {
-            (Ok(transaction), None) => Some(Store { transaction, holders }),
+        let store = match (&transaction, &failed) {
+            (Ok(transaction), None) => Some(Store { transaction, begun, holders }),
             _ => None,
         };
         if let Err(error) = answer(store, request, answers) {
@@ -165,7 +182,11 @@ fn commit(
     }
     match failed {
         Some(error) => Err(error),
-        None => transaction?.commit(),
+        None => {
+            let transaction = transaction?;
+            begun.write(&transaction)?;
+            transaction.commit()
+        }
     }
 }
 
@@ -198,134 +219,13 @@ fn attend<T: Send + 'static>(
     answers: &mut Answers,
     reply: Reply<T>,
     store: Option<Store<'_>>,
-    work: impl FnOnce(&Store<'_>) -> rusqlite::Result<Result<T, Error>>,
+    work: impl FnOnce(&mut Store<'_>) -> rusqlite::Result<Result<T, Error>>,
 ) -> rusqlite::Result<()> {
-    let (result, failure) = match store.as_ref().map(work) {
+    let (result, failure) = match store.map(|mut store| work(&mut store)) {
         Some(Ok(result)) => (result, Ok(())),
         Some(Err(error)) => (Err(Error::Store(error.to_string())), Err(error)),
         None => (Err(Error::Closed), Ok(())),
     };
     defer(answers, reply, result);
     failure
-}
-
-struct Store<'a> {
-    transaction: &'a Transaction<'a>,
-    holders: Holders,
-}
-
-impl Store<'_> {
-    fn claim(&self, ask: &super::Ask, token: u64) -> rusqlite::Result<Result<super::Claim, Error>> {
-        let row = self.load(&ask.id)?;
-        let tid = match rules::tid_that_matters(row.as_ref(), ask) {
-            Some(tid) => self.tid_state(tid)?,
-            None => TidState::default(),
-        };
-        let is_new = row.is_none();
-        match rules::claim(row, &tid, ask, token, self.holders) {
-            Ok((claim, changed)) => {
-                if let Some(row) = changed {
-                    self.save(&row, is_new)?;
-                }
-                Ok(Ok(claim))
-            }
-            Err(error) => Ok(Err(error)),
-        }
-    }
-
-    fn write(&self, write: super::Write) -> rusqlite::Result<Held> {
-        let row = self.load(&write.id)?;
-        let (held, changed) = rules::write(row, write);
-        if let Some(row) = changed {
-            self.save(&row, false)?;
-        }
-        Ok(held)
-    }
-
-    fn parked(&self, id: &str, parked: u32) -> rusqlite::Result<()> {
-        self.transaction
-            .prepare_cached("UPDATE commands SET parked = ?2 WHERE id = ?1 AND parked < ?2")?
-            .execute((id, parked))?;
-        Ok(())
-    }
-
-    fn load(&self, id: &str) -> rusqlite::Result<Option<Row>> {
-        let query = format!("SELECT {} FROM commands WHERE id = ?1", rows::COLUMNS);
-        self.transaction.prepare_cached(&query)?.query_row([id], rows::read).optional()
-    }
-
-    fn tid_state(&self, tid: &str) -> rusqlite::Result<TidState> {
-        let mut statement = self.transaction.prepare_cached(
-            "SELECT outcome, finished, doubted_since, event FROM commands
-             WHERE tid = ?1 AND kind = 'refund'",
-        )?;
-        let mut rows = statement.query([tid])?;
-        let mut state = TidState::default();
-        while let Some(row) = rows.next()? {
-            let doubted: Option<i64> = row.get("doubted_since")?;
-            state.add(rows::read_finished(row)?, doubted.is_some());
-        }
-        Ok(state)
-    }
-
-    fn save(&self, row: &Row, is_new: bool) -> rusqlite::Result<()> {
-        let history = serde_json::to_string(&row.history)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let finished = row.finished.as_ref();
-        let changing = named_params! {
-            ":id": row.id,
-            ":history": history,
-            ":lease_token": row.lease.map(|lease| lease.token.cast_signed()),
-            ":lease_until": row.lease.map(|lease| lease.until.as_millisecond()),
-            ":due": row.due.map(Timestamp::as_millisecond),
-            ":parked": row.parked,
-            ":interruptions": row.interruptions,
-            ":doubted_since": row.doubted_since().map(Timestamp::as_millisecond),
-            ":unsettled": row.unsettled,
-            ":outcome": finished.map(|finished| finished.outcome.as_str()),
-            ":finished": finished.map(|finished| finished.at.as_millisecond()),
-            ":event": finished.map(|finished| finished.event.as_slice()),
-        };
-        if !is_new {
-            self.transaction.prepare_cached(rows::UPDATE)?.execute(changing)?;
-            return Ok(());
-        }
-        let lasting = named_params! {
-            ":kind": row.kind,
-            ":tid": row.tid,
-            ":digest": row.digest,
-            ":first_received": row.history.first_received.as_millisecond(),
-        };
-        let all: Vec<_> = changing.iter().chain(lasting).copied().collect();
-        self.transaction.prepare_cached(rows::INSERT)?.execute(&*all)?;
-        Ok(())
-    }
-
-    fn census(&self) -> rusqlite::Result<Census> {
-        let mut unsettled = self.transaction.prepare_cached(
-            "SELECT kind, count(*), min(doubted_since) FROM commands
-             WHERE unsettled = 1 AND doubted_since IS NOT NULL GROUP BY kind",
-        )?;
-        let unsettled = unsettled
-            .query_map((), |row| Ok((row.get(0)?, (row.get(1)?, rows::time(row.get(2)?)?))))?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut parked = self.transaction.prepare_cached(
-            "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind",
-        )?;
-        let parked = parked
-            .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(Census { unsettled, parked })
-    }
-
-    fn prune(&self, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
-        let forgotten = self
-            .transaction
-            .prepare_cached(
-                "DELETE FROM commands WHERE rowid IN (
-                     SELECT rowid FROM commands WHERE finished < ?1 LIMIT ?2)",
-            )?
-            .execute((before.as_millisecond(), most))?;
-        Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
-    }
 }

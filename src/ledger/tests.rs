@@ -428,6 +428,36 @@ on_both_stores! {
         assert_eq!(word(&claim(&ledger, ask("unfinished", 20)).await), "busy");
     }
 
+    async fn upkeep_takes_nothing_from_a_command_that_has_begun(rig) {
+        let ledger = rig.open().await;
+        let begun = case(claim(&ledger, refund("a", "7", 0)).await);
+        for _ in 0..3 {
+            ledger.prune(at(0), 10).await.unwrap();
+        }
+        assert_eq!(word(&claim(&ledger, refund("a", "7", 1)).await), "busy");
+        assert_eq!(word(&claim(&ledger, refund("b", "7", 1)).await), "busy");
+        ledger.finish(&begun, &succeeded("a", "1")).await.unwrap();
+        assert_eq!(word(&claim(&ledger, refund("a", "7", 2)).await), "finished");
+        assert_eq!(word(&claim(&ledger, refund("b", "7", 2)).await), "refunded");
+    }
+
+    async fn what_ended_before_a_crash_stays_and_what_had_begun_is_interrupted(rig) {
+        let ledger = rig.open().await;
+        let ids: Vec<String> = (0..40).map(|n| format!("c-{n}")).collect();
+        let claims = join_all(ids.iter().map(|id| claim(&ledger, refund(id, id, 0)))).await;
+        let cases: Vec<Case> = claims.into_iter().map(case).collect();
+        for begun in cases.iter().step_by(2) {
+            ledger.finish(begun, &succeeded(&begun.id, "1")).await.unwrap();
+        }
+        let ledger = rig.reopen(ledger, 2).await;
+        for (n, id) in ids.iter().enumerate() {
+            let expected = if n % 2 == 0 { "finished" } else { "interrupted" };
+            // A minute later: the lease of a fleet's worker is over.
+            let answer = claim(&ledger, refund(id, id, 60)).await;
+            assert_eq!(word(&answer), expected, "{id}");
+        }
+    }
+
     async fn a_thousand_claims_of_one_id_are_fresh_once(rig) {
         let ledger = rig.open().await;
         let claims = (0..1_000).map(|_| spawned(&ledger, ask("a", 0)));
@@ -543,6 +573,39 @@ async fn on_sqlite_a_claim_of_an_earlier_process_is_a_dead_ones() {
     claim(&ledger, ask("a", 0)).await;
     let ledger = rig.reopen(ledger, 2).await;
     assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "interrupted");
+}
+
+/// Another program's hand in the file.
+fn alter(rig: &Rig, sql: &str) {
+    rusqlite::Connection::open(rig.path()).unwrap().execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn on_sqlite_a_commit_that_failed_leaves_nothing_behind_in_memory() {
+    let rig = Rig::sqlite();
+    let ledger = rig.open().await;
+    let before = case(claim(&ledger, refund("before", "1", 0)).await);
+    alter(&rig, "ALTER TABLE begun RENAME TO elsewhere");
+    let failed = ledger.claim(refund("after", "2", 0), 7).await;
+    assert!(failed.is_err(), "a claim that cannot be kept is no claim");
+    let failed = ledger.finish(&before, &succeeded("before", "1")).await;
+    assert!(failed.is_err(), "memory and file may differ: nothing is written on top");
+    alter(&rig, "ALTER TABLE elsewhere RENAME TO begun");
+    assert_eq!(word(&claim(&ledger, refund("after", "2", 1)).await), "fresh");
+    assert_eq!(word(&claim(&ledger, refund("before", "1", 1)).await), "busy");
+    let held = ledger.finish(&before, &succeeded("before", "1")).await.unwrap();
+    assert_eq!(held, Held::Yes);
+    assert_eq!(word(&claim(&ledger, refund("before", "1", 2)).await), "finished");
+}
+
+#[tokio::test]
+async fn on_sqlite_what_has_begun_is_shown_beside_the_worker() {
+    let rig = Rig::sqlite();
+    let ledger = rig.open().await;
+    claim(&ledger, refund("a", "13192443", 0)).await;
+    let shown = show(&rig.settings(), "13192443").await.unwrap().unwrap();
+    assert!(shown.starts_with("a (refund, tid 13192443)"), "{shown}");
+    assert!(shown.contains("attempt 1 has no end on record"), "{shown}");
 }
 
 #[tokio::test]

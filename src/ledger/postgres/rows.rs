@@ -166,8 +166,8 @@ pub(super) async fn prune(
     most: u32,
 ) -> Result<u32, super::Trouble> {
     let forget = "DELETE FROM commands WHERE id IN (
-                      SELECT id FROM commands WHERE finished < $1
-                      LIMIT $2 FOR UPDATE SKIP LOCKED)";
+                      SELECT id FROM commands WHERE first_received < $1 AND finished < $1
+                      ORDER BY first_received LIMIT $2 FOR UPDATE SKIP LOCKED)";
     let forgotten = client.execute(forget, &[&before.as_millisecond(), &i64::from(most)]).await?;
     Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }

@@ -1,61 +1,148 @@
 //! Rows as SQLite keeps them.
 
 use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension as _, Params, Transaction, params};
 
-use crate::ledger::rules::{Finished, Lease, Row};
+use crate::ledger::rules::{Finished, Lease, Row, TidState};
 
-/// What `read` reads.
-pub(super) const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
-                       interruptions, unsettled, outcome, finished, event";
+/// What `read` reads, in its order.
+macro_rules! columns {
+    () => {
+        "id, kind, tid, digest, history, lease_token, lease_until, due, parked, interruptions, \
+         unsettled, outcome, finished, event"
+    };
+}
 
-/// A new command.
-pub(super) const INSERT: &str =
-    "INSERT INTO commands (id, kind, tid, digest, first_received, history,
-        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
-        finished, event)
-    VALUES (:id, :kind, :tid, :digest, :first_received, :history, :lease_token, :lease_until,
-        :due, :parked, :interruptions, :doubted_since, :unsettled, :outcome, :finished, :event)";
+const BY_ID: &str = concat!("SELECT ", columns!(), " FROM commands WHERE id = ?1");
+
+/// Everything about one id, or about all commands of a tid.
+pub(super) const BY_ID_OR_TID: &str =
+    concat!("SELECT ", columns!(), " FROM commands WHERE id = ?1 OR tid = ?1");
+
+const REFUNDS_OF: &str = "SELECT outcome, finished, event, doubted_since FROM commands
+    WHERE tid = ?1 AND kind = 'refund'";
+
+const INSERT: &str = "INSERT INTO commands (history, lease_token, lease_until, due, parked,
+        interruptions, doubted_since, unsettled, outcome, finished, event, id, kind, tid, digest,
+        first_received)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 /// What never changes is not set again: SQLite would write its indexes anew.
-pub(super) const UPDATE: &str =
-    "UPDATE commands SET history = :history, lease_token = :lease_token,
-        lease_until = :lease_until, due = :due, parked = :parked,
-        interruptions = :interruptions, doubted_since = :doubted_since, unsettled = :unsettled,
-        outcome = :outcome, finished = :finished, event = :event
-    WHERE id = :id";
+const UPDATE: &str = "UPDATE commands SET history = ?1, lease_token = ?2, lease_until = ?3,
+        due = ?4, parked = ?5, interruptions = ?6, doubted_since = ?7, unsettled = ?8,
+        outcome = ?9, finished = ?10, event = ?11
+    WHERE id = ?12";
+
+/// Loads a command.
+pub(super) fn load(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<Row>> {
+    transaction.prepare_cached(BY_ID)?.query_row([id], read).optional()
+}
+
+/// What the refunds of a tid have left.
+pub(super) fn tid_state(transaction: &Transaction<'_>, tid: &str) -> rusqlite::Result<TidState> {
+    let mut statement = transaction.prepare_cached(REFUNDS_OF)?;
+    let mut rows = statement.query([tid])?;
+    let mut state = TidState::default();
+    while let Some(row) = rows.next()? {
+        let doubted: Option<i64> = row.get(3)?;
+        state.add(read_finished(row, 0)?, doubted.is_some());
+    }
+    Ok(state)
+}
+
+/// Adds a command.
+pub(super) fn insert(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<()> {
+    let received = row.history.first_received.as_millisecond();
+    let (history, lease, end) = (history(row)?, row.lease, row.finished.as_ref());
+    execute(
+        transaction,
+        INSERT,
+        params![
+            history,
+            lease.map(|lease| lease.token.cast_signed()),
+            lease.map(|lease| lease.until.as_millisecond()),
+            row.due.map(Timestamp::as_millisecond),
+            row.parked,
+            row.interruptions,
+            row.doubted_since().map(Timestamp::as_millisecond),
+            row.unsettled,
+            end.map(|end| end.outcome.as_str()),
+            end.map(|end| end.at.as_millisecond()),
+            end.map(|end| end.event.as_slice()),
+            row.id,
+            row.kind,
+            row.tid,
+            row.digest,
+            received,
+        ],
+    )
+}
+
+/// Writes what has changed of a command.
+pub(super) fn update(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<()> {
+    let (history, lease, end) = (history(row)?, row.lease, row.finished.as_ref());
+    execute(
+        transaction,
+        UPDATE,
+        params![
+            history,
+            lease.map(|lease| lease.token.cast_signed()),
+            lease.map(|lease| lease.until.as_millisecond()),
+            row.due.map(Timestamp::as_millisecond),
+            row.parked,
+            row.interruptions,
+            row.doubted_since().map(Timestamp::as_millisecond),
+            row.unsettled,
+            end.map(|end| end.outcome.as_str()),
+            end.map(|end| end.at.as_millisecond()),
+            end.map(|end| end.event.as_slice()),
+            row.id,
+        ],
+    )
+}
+
+fn execute(
+    transaction: &Transaction<'_>,
+    statement: &str,
+    values: impl Params,
+) -> rusqlite::Result<()> {
+    transaction.prepare_cached(statement)?.execute(values)?;
+    Ok(())
+}
+
+fn history(row: &Row) -> rusqlite::Result<String> {
+    serde_json::to_string(&row.history).map_err(unwritable)
+}
 
 /// Reads one command.
 pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    let history: String = row.get("history")?;
-    let history = serde_json::from_str(&history).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })?;
-    let token: Option<i64> = row.get("lease_token")?;
-    let until: Option<i64> = row.get("lease_until")?;
+    let history = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(unreadable)?;
+    let (token, until): (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
     let lease = match token.zip(until) {
         Some((token, until)) => Some(Lease { token: token.cast_unsigned(), until: time(until)? }),
         None => None,
     };
     Ok(Row {
-        id: row.get("id")?,
-        kind: row.get("kind")?,
-        tid: row.get("tid")?,
-        digest: row.get("digest")?,
+        id: row.get(0)?,
+        kind: row.get(1)?,
+        tid: row.get(2)?,
+        digest: row.get(3)?,
         history,
         lease,
-        due: row.get::<_, Option<i64>>("due")?.map(time).transpose()?,
-        parked: row.get("parked")?,
-        interruptions: row.get("interruptions")?,
-        unsettled: row.get("unsettled")?,
-        finished: read_finished(row)?,
+        due: row.get::<_, Option<i64>>(7)?.map(time).transpose()?,
+        parked: row.get(8)?,
+        interruptions: row.get(9)?,
+        unsettled: row.get(10)?,
+        finished: read_finished(row, 11)?,
     })
 }
 
-/// Reads how one ended.
-pub(super) fn read_finished(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Finished>> {
-    let at: Option<i64> = row.get("finished")?;
+/// Reads how one ended, from the three columns that begin at `first`.
+fn read_finished(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Finished>> {
+    let at: Option<i64> = row.get(first + 1)?;
     at.map(|at| {
-        let (outcome, event) = (row.get("outcome")?, row.get("event")?);
+        let (outcome, event) = (row.get(first)?, row.get(first + 2)?);
         Ok(Finished { at: time(at)?, outcome, event })
     })
     .transpose()
@@ -65,4 +152,14 @@ pub(super) fn read_finished(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<
 pub(super) fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, milliseconds))
+}
+
+/// What is kept cannot be read.
+pub(super) fn unreadable(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+}
+
+/// What is to be kept cannot be written.
+pub(super) fn unwritable(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }
