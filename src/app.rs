@@ -3,7 +3,7 @@
 mod pump;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
@@ -25,9 +25,14 @@ use crate::worker::Worker;
 use crate::{log, shutdown};
 use pump::Pump;
 
-/// Between tries to reach the broker.
+/// Between tries to reach the broker, each of which asks every node: a second at most, since
+/// a node that is back should be consumed from at once, and to be refused costs nothing.
 const RECONNECT: Backoff =
-    Backoff { initial: Duration::from_millis(250), max: Duration::from_secs(5) };
+    Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+
+/// A session that ends sooner was none: without that, one that is lost as soon as it consumes
+/// would be begun again without a wait.
+const SHORTEST_SESSION: Duration = Duration::from_secs(1);
 
 /// How often finished commands are forgotten, and how many at a time: seldom and few enough
 /// not to be felt.
@@ -109,19 +114,24 @@ struct App {
 impl App {
     /// Consumes, and begins anew whenever the broker is lost, until asked to stop.
     async fn consume(&self, settings: &broker::Settings) -> anyhow::Result<()> {
-        let mut tries = 0_u32;
+        let (mut tries, mut node) = (0_u32, 0);
         let mut ever_connected = false;
         while !self.stop.is_cancelled() {
-            let first = usize::try_from(tries).unwrap_or_default();
             let connected = tokio::select! {
-                connected = broker::connect(settings, first) => connected,
+                connected = broker::connect(settings, node) => connected,
                 () = self.stop.cancelled() => break,
             };
             let problem = match connected {
                 Ok(session) => {
-                    (tries, ever_connected) = (0, true);
-                    self.serve(session).await;
-                    "the connection was lost".to_owned()
+                    ever_connected = true;
+                    // The next node may be well, whatever this one has.
+                    node = session.node + 1;
+                    let began = clock();
+                    let problem = self.serve(session).await;
+                    if began.elapsed() >= SHORTEST_SESSION {
+                        tries = 0;
+                    }
+                    problem
                 }
                 Err(error @ broker::Error::Topology(_)) if !ever_connected => {
                     return Err(crate::Problems(vec![error.to_string()]).into());
@@ -133,14 +143,18 @@ impl App {
             if self.stop.is_cancelled() {
                 break;
             }
-            tries = tries.saturating_add(1);
-            tracing::warn!(problem, tries, "waiting for the broker");
+            say_waiting(&problem, tries);
             self.wait(tries).await;
+            tries = tries.saturating_add(1);
         }
         Ok(())
     }
 
+    /// Waits between tries; the first comes at once.
     async fn wait(&self, tries: u32) {
+        if tries == 0 {
+            return;
+        }
         let delay = RECONNECT.delay(tries, fastrand::f32().into());
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -148,8 +162,8 @@ impl App {
         }
     }
 
-    /// Serves one session until it is lost or the worker is asked to stop.
-    async fn serve(&self, mut session: Session) {
+    /// Serves one session until it is lost or the worker is asked to stop; tells why it ended.
+    async fn serve(&self, mut session: Session) -> String {
         let journeys = TaskTracker::new();
         let lost = CancellationToken::new();
         self.metrics.connected(true);
@@ -166,14 +180,24 @@ impl App {
             };
             tokio::spawn(pump.run(inlet))
         });
+        let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
+        let mut problem = "the connection was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
-        let _inlets = join_all(pumps.collect::<Vec<_>>()).await;
+        let _inlets = tokio::select! {
+            inlets = &mut pumps => inlets,
+            why = session.gone() => {
+                problem = why;
+                lost.cancel();
+                pumps.await
+            }
+        };
         journeys.close();
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
         }
         session.close().await;
+        problem
     }
 
     async fn drain(&self, journeys: &TaskTracker) {
@@ -183,6 +207,16 @@ impl App {
                 "the grace time is over; what is in flight is settled after the next start"
             );
         }
+    }
+}
+
+/// One line for the first try, the second, the fourth and so on: a broker may be away for long.
+fn say_waiting(problem: &str, tries: u32) {
+    let tries = tries.saturating_add(1);
+    if tries.is_power_of_two() {
+        tracing::warn!(problem, tries, "waiting for the broker");
+    } else {
+        tracing::debug!(problem, tries, "waiting for the broker");
     }
 }
 
@@ -270,4 +304,9 @@ async fn check_ledger(config: &Config) -> anyhow::Result<String> {
 #[expect(clippy::disallowed_methods, reason = "upkeep tells the ledger what is old")]
 fn now() -> Timestamp {
     Timestamp::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a session lasted")]
+fn clock() -> Instant {
+    Instant::now()
 }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod consumer;
+mod link;
 mod publisher;
 mod topology;
 

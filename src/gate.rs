@@ -73,6 +73,11 @@ impl Reason {
         }
     }
 
+    /// Whether calls tell it, so that they have to show that it is over.
+    const fn is_told_by_calls(self) -> bool {
+        !matches!(self, Self::BrokerBlocked | Self::Topology)
+    }
+
     const fn of(cause: Cause) -> Option<Self> {
         match cause {
             Cause::Unauthorized => Some(Self::Unauthorized),
@@ -187,6 +192,16 @@ impl Gate {
         }
     }
 
+    /// Closes the gate of a kind for a reason that no call tells, unless it is closed already.
+    pub(crate) fn close(&self, kind: Kind, reason: Reason, now: Timestamp) {
+        let lane = self.lane(kind);
+        let mut state = lane.lock();
+        if state.closed_since.is_none() {
+            state.closed_since = Some(now);
+            lane.closed.send_replace(Some(reason));
+        }
+    }
+
     /// Tells when the gate of a kind closes or opens.
     pub(crate) fn watch(&self, kind: Kind) -> watch::Receiver<Option<Reason>> {
         self.lane(kind).closed.subscribe()
@@ -199,7 +214,7 @@ impl Gate {
         state.probes
     }
 
-    /// Opens the gate of a kind, on trial.
+    /// Opens the gate of a kind; on trial, where calls had closed it.
     pub(crate) fn open(&self, kind: Kind, now: Timestamp) {
         let lane = self.lane(kind);
         let mut state = lane.lock();
@@ -209,8 +224,8 @@ impl Gate {
             }
             state.past.push_back((since, now));
         }
-        (state.suspicion, state.is_on_trial) = (None, true);
-        lane.closed.send_replace(None);
+        let was = lane.closed.send_replace(None);
+        (state.suspicion, state.is_on_trial) = (None, was.is_some_and(Reason::is_told_by_calls));
     }
 
     /// How long the gate of a kind was closed since a time, as far as this process knows: so
@@ -318,6 +333,19 @@ mod tests {
         gate.open(Kind::Refund, at(20));
         gate.saw(Kind::Refund, "c", Sight::Fine, at(21));
         assert_eq!(gate.next_probe(Kind::Refund), 1);
+    }
+
+    #[test]
+    fn a_pause_that_no_call_told_is_over_without_a_trial() {
+        let gate = Gate::new(None);
+        gate.close(Kind::Refund, Reason::BrokerBlocked, at(10));
+        gate.close(Kind::Refund, Reason::Topology, at(12));
+        assert_eq!(closed(&gate, Kind::Refund), Some(Reason::BrokerBlocked), "the first holds");
+        gate.open(Kind::Refund, at(3_610));
+        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(3_611));
+        assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
+        let still = gate.stood_still(Kind::Refund, at(0), at(4_000));
+        assert_eq!(still, Duration::from_secs(3_600));
     }
 
     #[test]

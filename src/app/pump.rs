@@ -35,12 +35,21 @@ impl Pump {
         self.readiness.consuming(kind, true);
         let stop = self.stop.clone();
         loop {
+            if inlet.is_blocked() {
+                self.worker.pause(kind, Reason::BrokerBlocked);
+            }
             let reason = *closed.borrow_and_update();
-            if let Some(reason) = reason
-                && !self.sit_out(&mut inlet, reason).await
-            {
+            if let Some(reason) = reason {
+                if self.sit_out(&mut inlet, reason).await {
+                    continue;
+                }
                 break;
             }
+            if let Err(error) = inlet.resume().await {
+                tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
+                break;
+            }
+            let blocked = inlet.blocked();
             tokio::select! {
                 () = stop.cancelled() => {
                     self.hand_back(&mut inlet).await;
@@ -48,6 +57,7 @@ impl Pump {
                 }
                 () = self.lost.cancelled() => break,
                 _ = closed.changed() => {}
+                () = blocked => {}
                 delivery = inlet.next() => match delivery {
                     Some(delivery) => self.begin(kind, delivery),
                     None => break,
@@ -95,7 +105,19 @@ impl Pump {
         }
     }
 
-    /// Leaves everything in the broker until Eko can be worked with again. Tells whether
+    /// Takes no more and parks what has not begun.
+    async fn set_aside(&self, inlet: &mut Inlet) -> bool {
+        inlet.cancel().await;
+        while let Some(delivery) = inlet.next().await {
+            if let Err(error) = self.worker.set_aside(delivery, inlet.kind).await {
+                tracing::warn!(%error, "a delivery could not be set aside; it comes again");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Leaves everything in the broker until it can be worked with again. Tells whether
     /// consumption goes on.
     async fn sit_out(&self, inlet: &mut Inlet, reason: Reason) -> bool {
         let kind = inlet.kind;
@@ -106,7 +128,14 @@ impl Pump {
         );
         self.metrics.paused(kind, reason, true);
         self.readiness.paused(kind, Some(reason));
-        let goes_on = self.wait_until_fine(inlet).await;
+        let goes_on = tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = self.lost.cancelled() => false,
+            is_fine = self.wait_until_fine(inlet, reason) => is_fine,
+        };
+        if goes_on {
+            self.worker.reopen(kind);
+        }
         self.metrics.paused(kind, reason, false);
         self.readiness.paused(kind, None);
         if goes_on {
@@ -115,32 +144,21 @@ impl Pump {
         goes_on
     }
 
-    async fn wait_until_fine(&self, inlet: &mut Inlet) -> bool {
+    async fn wait_until_fine(&self, inlet: &mut Inlet, reason: Reason) -> bool {
+        // What is blocked can not be parked.
+        if reason == Reason::BrokerBlocked {
+            self.hand_back(inlet).await;
+            inlet.unblocked().await;
+            return true;
+        }
         let kind = inlet.kind;
-        inlet.cancel().await;
-        while let Some(delivery) = inlet.next().await {
-            if let Err(error) = self.worker.set_aside(delivery, kind).await {
-                tracing::warn!(%error, "a delivery could not be set aside; it comes again");
-                return false;
-            }
+        if !self.set_aside(inlet).await {
+            return false;
         }
         loop {
-            let wait = self.worker.until_next_probe(kind);
-            tokio::select! {
-                () = self.stop.cancelled() => return false,
-                () = self.lost.cancelled() => return false,
-                () = tokio::time::sleep(wait) => {}
-            }
+            tokio::time::sleep(self.worker.until_next_probe(kind)).await;
             if self.worker.probe().await {
-                break;
-            }
-        }
-        self.worker.reopen(kind);
-        match inlet.resume().await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
-                false
+                return true;
             }
         }
     }

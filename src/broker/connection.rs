@@ -11,11 +11,12 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, Consumer};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::consumer::Delivery;
-use super::publisher::Publisher;
+use super::link::Link;
+use super::publisher::{Message, Publisher};
 use super::topology::{self, Names};
 use super::{Error, Settings};
 use crate::command::Kind;
@@ -34,6 +35,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     consuming: Connection,
     publishing: Connection,
+    links: [Link; 2],
+    /// Which of the nodes it is connected to.
+    pub(crate) node: usize,
     /// One consumer a kind.
     pub(crate) inlets: Vec<Inlet>,
 }
@@ -46,6 +50,7 @@ pub(crate) struct Inlet {
     channel: Channel,
     consumer: Consumer,
     publisher: Publisher,
+    publishing: Link,
     names: Arc<Names>,
     is_cancelled: bool,
 }
@@ -57,8 +62,9 @@ pub(crate) struct Inlet {
 /// What the last node tried said, or what is wrong with the topology.
 pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
-    for url in settings.urls.iter().cycle().skip(first).take(settings.urls.len()) {
-        match connect_to(url, settings).await {
+    let nodes = settings.urls.iter().enumerate().cycle();
+    for (node, url) in nodes.skip(first % settings.urls.len()).take(settings.urls.len()) {
+        match connect_to(url, node, settings).await {
             Ok(session) => return Ok(session),
             Err(error @ Error::Topology(_)) => return Err(error),
             Err(error) => last = error,
@@ -67,19 +73,47 @@ pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session
     Err(last)
 }
 
-async fn connect_to(url: &SecretString, settings: &Settings) -> Result<Session, Error> {
+async fn connect_to(
+    url: &SecretString,
+    node: usize,
+    settings: &Settings,
+) -> Result<Session, Error> {
     let names = Arc::new(Names::new(&settings.prefix));
     let consuming = open(url, &settings.prefix, "consumes").await?;
     let publishing = open(url, &settings.prefix, "publishes").await?;
+    let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
     topology::declare(&consuming.create_channel().await?, &names).await?;
     let channel = publishing.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let publisher = Publisher::start(channel);
+    let link = links[1].clone();
+    let publisher = Publisher::start(channel, link.clone());
+    try_publishing(&publisher, link.clone(), &names).await?;
     let mut inlets = Vec::with_capacity(Kind::ALL.len());
     for kind in Kind::ALL {
-        inlets.push(consume(&consuming, kind, settings, &publisher, &names).await?);
+        let channel = consuming.create_channel().await?;
+        channel.basic_qos(settings.prefetch, BasicQosOptions::default()).await?;
+        let consumer = register(&channel, kind, &names).await?;
+        let (publisher, publishing) = (publisher.clone(), link.clone());
+        let names = Arc::clone(&names);
+        let is_cancelled = false;
+        inlets.push(Inlet { kind, channel, consumer, publisher, publishing, names, is_cancelled });
     }
-    Ok(Session { consuming, publishing, inlets })
+    Ok(Session { consuming, publishing, links, node, inlets })
+}
+
+/// Publishes a message that no queue takes. A broker that is short of memory says so only to
+/// a connection that publishes; commands should not have been called for by then.
+async fn try_publishing(publisher: &Publisher, mut link: Link, names: &Names) -> Result<(), Error> {
+    let nowhere = Message {
+        exchange: String::new(),
+        routing_key: names.nowhere(),
+        properties: BasicProperties::default(),
+        body: Vec::new(),
+    };
+    tokio::select! {
+        published = publisher.publish(nowhere) => published.map(drop),
+        () = link.blocked() => Ok(()),
+    }
 }
 
 async fn open(url: &SecretString, prefix: &str, what: &str) -> Result<Connection, Error> {
@@ -99,20 +133,6 @@ async fn open(url: &SecretString, prefix: &str, what: &str) -> Result<Connection
     }
 }
 
-async fn consume(
-    connection: &Connection,
-    kind: Kind,
-    settings: &Settings,
-    publisher: &Publisher,
-    names: &Arc<Names>,
-) -> Result<Inlet, Error> {
-    let channel = connection.create_channel().await?;
-    channel.basic_qos(settings.prefetch, BasicQosOptions::default()).await?;
-    let consumer = register(&channel, kind, names).await?;
-    let (publisher, names) = (publisher.clone(), Arc::clone(names));
-    Ok(Inlet { kind, channel, consumer, publisher, names, is_cancelled: false })
-}
-
 async fn register(channel: &Channel, kind: Kind, names: &Names) -> Result<Consumer, Error> {
     let (queue, tag) = (names.queue(kind), format!("eko-worker-{}", kind.as_str()));
     let options = BasicConsumeOptions::default();
@@ -122,6 +142,15 @@ async fn register(channel: &Channel, kind: Kind, names: &Names) -> Result<Consum
 }
 
 impl Session {
+    /// Waits until one of the connections is gone, and tells why.
+    pub(crate) async fn gone(&self) -> String {
+        let [mut consuming, mut publishing] = self.links.clone();
+        tokio::select! {
+            why = consuming.gone() => format!("the connection that consumes was lost: {why}"),
+            why = publishing.gone() => format!("the connection that publishes was lost: {why}"),
+        }
+    }
+
     /// Says goodbye; what is not settled is delivered again.
     pub(crate) async fn close(self) {
         let goodbye = async {
@@ -151,11 +180,29 @@ impl Inlet {
         }
     }
 
-    /// Has the broker deliver again after `cancel`.
+    /// Has the broker deliver again, where it was told not to.
     pub(crate) async fn resume(&mut self) -> Result<(), Error> {
-        self.consumer = register(&self.channel, self.kind, &self.names).await?;
-        self.is_cancelled = false;
+        if self.is_cancelled {
+            self.consumer = register(&self.channel, self.kind, &self.names).await?;
+            self.is_cancelled = false;
+        }
         Ok(())
+    }
+
+    /// Whether the broker takes no messages now: nothing can be told or parked.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.publishing.is_blocked()
+    }
+
+    /// Waits until the broker takes no messages.
+    pub(crate) fn blocked(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut link = self.publishing.clone();
+        async move { link.blocked().await }
+    }
+
+    /// Waits until the broker takes messages.
+    pub(crate) async fn unblocked(&self) {
+        self.publishing.clone().fine().await;
     }
 
     /// Tells the broker to deliver no more; what it has sent already still comes.

@@ -14,12 +14,13 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
+use super::link::Link;
 
 /// How many messages are confirmed together: enough to keep the broker busy.
 const BATCH: usize = 200;
 
-/// How long a confirm may take. A blocked connection is the broker's to unblock, but a
-/// delivery must not be held until the broker's own consumer timeout (30 min by default).
+/// How long a confirm may take while the broker does not block the connection: a broker short
+/// of memory confirms once it is not, and another connection would be blocked as well.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A message to publish: persistent and mandatory.
@@ -49,9 +50,9 @@ pub(super) struct Publisher(mpsc::Sender<(Message, Answer)>);
 impl Publisher {
     /// Starts the task on a channel that is in confirm mode and nobody else uses. The task
     /// ends with the channel or with the last handle.
-    pub(super) fn start(channel: Channel) -> Self {
+    pub(super) fn start(channel: Channel, link: Link) -> Self {
         let (publisher, inbox) = mpsc::channel(BATCH * 2);
-        tokio::spawn(run(channel, inbox));
+        tokio::spawn(run(channel, link, inbox));
         Self(publisher)
     }
 
@@ -64,13 +65,14 @@ impl Publisher {
     }
 }
 
-async fn run(channel: Channel, mut inbox: mpsc::Receiver<(Message, Answer)>) {
+async fn run(channel: Channel, mut link: Link, mut inbox: mpsc::Receiver<(Message, Answer)>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
-        let sent = tokio::time::timeout(CONFIRM_TIMEOUT, send(&channel, &batch)).await;
-        let outcome = match sent {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::Lost(format!("no confirm within {CONFIRM_TIMEOUT:?}"))),
+        let outcome = tokio::select! {
+            outcome = send(&channel, &batch) => outcome,
+            () = overdue(&mut link, CONFIRM_TIMEOUT) => {
+                Err(Error::Lost(format!("no confirm within {CONFIRM_TIMEOUT:?}")))
+            }
         };
         let failure = outcome.as_ref().err().cloned();
         let results = outcome.unwrap_or_default();
@@ -84,6 +86,16 @@ async fn run(channel: Channel, mut inbox: mpsc::Receiver<(Message, Answer)>) {
             drop(answer.send(result));
         }
         if failure.is_some() {
+            return;
+        }
+    }
+}
+
+/// Waits until the connection has not been blocked for that long.
+async fn overdue(link: &mut Link, limit: Duration) {
+    loop {
+        link.unblocked().await;
+        if tokio::time::timeout(limit, link.blocked()).await.is_err() {
             return;
         }
     }
@@ -142,4 +154,24 @@ impl Message {
 fn key_of_returned(message: &BasicReturnMessage) -> Key {
     let id = message.delivery.properties.message_id().as_ref().map(ToString::to_string);
     (message.delivery.exchange.to_string(), message.delivery.routing_key.to_string(), id)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::super::link::Standing;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_confirm_is_not_overdue_while_the_broker_blocks() {
+        let (standing, link) = watch::channel(Standing::Blocked);
+        let mut link = Link(link);
+        let limit = Duration::from_millis(20);
+        let much_longer = limit * 20;
+        let waited = tokio::time::timeout(much_longer, overdue(&mut link, limit)).await;
+        assert!(waited.is_err(), "blocked for long is not overdue");
+        standing.send_replace(Standing::Fine);
+        overdue(&mut link, limit).await;
+    }
 }

@@ -67,6 +67,11 @@ impl Names {
         format!("{}.retry", self.prefix)
     }
 
+    /// A key of the default exchange that no queue has.
+    pub(super) fn nowhere(&self) -> String {
+        format!("{}.nowhere", self.prefix)
+    }
+
     pub(super) fn queue(&self, kind: Kind) -> String {
         format!("{}.{}", self.prefix, kind.as_str())
     }

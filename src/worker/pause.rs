@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Error, Worker, now, random_f64, random_u64, random_u128};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
-use crate::gate::Sight;
+use crate::gate::{Reason, Sight};
 use crate::metrics;
 use crate::trace::Trace;
 
@@ -30,7 +30,12 @@ impl Worker {
         !matches!(Sight::from(&called.meaning), Sight::Against(_))
     }
 
-    /// Lets commands of a kind through again, on trial.
+    /// Stops a kind for a reason that no call of Eko tells.
+    pub(crate) fn pause(&self, kind: Kind, reason: Reason) {
+        self.gate.close(kind, reason, now());
+    }
+
+    /// Lets commands of a kind through again.
     pub(crate) fn reopen(&self, kind: Kind) {
         self.gate.open(kind, now());
     }

@@ -87,6 +87,7 @@ impl Rig {
     pub(crate) fn builder() -> Builder {
         Builder {
             settings: Settings::new(),
+            broker: None,
             stub: false,
             binding: "#".to_owned(),
             repeats_allowed: false,

@@ -14,6 +14,7 @@ use super::{ACCESS_KEY, DEVELOPER_KEY, Eko, INITIATOR, Rig, USER_CODE};
 /// What a rig is built from.
 pub(crate) struct Builder {
     pub(super) settings: Settings,
+    pub(super) broker: Option<String>,
     pub(super) stub: bool,
     pub(super) binding: String,
     pub(super) repeats_allowed: bool,
@@ -23,6 +24,12 @@ impl Builder {
     /// With this setting of the worker.
     pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// With another RabbitMQ than that of the tests.
+    pub(crate) fn at(mut self, broker: &str) -> Self {
+        self.broker = Some(broker.to_owned());
         self
     }
 
@@ -60,7 +67,10 @@ impl Builder {
     pub(crate) async fn start_without_worker(self) -> Rig {
         let dir = tempfile::Builder::new().prefix("it-").tempdir().unwrap();
         let prefix = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
-        let broker = Broker::connect(&prefix).await;
+        let broker = match &self.broker {
+            Some(url) => Broker::connect_to(url, &prefix).await,
+            None => Broker::connect(&prefix).await,
+        };
         let events = broker.inbox("test-events", Some(("events", &self.binding))).await;
         let eko = match self.stub {
             true => Eko::Stub(Stub::start().await),
@@ -71,6 +81,9 @@ impl Builder {
             Eko::Stub(stub) => stub.url(),
         };
         let mut settings = defaults(&dir, &prefix, url);
+        if let Some(broker) = &self.broker {
+            settings.insert("AMQP_URL".to_owned(), broker.clone());
+        }
         settings.extend(self.settings);
         let planted = [OTP, CUSTOMER, DEVELOPER_KEY, ACCESS_KEY, INITIATOR];
         Rig {
