@@ -1,6 +1,6 @@
 //! The admin server: `/metrics`, `/healthz`, `/readyz`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ struct Parts {
     is_connected: bool,
     consumers: BTreeMap<&'static str, bool>,
     paused: BTreeMap<&'static str, &'static str>,
+    mismatches: BTreeMap<&'static str, String>,
     problem: Option<String>,
 }
 
@@ -74,6 +75,14 @@ impl Readiness {
         });
     }
 
+    /// What a kind needs of the broker is not what is there, or is.
+    pub(crate) fn mismatch(&self, kind: Kind, why: Option<&str>) {
+        self.change(|parts| match why {
+            Some(why) => drop(parts.mismatches.insert(kind.as_str(), why.to_owned())),
+            None => drop(parts.mismatches.remove(kind.as_str())),
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut Parts)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -93,10 +102,14 @@ impl Readiness {
                 missing.push(format!("consumer: {kind}"));
             }
         }
+        // All kinds may lack the same.
+        let mismatches: BTreeSet<_> = parts.mismatches.into_values().collect();
+        let topology_declared = parts.is_connected && mismatches.is_empty();
+        missing.extend(mismatches.into_iter().map(|why| format!("topology: {why}")));
         Ready {
             ready: missing.is_empty(),
             broker_connected: parts.is_connected,
-            topology_declared: parts.is_connected,
+            topology_declared,
             consumers,
             paused: parts.paused,
             missing,

@@ -123,6 +123,9 @@ impl App {
             };
             let problem = match connected {
                 Ok(session) => {
+                    if !ever_connected {
+                        accept(&session)?;
+                    }
                     ever_connected = true;
                     // The next node may be well, whatever this one has.
                     node = session.node + 1;
@@ -132,9 +135,6 @@ impl App {
                         tries = 0;
                     }
                     problem
-                }
-                Err(error @ broker::Error::Topology(_)) if !ever_connected => {
-                    return Err(crate::Problems(vec![error.to_string()]).into());
                 }
                 Err(error) => error.to_string(),
             };
@@ -169,6 +169,9 @@ impl App {
         self.metrics.connected(true);
         self.readiness.connected();
         tracing::info!("connected to the broker; consuming");
+        for why in session.mismatches() {
+            tracing::error!(why, "the topology is not what this worker needs");
+        }
         let pumps = session.inlets.drain(..).map(|inlet| {
             let pump = Pump {
                 worker: Arc::clone(&self.worker),
@@ -181,7 +184,7 @@ impl App {
             tokio::spawn(pump.run(inlet))
         });
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
-        let mut problem = "the connection was lost".to_owned();
+        let mut problem = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
         let _inlets = tokio::select! {
@@ -208,6 +211,17 @@ impl App {
             );
         }
     }
+}
+
+/// A worker does not begin with exchanges or queues that are not what it needs.
+fn accept(session: &Session) -> Result<(), crate::Problems> {
+    let mismatches = session.mismatches();
+    if session.is_unchecked {
+        tracing::info!(
+            "the user of AMQP_URL may not declare: everything is there, but RabbitMQ does not              tell whether its arguments and bindings are right"
+        );
+    }
+    if mismatches.is_empty() { Ok(()) } else { Err(crate::Problems(mismatches)) }
 }
 
 /// One line for the first try, the second, the fourth and so on: a broker may be away for long.
@@ -269,8 +283,14 @@ pub async fn check(config: Config) -> anyhow::Result<()> {
 
 async fn check_broker(config: &Config) -> anyhow::Result<String> {
     let session = broker::connect(&config.broker, 0).await?;
+    let (mismatches, is_unchecked) = (session.mismatches(), session.is_unchecked);
     session.close().await;
-    Ok("connected; the topology is declared".to_owned())
+    anyhow::ensure!(mismatches.is_empty(), mismatches.join("; "));
+    Ok(match is_unchecked {
+        true => "connected; the topology is there, but this user may not compare its arguments",
+        false => "connected; the topology is declared",
+    }
+    .to_owned())
 }
 
 async fn check_eko(config: &Config) -> anyhow::Result<String> {

@@ -2,14 +2,17 @@
 
 mod connection;
 mod consumer;
+mod declare;
+mod inlet;
 mod link;
 mod publisher;
 mod topology;
 
 use std::time::Duration;
 
-pub(crate) use connection::{Inlet, Session, connect};
+pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
+pub(crate) use inlet::Inlet;
 
 use secrecy::SecretString;
 

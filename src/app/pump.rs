@@ -2,17 +2,23 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Readiness;
+use crate::backoff::Backoff;
 use crate::broker::{Delivery, Inlet};
 use crate::command::Kind;
 use crate::gate::Reason;
 use crate::metrics::Metrics;
 use crate::worker::Worker;
+
+/// Between looks at an exchange or queue that is not what the worker needs: each declares all
+/// that a kind needs, and a person has to repair it.
+const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
 
 /// Moves deliveries from one queue into journeys.
 pub(super) struct Pump {
@@ -32,11 +38,10 @@ impl Pump {
     pub(super) async fn run(self, mut inlet: Inlet) -> Inlet {
         let kind = inlet.kind;
         let mut closed = self.worker.gate.watch(kind);
-        self.readiness.consuming(kind, true);
         let stop = self.stop.clone();
         loop {
-            if inlet.is_blocked() {
-                self.worker.pause(kind, Reason::BrokerBlocked);
+            if let Some(reason) = broken(&inlet) {
+                self.worker.pause(kind, reason);
             }
             let reason = *closed.borrow_and_update();
             if let Some(reason) = reason {
@@ -49,6 +54,10 @@ impl Pump {
                 tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
                 break;
             }
+            if inlet.mismatch().is_some() {
+                continue;
+            }
+            self.readiness.consuming(kind, true);
             let blocked = inlet.blocked();
             tokio::select! {
                 () = stop.cancelled() => {
@@ -128,6 +137,7 @@ impl Pump {
         );
         self.metrics.paused(kind, reason, true);
         self.readiness.paused(kind, Some(reason));
+        self.readiness.mismatch(kind, inlet.mismatch());
         let goes_on = tokio::select! {
             () = self.stop.cancelled() => false,
             () = self.lost.cancelled() => false,
@@ -138,6 +148,7 @@ impl Pump {
         }
         self.metrics.paused(kind, reason, false);
         self.readiness.paused(kind, None);
+        self.readiness.mismatch(kind, None);
         if goes_on {
             tracing::info!(kind = kind.as_str(), reason = reason.as_str(), "consumption goes on");
         }
@@ -145,21 +156,57 @@ impl Pump {
     }
 
     async fn wait_until_fine(&self, inlet: &mut Inlet, reason: Reason) -> bool {
-        // What is blocked can not be parked.
-        if reason == Reason::BrokerBlocked {
-            self.hand_back(inlet).await;
-            inlet.unblocked().await;
-            return true;
+        match reason {
+            Reason::BrokerBlocked => {
+                // Nothing can be parked. After a lost session there may be nothing to wait for.
+                if inlet.is_blocked() {
+                    self.hand_back(inlet).await;
+                }
+                inlet.unblocked().await;
+                true
+            }
+            Reason::Topology => self.wait_until_repaired(inlet).await,
+            Reason::Unauthorized
+            | Reason::Misconfigured
+            | Reason::Clock
+            | Reason::Outage
+            | Reason::RateLimited => {
+                self.set_aside(inlet).await && self.wait_for_eko(inlet.kind).await
+            }
         }
-        let kind = inlet.kind;
-        if !self.set_aside(inlet).await {
-            return false;
+    }
+
+    async fn wait_until_repaired(&self, inlet: &mut Inlet) -> bool {
+        for nth in 1.. {
+            if inlet.mismatch().is_none() {
+                break;
+            }
+            tokio::time::sleep(RECHECK.delay(nth, fastrand::f32().into())).await;
+            if let Err(error) = inlet.recheck().await {
+                let kind = inlet.kind.as_str();
+                tracing::warn!(kind, %error, "the topology could not be checked again");
+                return false;
+            }
+            self.readiness.mismatch(inlet.kind, inlet.mismatch());
         }
+        true
+    }
+
+    async fn wait_for_eko(&self, kind: Kind) -> bool {
         loop {
             tokio::time::sleep(self.worker.until_next_probe(kind)).await;
             if self.worker.probe().await {
                 return true;
             }
         }
+    }
+}
+
+/// What of the broker's keeps a kind from being consumed.
+fn broken(inlet: &Inlet) -> Option<Reason> {
+    match (inlet.mismatch(), inlet.is_blocked()) {
+        (Some(_), _) => Some(Reason::Topology),
+        (None, true) => Some(Reason::BrokerBlocked),
+        (None, false) => None,
     }
 }

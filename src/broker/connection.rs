@@ -5,19 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions,
-};
-use lapin::types::FieldTable;
+use lapin::options::ConfirmSelectOptions;
 use lapin::uri::AMQPUri;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::consumer::Delivery;
+use super::declare::Declarer;
+use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::publisher::{Message, Publisher};
-use super::topology::{self, Names};
+use super::topology::Names;
 use super::{Error, Settings};
 use crate::command::Kind;
 
@@ -33,40 +30,29 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// One life of the two connections: consuming and publishing are apart, since a broker that
 /// is short of memory blocks connections that publish, and acks must not stop then.
 pub(crate) struct Session {
-    consuming: Connection,
+    consuming: Arc<Connection>,
     publishing: Connection,
     links: [Link; 2],
     /// Which of the nodes it is connected to.
     pub(crate) node: usize,
-    /// One consumer a kind.
+    /// One a kind.
     pub(crate) inlets: Vec<Inlet>,
+    /// Whether something is there that this user may not declare, so that the broker does not
+    /// tell how it is made.
+    pub(crate) is_unchecked: bool,
 }
 
-/// The consumer of one kind's queue. Its channel goes with it, and with the channel whatever
-/// is not settled: it must be kept until the last delivery is.
-pub(crate) struct Inlet {
-    /// Whose queue it is; a message in it may be of another kind.
-    pub(crate) kind: Kind,
-    channel: Channel,
-    consumer: Consumer,
-    publisher: Publisher,
-    publishing: Link,
-    names: Arc<Names>,
-    is_cancelled: bool,
-}
-
-/// Connects to the first node that answers, declares the topology and registers a consumer
-/// for each kind. `first` is the node to begin with.
+/// Connects to the first node that answers and declares the topology. `first` is the node to
+/// begin with.
 ///
 /// # Errors
-/// What the last node tried said, or what is wrong with the topology.
+/// What the last node tried said.
 pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
     let nodes = settings.urls.iter().enumerate().cycle();
     for (node, url) in nodes.skip(first % settings.urls.len()).take(settings.urls.len()) {
         match connect_to(url, node, settings).await {
             Ok(session) => return Ok(session),
-            Err(error @ Error::Topology(_)) => return Err(error),
             Err(error) => last = error,
         }
     }
@@ -79,41 +65,57 @@ async fn connect_to(
     settings: &Settings,
 ) -> Result<Session, Error> {
     let names = Arc::new(Names::new(&settings.prefix));
-    let consuming = open(url, &settings.prefix, "consumes").await?;
+    let consuming = Arc::new(open(url, &settings.prefix, "consumes").await?);
     let publishing = open(url, &settings.prefix, "publishes").await?;
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
-    topology::declare(&consuming.create_channel().await?, &names).await?;
+    let mut declarer = Declarer::new(&consuming, &names);
+    let shared = mismatch(declarer.shared().await)?;
+    let mut mismatches = Vec::with_capacity(Kind::ALL.len());
+    for kind in Kind::ALL {
+        let own = mismatch(declarer.kind(kind).await)?;
+        mismatches.push((kind, shared.clone().or(own)));
+    }
+    let is_unchecked = declarer.is_unchecked;
     let channel = publishing.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let link = links[1].clone();
-    let publisher = Publisher::start(channel, link.clone());
-    try_publishing(&publisher, link.clone(), &names).await?;
-    let mut inlets = Vec::with_capacity(Kind::ALL.len());
-    for kind in Kind::ALL {
-        let channel = consuming.create_channel().await?;
-        channel.basic_qos(settings.prefetch, BasicQosOptions::default()).await?;
-        let consumer = register(&channel, kind, &names).await?;
-        let (publisher, publishing) = (publisher.clone(), link.clone());
-        let names = Arc::clone(&names);
-        let is_cancelled = false;
-        inlets.push(Inlet { kind, channel, consumer, publisher, publishing, names, is_cancelled });
-    }
-    Ok(Session { consuming, publishing, links, node, inlets })
+    let publisher = start_publisher(channel, &links[1], &names).await?;
+    let shared = Shared {
+        consuming: Arc::clone(&consuming),
+        publisher,
+        publishing: links[1].clone(),
+        names,
+        prefetch: settings.prefetch,
+    };
+    let inlet = |(kind, mismatch)| Inlet::new(kind, shared.clone(), mismatch);
+    let inlets = mismatches.into_iter().map(inlet).collect();
+    Ok(Session { consuming, publishing, links, node, inlets, is_unchecked })
 }
 
-/// Publishes a message that no queue takes. A broker that is short of memory says so only to
-/// a connection that publishes; commands should not have been called for by then.
-async fn try_publishing(publisher: &Publisher, mut link: Link, names: &Names) -> Result<(), Error> {
+/// What does not match, where that is all that is wrong.
+fn mismatch(declared: Result<(), Error>) -> Result<Option<String>, Error> {
+    match declared {
+        Ok(()) => Ok(None),
+        Err(Error::Topology(why)) => Ok(Some(why)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Publishes a first message, which no queue takes. A broker that is short of memory says so
+/// only to a connection that publishes; commands should not have been called for by then.
+async fn start_publisher(channel: Channel, link: &Link, names: &Names) -> Result<Publisher, Error> {
+    let publisher = Publisher::start(channel, link.clone());
     let nowhere = Message {
         exchange: String::new(),
         routing_key: names.nowhere(),
         properties: BasicProperties::default(),
         body: Vec::new(),
     };
+    let mut link = link.clone();
     tokio::select! {
-        published = publisher.publish(nowhere) => published.map(drop),
-        () = link.blocked() => Ok(()),
+        published = publisher.publish(nowhere) => drop(published?),
+        () = link.blocked() => {}
     }
+    Ok(publisher)
 }
 
 async fn open(url: &SecretString, prefix: &str, what: &str) -> Result<Connection, Error> {
@@ -133,15 +135,15 @@ async fn open(url: &SecretString, prefix: &str, what: &str) -> Result<Connection
     }
 }
 
-async fn register(channel: &Channel, kind: Kind, names: &Names) -> Result<Consumer, Error> {
-    let (queue, tag) = (names.queue(kind), format!("eko-worker-{}", kind.as_str()));
-    let options = BasicConsumeOptions::default();
-    Ok(channel
-        .basic_consume(queue.as_str().into(), tag.into(), options, FieldTable::default())
-        .await?)
-}
-
 impl Session {
+    /// What is not what this worker needs, each once.
+    pub(crate) fn mismatches(&self) -> Vec<String> {
+        let mut all: Vec<_> =
+            self.inlets.iter().filter_map(|inlet| inlet.mismatch().map(str::to_owned)).collect();
+        all.dedup();
+        all
+    }
+
     /// Waits until one of the connections is gone, and tells why.
     pub(crate) async fn gone(&self) -> String {
         let [mut consuming, mut publishing] = self.links.clone();
@@ -162,57 +164,6 @@ impl Session {
         };
         if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
             tracing::debug!("the broker's connections were gone before they were closed");
-        }
-    }
-}
-
-impl Inlet {
-    /// The next delivery; `None` once the consumer is gone, for whatever reason.
-    pub(crate) async fn next(&mut self) -> Option<Delivery> {
-        match self.consumer.next().await? {
-            Ok(delivery) => {
-                Some(Delivery::new(delivery, self.publisher.clone(), Arc::clone(&self.names)))
-            }
-            Err(error) => {
-                tracing::debug!(kind = self.kind.as_str(), %error, "the consumer failed");
-                None
-            }
-        }
-    }
-
-    /// Has the broker deliver again, where it was told not to.
-    pub(crate) async fn resume(&mut self) -> Result<(), Error> {
-        if self.is_cancelled {
-            self.consumer = register(&self.channel, self.kind, &self.names).await?;
-            self.is_cancelled = false;
-        }
-        Ok(())
-    }
-
-    /// Whether the broker takes no messages now: nothing can be told or parked.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.publishing.is_blocked()
-    }
-
-    /// Waits until the broker takes no messages.
-    pub(crate) fn blocked(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut link = self.publishing.clone();
-        async move { link.blocked().await }
-    }
-
-    /// Waits until the broker takes messages.
-    pub(crate) async fn unblocked(&self) {
-        self.publishing.clone().fine().await;
-    }
-
-    /// Tells the broker to deliver no more; what it has sent already still comes.
-    pub(crate) async fn cancel(&mut self) {
-        if std::mem::replace(&mut self.is_cancelled, true) {
-            return;
-        }
-        let (tag, options) = (self.consumer.tag(), BasicCancelOptions::default());
-        if let Err(error) = self.channel.basic_cancel(tag, options).await {
-            tracing::debug!(kind = self.kind.as_str(), %error, "the consumer was gone already");
         }
     }
 }

@@ -3,11 +3,8 @@
 
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind};
 
-use super::Error;
 use crate::command::Kind;
 
 /// Deliveries after which the broker gives up a command by itself. Each crash of a worker
@@ -76,7 +73,7 @@ impl Names {
         format!("{}.{}", self.prefix, kind.as_str())
     }
 
-    fn retry_queue(&self, level: u64) -> String {
+    pub(super) fn retry_queue(&self, level: u64) -> String {
         format!("{}.retry.{level}ms", self.prefix)
     }
 }
@@ -86,33 +83,8 @@ pub(super) fn command_key(kind: &str) -> String {
     format!("eko.{kind}.request")
 }
 
-/// Declares everything, in the order in which it is needed.
-pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<(), Error> {
-    exchange(channel, &names.commands(), ExchangeKind::Topic).await?;
-    exchange(channel, &names.events(), ExchangeKind::Topic).await?;
-    exchange(channel, &names.dead(), ExchangeKind::Topic).await?;
-    exchange(channel, &names.retry(), ExchangeKind::Headers).await?;
-    queue(channel, &names.dead(), quorum()).await?;
-    bind(channel, &names.dead(), &names.dead(), "#", FieldTable::default()).await?;
-    queue(channel, &names.unrouted(), quorum()).await?;
-    for kind in Kind::ALL {
-        let name = names.queue(kind);
-        queue(channel, &name, work_arguments(names)).await?;
-        let key = command_key(kind.as_str());
-        bind(channel, &name, &names.commands(), &key, FieldTable::default()).await?;
-    }
-    for level in LEVELS {
-        let name = names.retry_queue(level);
-        queue(channel, &name, retry_arguments(names)).await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-match".into(), text("all"));
-        arguments.insert(DELAY_HEADER.into(), text(&level.to_string()));
-        bind(channel, &name, &names.retry(), "", arguments).await?;
-    }
-    Ok(())
-}
-
-fn quorum() -> FieldTable {
+/// The arguments of every queue.
+pub(super) fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
     arguments
@@ -128,67 +100,20 @@ fn dead_lettering(exchange: &str) -> FieldTable {
     arguments
 }
 
-fn work_arguments(names: &Names) -> FieldTable {
+/// The arguments of a kind's queue.
+pub(super) fn work_arguments(names: &Names) -> FieldTable {
     let mut arguments = dead_lettering(&names.dead());
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
     arguments
 }
 
 /// A parked copy keeps its routing key, which leads it back to its kind's queue.
-fn retry_arguments(names: &Names) -> FieldTable {
+pub(super) fn retry_arguments(names: &Names) -> FieldTable {
     dead_lettering(&names.commands())
 }
 
 pub(super) fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
-}
-
-async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), Error> {
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let wanted = format!("a durable {kind:?} exchange without arguments");
-    channel
-        .exchange_declare(name.into(), kind, options, FieldTable::default())
-        .await
-        .map_err(|error| mismatch("exchange", name, &wanted, &error))
-}
-
-async fn queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), Error> {
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let wanted = format!("a durable queue with {}", shown(&arguments));
-    channel
-        .queue_declare(name.into(), options, arguments)
-        .await
-        .map(drop)
-        .map_err(|error| mismatch("queue", name, &wanted, &error))
-}
-
-async fn bind(
-    channel: &Channel,
-    queue: &str,
-    exchange: &str,
-    key: &str,
-    arguments: FieldTable,
-) -> Result<(), Error> {
-    let options = QueueBindOptions::default();
-    Ok(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await?)
-}
-
-/// An error of the broker about one object names what is wanted beside what it says is there.
-fn mismatch(what: &str, name: &str, wanted: &str, error: &lapin::Error) -> Error {
-    if error.is_amqp_soft_error() {
-        Error::Topology(format!("{what} {name}: this worker needs {wanted}; {error}"))
-    } else {
-        Error::Lost(error.to_string())
-    }
-}
-
-fn shown(arguments: &FieldTable) -> String {
-    let pairs = arguments.inner().iter().map(|(name, value)| match value {
-        AMQPValue::LongString(text) => format!("{name}={text}"),
-        AMQPValue::LongLongInt(number) => format!("{name}={number}"),
-        _ => name.to_string(),
-    });
-    pairs.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

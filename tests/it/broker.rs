@@ -1,15 +1,22 @@
 //! What the broker does to a worker: takes nothing for a while, ends connections and consumers,
 //! has other queues than expected, or lets it do less than everything.
 
+mod admin;
 mod node;
 
+use lapin::ExchangeKind;
+use lapin::types::AMQPValue;
 use tempfile::TempDir;
 
-use crate::rig::command::transfer_otp;
+use crate::rig::broker::Broker;
+use crate::rig::command::{refund, transfer_otp};
 use crate::rig::metrics::Metrics;
-use crate::rig::script::transfer_otp_sent;
+use crate::rig::proxy::Proxy;
+use crate::rig::script::{found, refunded, transfer_otp_sent};
 use crate::rig::stub::{Answer, TRANSFER_OTP};
+use crate::rig::worker::Worker;
 use crate::rig::{COMMAND_QUEUES, Rig, eventually};
+use admin::Admin;
 use node::Node;
 
 /// How often the worker built a session: one line each.
@@ -107,5 +114,162 @@ async fn a_connection_that_ends_while_idle_is_noticed_at_once() {
     }
     rig.publish(&transfer_otp("a", "REF-A")).await;
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    rig.finish().await;
+}
+
+/// The administrator of the rig's broker.
+async fn admin(rig: &Rig, url: &str) -> Admin {
+    Admin::connect(url, &rig.settings["AMQP_PREFIX"]).await
+}
+
+#[tokio::test]
+async fn what_is_not_as_needed_at_the_start_is_named_and_ends_it_with_2() {
+    let rig = Rig::builder().stub().start_without_worker().await;
+    let admin = admin(&rig, &Broker::url()).await;
+    rig.stub().on_inquiry("1", [found("1", 0)]);
+    admin.queue("unrouted", &[("x-queue-type", AMQPValue::LongString("classic".into()))]).await;
+    let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
+    assert_eq!(code, 2, "{said}");
+    let queue = rig.broker.name("unrouted");
+    for part in [&queue, "x-queue-type=quorum", "inequivalent arg 'x-queue-type'", "'classic'"] {
+        assert!(said.contains(part), "{part} is not named: {said}");
+    }
+    let (code, out, said) = Worker::output(&["check"], &rig.settings).await;
+    assert_eq!(code, 1, "{out}{said}");
+    assert!(out.contains(&queue), "{out}");
+    admin.delete_queue("unrouted").await;
+
+    admin.delete_exchange("retry").await;
+    admin.exchange("retry", ExchangeKind::Fanout).await;
+    let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
+    assert_eq!(code, 2, "{said}");
+    for part in [&*rig.broker.name("retry"), "headers", "'fanout'"] {
+        assert!(said.contains(part), "{part} is not named: {said}");
+    }
+    admin.delete_exchange("retry").await;
+    let mut rig = rig;
+    rig.start_worker().await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn what_changes_later_pauses_the_kinds_that_need_it_until_it_is_repaired() {
+    let mut proxy = Proxy::closed().await;
+    proxy.open().await;
+    let rig = Rig::builder().set("AMQP_URL", &proxy.amqp_url()).at_least_once().stub();
+    let mut rig = rig.start().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    rig.stub().on_refund("611", [refunded("611")]);
+    let admin = admin(&rig, &Broker::url()).await;
+
+    proxy.close().await;
+    admin.delete_queue("refund").await;
+    admin.queue("refund", &[]).await;
+    proxy.open().await;
+    rig.until_metrics("the kind is paused", |now| is_paused(now, "refund", "topology")).await;
+    rig.publish(&transfer_otp("a", "REF-A")).await;
+    assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    let (status, body) = rig.worker().get("/readyz").await;
+    assert_eq!(status, 503, "{body}");
+    for part in ["topology: queue", &rig.broker.name("refund"), "x-queue-type=quorum"] {
+        assert!(body.contains(part), "{part} is not named: {body}");
+    }
+    assert!(!is_paused(&rig.worker().metrics().await, "transfer_otp", "topology"));
+    admin.delete_queue("refund").await;
+    rig.worker().ready().await;
+    rig.publish(&refund("b", "611")).await;
+    assert_eq!(rig.events_of(["b"]).await["b"].told(), "succeeded response");
+
+    proxy.close().await;
+    admin.delete_exchange("retry").await;
+    admin.exchange("retry", ExchangeKind::Fanout).await;
+    proxy.open().await;
+    for kind in COMMAND_QUEUES {
+        rig.until_metrics("every kind is paused", |now| is_paused(now, kind, "topology")).await;
+    }
+    admin.delete_exchange("retry").await;
+    rig.worker().ready().await;
+    let metrics = rig.metrics().await;
+    assert!(COMMAND_QUEUES.iter().all(|kind| !is_paused(&metrics, kind, "topology")));
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_is_made_again_and_consumed() {
+    let mut rig = Rig::builder().at_least_once().stub().start().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    let admin = admin(&rig, &Broker::url()).await;
+    admin.delete_queue("transfer_otp").await;
+    let again = async || (sessions(&mut rig) == 2).then_some(());
+    eventually("it has built everything anew", again).await;
+    rig.worker().ready().await;
+    rig.publish(&transfer_otp("a", "REF-A")).await;
+    assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
+    let (node, _dir) = own_node(Vec::new());
+    let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start_without_worker().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    rig.stub().on_refund("621", [refunded("621")]);
+    // As little as the worker can do with.
+    let write = r"^(.*\.(events|dead|retry)|amq\.default)$";
+    let read = r"^.*\.(refund|refund_otp|transfer_otp)$";
+    let limited = node.user("limited", ["^$", write, read]);
+    let admin = admin(&rig, &node.url).await;
+
+    let all = rig.settings.insert("AMQP_URL".to_owned(), limited.clone()).unwrap();
+    let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
+    assert_eq!(code, 2, "{said}");
+    for part in [&*rig.broker.name("dead"), "is missing", "configure permission"] {
+        assert!(said.contains(part), "{part} is not named: {said}");
+    }
+    rig.settings.insert("AMQP_URL".to_owned(), all);
+    rig.start_worker().await;
+    rig.stop_worker().await;
+
+    rig.settings.insert("AMQP_URL".to_owned(), limited);
+    rig.stub().on_inquiry("1", [found("1", 0)]);
+    let (_, out, _) = Worker::output(&["check"], &rig.settings).await;
+    assert!(out.contains("this user may not compare its arguments"), "{out}");
+    rig.start_worker().await;
+    assert_eq!(rig.worker().log().matches("may not declare").count(), 1);
+    rig.publish(&transfer_otp("a", "REF-A")).await;
+    assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+
+    admin.delete_queue("transfer_otp").await;
+    rig.until_metrics("the kind waits for its queue", |now| {
+        is_paused(now, "transfer_otp", "topology")
+    })
+    .await;
+    rig.publish(&refund("b", "621")).await;
+    assert_eq!(rig.events_of(["b"]).await["b"].told(), "succeeded response");
+    admin.queue_of("transfer_otp").await;
+    rig.worker().ready().await;
+    rig.publish(&transfer_otp("c", "REF-C")).await;
+    assert_eq!(rig.events_of(["c"]).await["c"].told(), "succeeded response");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
+    let (node, _dir) = own_node(Vec::new());
+    node.ctl(&[
+        "eval",
+        "application:set_env(rabbit, channel_tick_interval, 500), \
+         application:set_env(rabbit, consumer_timeout, 1000).",
+    ]);
+    let rig = Rig::builder().at(&node.url).at_least_once().stub().set("EKO_TIMEOUT", "30s");
+    let mut rig = rig.set("SETTLE_QUIET", "30s").start().await;
+    rig.stub().on_refund("631", [Answer::Held(Box::new(refunded("631")))]);
+    rig.publish(&refund("a", "631")).await;
+    let again = async || (sessions(&mut rig) >= 2).then_some(());
+    eventually("the broker has closed the channel, and it was built anew", again).await;
+    rig.worker().ready().await;
+    rig.stub().release();
+    assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    assert_eq!(rig.stub().all_requests().len(), 1, "called for once");
     rig.finish().await;
 }

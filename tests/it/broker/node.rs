@@ -26,6 +26,15 @@ impl Node {
         self.run("ctl", arguments)
     }
 
+    /// Adds a user, its password its name, with permissions to configure, write and read, and
+    /// gives the URL to connect by.
+    pub(super) fn user(&self, name: &str, permissions: [&str; 3]) -> String {
+        self.ctl(&["add_user", name, name]);
+        let [configure, write, read] = permissions;
+        self.ctl(&["set_permissions", "-p", "/", name, configure, write, read]);
+        self.url.replace("guest:guest", &format!("{name}:{name}"))
+    }
+
     /// Has it think that it is short of memory, or not.
     pub(super) fn be_short_of_memory(&self, is_short: bool) {
         let watermark = if is_short { "0.0000001" } else { "0.6" };

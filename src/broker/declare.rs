@@ -1,0 +1,198 @@
+//! Declaring: what is wanted becomes what is there, or an error that says how they differ.
+//!
+//! A user without the configure permission may not even declare what is there already. Then
+//! each object is looked for by its name; whether its arguments are right the broker does not
+//! tell such a user, nor whether it is bound.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
+
+use super::Error;
+use super::topology::{
+    DELAY_HEADER, LEVELS, Names, command_key, quorum, retry_arguments, text, work_arguments,
+};
+use crate::command::Kind;
+
+/// Declares objects one by one, on a channel of its own: an error closes it.
+pub(super) struct Declarer<'a> {
+    connection: &'a Connection,
+    names: &'a Names,
+    channel: Option<Channel>,
+    /// Whether something is there that could not be compared with what is wanted.
+    pub(super) is_unchecked: bool,
+}
+
+impl<'a> Declarer<'a> {
+    pub(super) const fn new(connection: &'a Connection, names: &'a Names) -> Self {
+        Self { connection, names, channel: None, is_unchecked: false }
+    }
+
+    /// What all kinds need, in the order in which it is needed.
+    pub(super) async fn shared(&mut self) -> Result<(), Error> {
+        let names = self.names;
+        self.exchange(&names.commands(), ExchangeKind::Topic).await?;
+        self.exchange(&names.events(), ExchangeKind::Topic).await?;
+        self.exchange(&names.dead(), ExchangeKind::Topic).await?;
+        self.exchange(&names.retry(), ExchangeKind::Headers).await?;
+        self.queue(&names.dead(), quorum()).await?;
+        self.bind(&names.dead(), &names.dead(), "#", FieldTable::default()).await?;
+        self.queue(&names.unrouted(), quorum()).await?;
+        for level in LEVELS {
+            let name = names.retry_queue(level);
+            self.queue(&name, retry_arguments(names)).await?;
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-match".into(), text("all"));
+            arguments.insert(DELAY_HEADER.into(), text(&level.to_string()));
+            self.bind(&name, &names.retry(), "", arguments).await?;
+        }
+        Ok(())
+    }
+
+    /// What one kind needs besides.
+    pub(super) async fn kind(&mut self, kind: Kind) -> Result<(), Error> {
+        let name = self.names.queue(kind);
+        self.queue(&name, work_arguments(self.names)).await?;
+        let (exchange, key) = (self.names.commands(), command_key(kind.as_str()));
+        self.bind(&name, &exchange, &key, FieldTable::default()).await
+    }
+
+    async fn exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), Error> {
+        let object = format!("exchange {name}");
+        let wanted = format!("a durable {kind:?} exchange without arguments").to_lowercase();
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let declare = async |channel: Channel, options| {
+            let (name, arguments) = (name.into(), FieldTable::default());
+            channel.exchange_declare(name, kind.clone(), options, arguments).await
+        };
+        let declared = declare(self.channel().await?, options).await;
+        if self.is_there(&object, &wanted, declared)? {
+            return Ok(());
+        }
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let found = declare(self.channel().await?, passive).await;
+        self.is_found(&object, &wanted, found)
+    }
+
+    async fn queue(&mut self, name: &str, arguments: FieldTable) -> Result<(), Error> {
+        let object = format!("queue {name}");
+        let wanted = format!("a durable queue with {}", shown(&arguments));
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        let declare = async |channel: Channel, options| {
+            channel.queue_declare(name.into(), options, arguments.clone()).await.map(drop)
+        };
+        let declared = declare(self.channel().await?, options).await;
+        if self.is_there(&object, &wanted, declared)? {
+            return Ok(());
+        }
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let found = declare(self.channel().await?, passive).await;
+        self.is_found(&object, &wanted, found)
+    }
+
+    /// A binding can not be looked for: one that this user may not make is taken for made.
+    async fn bind(
+        &mut self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: FieldTable,
+    ) -> Result<(), Error> {
+        let (channel, options) = (self.channel().await?, QueueBindOptions::default());
+        let (queue, exchange, key) = (queue.into(), exchange.into(), key.into());
+        let Err(error) = channel.queue_bind(queue, exchange, key, options, arguments).await else {
+            return Ok(());
+        };
+        self.channel = None;
+        if soft_error(&error) == Some(AMQPSoftError::ACCESSREFUSED) {
+            self.is_unchecked = true;
+            return Ok(());
+        }
+        Err(error.into())
+    }
+
+    async fn channel(&mut self) -> Result<Channel, Error> {
+        if let Some(channel) = &self.channel {
+            return Ok(channel.clone());
+        }
+        let channel = self.connection.create_channel().await?;
+        Ok(self.channel.insert(channel).clone())
+    }
+
+    /// Whether a declaration went well; not, where this user may not declare.
+    fn is_there(
+        &mut self,
+        object: &str,
+        wanted: &str,
+        declared: lapin::Result<()>,
+    ) -> Result<bool, Error> {
+        let Err(error) = declared else {
+            return Ok(true);
+        };
+        self.channel = None;
+        match soft_error(&error) {
+            Some(AMQPSoftError::ACCESSREFUSED) => Ok(false),
+            Some(AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::RESOURCELOCKED) => {
+                Err(Error::Topology(format!(
+                    "{object} is not what this worker needs: expected {wanted}; {}",
+                    said(&error)
+                )))
+            }
+            Some(_) | None => Err(error.into()),
+        }
+    }
+
+    /// What looking for the object tells, where this user may not declare it.
+    fn is_found(
+        &mut self,
+        object: &str,
+        wanted: &str,
+        found: lapin::Result<()>,
+    ) -> Result<(), Error> {
+        let Err(error) = found else {
+            self.is_unchecked = true;
+            return Ok(());
+        };
+        self.channel = None;
+        // A queue whose node is down is not found either, but not missing.
+        let (what, _) = object.split_once(' ').unwrap_or_default();
+        if soft_error(&error) == Some(AMQPSoftError::NOTFOUND)
+            && said(&error).contains(&format!("no {what}"))
+        {
+            return Err(Error::Topology(format!(
+                "{object} is missing and the user of AMQP_URL may not declare it: give the user \
+                 the configure permission for it, or have an administrator declare {wanted}"
+            )));
+        }
+        Err(error.into())
+    }
+}
+
+/// Which error closed a channel, if it was only that.
+pub(super) fn soft_error(error: &lapin::Error) -> Option<AMQPSoftError> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(soft) => Some(soft.clone()),
+            AMQPErrorKind::Hard(_) => None,
+        },
+        _ => None,
+    }
+}
+
+/// The broker's own words.
+pub(super) fn said(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        _ => error.to_string(),
+    }
+}
+
+fn shown(arguments: &FieldTable) -> String {
+    let pairs = arguments.inner().iter().map(|(name, value)| match value {
+        AMQPValue::LongString(text) => format!("{name}={text}"),
+        AMQPValue::LongLongInt(number) => format!("{name}={number}"),
+        _ => name.to_string(),
+    });
+    pairs.collect::<Vec<_>>().join(", ")
+}
