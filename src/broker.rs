@@ -6,6 +6,7 @@ mod declare;
 mod inlet;
 mod link;
 mod publisher;
+mod tls;
 mod topology;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
 pub(crate) use inlet::Inlet;
+pub(crate) use tls::{Address, Tls};
 
 use secrecy::SecretString;
 
@@ -21,15 +23,12 @@ use secrecy::SecretString;
 pub(crate) struct Settings {
     /// `AMQP_URL`: the nodes, tried in turn. They hold passwords.
     pub(crate) urls: Vec<SecretString>,
+    /// Certificates for `amqps`.
+    pub(crate) tls: Tls,
     /// `AMQP_PREFIX`.
     pub(crate) prefix: String,
     /// Deliveries in the worker's hands at a time, for each kind.
     pub(crate) prefetch: u16,
-}
-
-/// Whether a node can be reached by this address.
-pub(crate) fn is_address(url: &str) -> bool {
-    url.parse::<lapin::uri::AMQPUri>().is_ok()
 }
 
 /// Why the broker did not do what it was asked for.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::Args;
+use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 
 use crate::command::Defaults;
@@ -91,10 +92,55 @@ impl Config {
 }
 
 fn broker_settings(args: &Args, reader: &mut Reader) -> Option<broker::Settings> {
-    let urls = reader.amqp_urls("AMQP_URL", &args.amqp_url, args.amqp_url_file.as_deref());
+    let allow_plain = args.amqp_allow_plaintext;
+    let file = args.amqp_url_file.as_deref();
+    let urls = reader.amqp_urls("AMQP_URL", &args.amqp_url, file, allow_plain);
+    let tls = urls.as_deref().and_then(|urls| amqp_tls(args, reader, urls));
     let prefix = reader.prefix("AMQP_PREFIX", &args.amqp_prefix);
     let prefetch = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
-    Some(broker::Settings { urls: urls?, prefix: prefix?, prefetch: prefetch? })
+    Some(broker::Settings { urls: urls?, tls: tls?, prefix: prefix?, prefetch: prefetch? })
+}
+
+/// The certificates, which are nothing without a node that is reached by TLS.
+fn amqp_tls(args: &Args, reader: &mut Reader, urls: &[SecretString]) -> Option<broker::Tls> {
+    let files = [
+        ("AMQP_CA_FILE", &args.amqp_ca_file),
+        ("AMQP_CLIENT_CERT_FILE", &args.amqp_client_cert_file),
+        ("AMQP_CLIENT_KEY_FILE", &args.amqp_client_key_file),
+    ];
+    let [ca, certificate, key] =
+        files.map(|(_, path)| path.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from));
+    let is_tls = |url: &SecretString| {
+        broker::Address::read(url.expose_secret()).is_some_and(|address| address.is_tls)
+    };
+    if !urls.iter().any(is_tls) {
+        for ((name, _), path) in files.iter().zip([&ca, &certificate, &key]) {
+            if path.is_some() {
+                reader.wrong(name, "is for amqps, and no node of AMQP_URL is amqps");
+            }
+        }
+        return Some(broker::Tls::default());
+    }
+    let client = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.wrong("AMQP_CLIENT_KEY_FILE", "is missing; AMQP_CLIENT_CERT_FILE is set");
+            return None;
+        }
+        (None, Some(_)) => {
+            reader.wrong("AMQP_CLIENT_CERT_FILE", "is missing; AMQP_CLIENT_KEY_FILE is set");
+            return None;
+        }
+    };
+    let tls = broker::Tls { ca, client };
+    match tls.check() {
+        Ok(()) => Some(tls),
+        Err((name, why)) => {
+            reader.wrong(name, &why);
+            None
+        }
+    }
 }
 
 fn eko_settings(args: &Args, reader: &mut Reader) -> Option<eko::Settings> {

@@ -2,11 +2,13 @@
 //!
 //! lapin's automatic recovery stays off: measured on 4.12, it can hang for ever.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::ConfirmSelectOptions;
-use lapin::uri::AMQPUri;
+use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -15,7 +17,7 @@ use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::publisher::{Message, Publisher};
 use super::topology::Names;
-use super::{Error, Settings};
+use super::{Error, Settings, tls};
 use crate::command::Kind;
 
 /// Time for TCP, TLS and the AMQP handshake, which lapin does not bound itself.
@@ -65,8 +67,8 @@ async fn connect_to(
     settings: &Settings,
 ) -> Result<Session, Error> {
     let names = Arc::new(Names::new(&settings.prefix));
-    let consuming = Arc::new(open(url, &settings.prefix, "consumes").await?);
-    let publishing = open(url, &settings.prefix, "publishes").await?;
+    let consuming = Arc::new(open(url, settings, "consumes").await?);
+    let publishing = open(url, settings, "publishes").await?;
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
     let mut declarer = Declarer::new(&consuming, &names);
     let shared = mismatch(declarer.shared().await)?;
@@ -118,21 +120,54 @@ async fn start_publisher(channel: Channel, link: &Link, names: &Names) -> Result
     Ok(publisher)
 }
 
-async fn open(url: &SecretString, prefix: &str, what: &str) -> Result<Connection, Error> {
+async fn open(url: &SecretString, settings: &Settings, what: &str) -> Result<Connection, Error> {
     // The parser's own error would repeat the password.
-    let mut uri: AMQPUri = url
-        .expose_secret()
-        .parse()
-        .map_err(|_| Error::Lost("AMQP_URL holds no AMQP address".to_owned()))?;
+    let mut uri = tls::read(url.expose_secret())
+        .ok_or_else(|| Error::Lost("AMQP_URL holds no AMQP address".to_owned()))?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    let name = format!("eko-worker {prefix} {what}");
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
     let host = format!("{}:{}", uri.authority.host, uri.authority.port);
-    match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
+    let connector = match uri.scheme {
+        AMQPScheme::AMQP => None,
+        AMQPScheme::AMQPS => {
+            if settings.tls.client.is_some() {
+                uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
+            }
+            let wrong = |(setting, why)| Error::Lost(format!("{setting}: {why}"));
+            Some(settings.tls.connector().map_err(wrong)?)
+        }
+    };
+    let name = format!("eko-worker {} {what}", settings.prefix);
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connecting = connect_by(uri, connector, properties);
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(Error::Lost(format!("{host}: {error}"))),
         Err(_) => Err(Error::Lost(format!("{host}: no answer within {CONNECT_TIMEOUT:?}"))),
     }
+}
+
+/// lapin's own TLS settings would trust the system's certificates besides those of a given CA,
+/// and refuse a system that has none.
+async fn connect_by(
+    uri: AMQPUri,
+    connector: Option<RustlsConnector>,
+    properties: ConnectionProperties,
+) -> lapin::Result<Connection> {
+    let connect = async move |uri: AMQPUri, runtime| {
+        let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
+        let stream = plain.connect_async(&runtime);
+        // lapin's thread would wait on, whoever has given up waiting for it.
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, async {
+            let stream = stream.await?;
+            let Some(connector) = &connector else {
+                return Ok(stream);
+            };
+            let encrypted = stream.into_rustls(connector, &plain.authority.host).await;
+            encrypted.map_err(|error| tls::handshake_failed(&error))
+        });
+        Ok(stream.await.map_err(io::Error::from)??)
+    };
+    Connection::connector(uri, lapin::runtime::default_runtime()?, connect, properties).await
 }
 
 impl Session {

@@ -6,7 +6,7 @@
 /// as `X_FILE` instead, the path of a file that holds it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS
+    /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS, plain `amqp` only to loopback
     #[arg(
         long,
         env,
@@ -18,6 +18,18 @@ pub struct Args {
     /// File that holds `AMQP_URL`
     #[arg(long, env, value_name = "PATH")]
     pub amqp_url_file: Option<String>,
+    /// PEM file: who signs the nodes' certificates, for `amqps` [default: the system's CAs]
+    #[arg(long, env, value_name = "PATH")]
+    pub amqp_ca_file: Option<String>,
+    /// PEM file: the worker's own certificate, for `amqps`; it then logs in by it (EXTERNAL)
+    #[arg(long, env, value_name = "PATH")]
+    pub amqp_client_cert_file: Option<String>,
+    /// PEM file: the key of `AMQP_CLIENT_CERT_FILE`
+    #[arg(long, env, value_name = "PATH")]
+    pub amqp_client_key_file: Option<String>,
+    /// Lets `AMQP_URL` be plain `amqp` beyond loopback
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub amqp_allow_plaintext: bool,
     /// First part of the names of exchanges and queues
     #[arg(long, env, value_name = "NAME", default_value = "eko")]
     pub amqp_prefix: String,

@@ -206,13 +206,22 @@ impl Reader {
         name: &str,
         given: &str,
         file: Option<&str>,
+        allow_plain: bool,
     ) -> Option<Vec<SecretString>> {
         let default = "amqp://guest:guest@127.0.0.1:5672/%2f";
         let text = self.url_text(name, given, default, file)?;
         let mut urls = Vec::new();
         for (index, node) in text.split(',').map(str::trim).enumerate() {
-            if !broker::is_address(node) {
-                let why = "must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f";
+            let why = match broker::Address::read(node) {
+                None => Some(
+                    "must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f",
+                ),
+                Some(address) if address.is_tls || address.is_loopback || allow_plain => None,
+                Some(_) => Some(
+                    "plain amqp only goes to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true",
+                ),
+            };
+            if let Some(why) = why {
                 self.wrong(name, &format!("node {}: {why}", index + 1));
                 return None;
             }

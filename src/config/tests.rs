@@ -49,6 +49,11 @@ fn every_wrong_setting_is_named_with_the_reason() {
             "--amqp-url=http://host",
             "AMQP_URL: node 1: must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f",
         ),
+        (
+            "--amqp-url=amqp://127.0.0.1,amqp://rabbit.example.com",
+            "AMQP_URL: node 2: plain amqp only goes to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true",
+        ),
+        ("--amqp-ca-file=ca.pem", "AMQP_CA_FILE: is for amqps, and no node of AMQP_URL is amqps"),
         ("--amqp-prefix=", "AMQP_PREFIX: must be 1 to 100 of A-Z a-z 0-9 . _ -"),
         (
             "--eko-base-url=http://eko.example/v3",
@@ -117,6 +122,52 @@ fn a_secret_may_come_from_a_file() {
     let shown = format!("{config:?}");
     for secret in ["hunter2", "developer\"", "access\""] {
         assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[test]
+fn plain_amqp_may_be_allowed() {
+    let url = "--amqp-url=amqp://rabbit.example.com";
+    assert!(config(&[url, "--amqp-allow-plaintext"]).is_ok());
+    assert!(config(&[url, "--amqp-allow-plaintext=false"]).is_err());
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_named() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["eko-worker".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).display().to_string()
+    };
+    let certificate = file("certificate", &certificate.pem());
+    let (key, other) = (file("key", &key.serialize_pem()), file("other", &other.serialize_pem()));
+    let empty = file("empty", "nothing");
+    let missing = dir.path().join("missing").display().to_string();
+    let told = |ca: &str, certificate: &str, key: &str| {
+        let flags = [
+            "--amqp-url=amqps://rabbit.example.com".to_owned(),
+            format!("--amqp-ca-file={ca}"),
+            format!("--amqp-client-cert-file={certificate}"),
+            format!("--amqp-client-key-file={key}"),
+        ];
+        config(&flags.each_ref().map(String::as_str)).map(drop)
+    };
+    assert_eq!(told(&certificate, &certificate, &key), Ok(()));
+    for (ca, own, its_key, expected) in [
+        (&missing, &certificate, &key, "AMQP_CA_FILE: cannot read"),
+        (&empty, &certificate, &key, "AMQP_CA_FILE: "),
+        (&certificate, &missing, &key, "AMQP_CLIENT_CERT_FILE: cannot read"),
+        (&certificate, &certificate, &missing, "AMQP_CLIENT_KEY_FILE: cannot read"),
+        (&certificate, &certificate, &other, "AMQP_CLIENT_CERT_FILE: does not go with its key"),
+        (&certificate, &certificate, &String::new(), "AMQP_CLIENT_KEY_FILE: is missing"),
+        (&certificate, &String::new(), &key, "AMQP_CLIENT_CERT_FILE: is missing"),
+    ] {
+        let problems = told(ca, own, its_key).unwrap_err().0;
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod admin;
 mod node;
+mod tls;
 
 use lapin::ExchangeKind;
 use lapin::types::AMQPValue;

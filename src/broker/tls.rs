@@ -1,0 +1,131 @@
+//! Addresses of nodes, whom we trust to be one, and who we say we are.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use url::{Host, Url};
+
+/// Files in PEM format. They are read for each connection, so that a renewed certificate needs
+/// no restart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tls {
+    /// `AMQP_CA_FILE`: who signs the nodes' certificates, in place of the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// `AMQP_CLIENT_CERT_FILE` and `AMQP_CLIENT_KEY_FILE`: our certificate and its key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+}
+
+/// A setting that is wrong, and why.
+type Wrong = (&'static str, String);
+
+impl Tls {
+    /// Reads the files.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        self.connector().map(drop)
+    }
+
+    /// What makes connections; rustls speaks nothing below TLS 1.2.
+    pub(super) fn connector(&self) -> Result<RustlsConnector, Wrong> {
+        let trusted = match &self.ca {
+            Some(path) => {
+                let certificates = certificates("AMQP_CA_FILE", path)?;
+                RustlsConnectorConfig::default().with_parsable_certificates(certificates)
+            }
+            None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
+                ("AMQP_CA_FILE", format!("is needed, the system has no CA certificates: {error}"))
+            })?,
+        };
+        let Some((certificate, key)) = &self.client else {
+            let built = trusted.connector_with_no_client_auth();
+            return built.map_err(|error| ("AMQP_CA_FILE", error.to_string()));
+        };
+        let chain = certificates("AMQP_CLIENT_CERT_FILE", certificate)?;
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| ("AMQP_CLIENT_KEY_FILE", unreadable(key, &error)))?;
+        let built = trusted.connector_with_single_cert(chain, key);
+        built.map_err(|error| {
+            ("AMQP_CLIENT_CERT_FILE", format!("does not go with its key: {error}"))
+        })
+    }
+}
+
+fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => {
+            Err((setting, format!("{} holds no certificate in PEM format", path.display())))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err((setting, unreadable(path, &error))),
+    }
+}
+
+fn unreadable(path: &Path, error: &rustls::pki_types::pem::Error) -> String {
+    format!("cannot read {}: {error}", path.display())
+}
+
+/// What `AMQP_URL` says of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// `amqps`.
+    pub(crate) is_tls: bool,
+    /// It is on this machine, so that nobody can listen on the way.
+    pub(crate) is_loopback: bool,
+}
+
+impl Address {
+    /// Reads the address of a node.
+    pub(crate) fn read(url: &str) -> Option<Self> {
+        let uri = read(url)?;
+        let host = &uri.authority.host;
+        let is_loopback = host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        Some(Self { is_tls: uri.scheme == AMQPScheme::AMQPS, is_loopback })
+    }
+}
+
+/// Reads the address of a node. lapin's own reading takes an IPv6 address for this machine.
+pub(super) fn read(url: &str) -> Option<AMQPUri> {
+    let mut uri: AMQPUri = url.parse().ok()?;
+    if let Some(Host::Ipv6(address)) = Url::parse(url).ok()?.host() {
+        uri.authority.host = address.to_string();
+    }
+    Some(uri)
+}
+
+/// An error of the handshake, told from those of the network.
+pub(super) fn handshake_failed(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("the TLS handshake failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_told_from_other_hosts() {
+        for (url, is_tls, is_loopback) in [
+            ("amqp://guest:guest@127.0.0.1:5672/%2f", false, true),
+            ("amqp://127.8.0.1", false, true),
+            ("amqp://LocalHost/", false, true),
+            ("amqp://[::1]:5672", false, true),
+            ("amqp://[2001:db8::1]:5672", false, false),
+            ("amqp://10.0.0.1", false, false),
+            ("amqp://localhost.example.com", false, false),
+            ("amqps://rabbit.example.com", true, false),
+        ] {
+            assert_eq!(Address::read(url), Some(Address { is_tls, is_loopback }), "{url}");
+        }
+        assert_eq!(Address::read("http://127.0.0.1"), None);
+    }
+
+    #[test]
+    fn an_ipv6_host_is_kept() {
+        assert_eq!(read("amqp://[2001:db8::1]").unwrap().authority.host, "2001:db8::1");
+    }
+}

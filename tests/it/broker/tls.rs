@@ -1,0 +1,147 @@
+//! The way to the broker by TLS, with certificates made for the test.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use tempfile::TempDir;
+
+use super::node::Node;
+use crate::rig::command::transfer_otp;
+use crate::rig::script::{found, transfer_otp_sent};
+use crate::rig::stub::TRANSFER_OTP;
+use crate::rig::worker::Worker;
+use crate::rig::{Rig, eventually};
+
+/// Somebody who signs certificates, kept in files of one directory.
+struct Ca {
+    dir: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Ca {
+    fn new(dir: &Path) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let name = dir.file_name().unwrap().to_str().unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        std::fs::write(dir.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { dir: dir.to_owned(), issuer: Issuer::new(params, key) }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Signs a certificate with this common name and for this host: files `NAME.pem`, `NAME.key`.
+    fn sign(&self, name: &str, host: Option<&str>) {
+        let hosts = host.map(str::to_owned).into_iter().collect::<Vec<_>>();
+        let mut params = CertificateParams::new(hosts).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = match host {
+            Some(_) => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            None => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        };
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(self.dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+/// A node with a TLS listener, whose certificate is for `localhost`.
+fn tls_node() -> (Node, Ca, u16, TempDir) {
+    let dir = tempfile::Builder::new().prefix("it-tls-").tempdir().unwrap();
+    let ca = Ca::new(&dir.path().join("ca"));
+    ca.sign("node", Some("localhost"));
+    ca.sign("worker", None);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lines = format!(
+        "listeners.ssl.1 = 127.0.0.1:{port}\n\
+         ssl_options.cacertfile = {}\n\
+         ssl_options.certfile = {}\n\
+         ssl_options.keyfile = {}\n\
+         ssl_options.verify = verify_peer\n\
+         ssl_options.fail_if_no_peer_cert = false\n\
+         ssl_cert_login_from = common_name\n\
+         auth_mechanisms.1 = PLAIN\n\
+         auth_mechanisms.2 = EXTERNAL",
+        ca.file("ca.pem"),
+        ca.file("node.pem"),
+        ca.file("node.key"),
+    );
+    let environment =
+        vec![("RMQ_CONF_EXTRA", lines), ("RMQ_PLUGINS", "rabbitmq_auth_mechanism_ssl".to_owned())];
+    let node = Node::start(dir.path().join("node"), environment);
+    (node, ca, port, dir)
+}
+
+/// Why the worker of these settings does not reach its broker.
+async fn refusal(rig: &mut Rig, settings: &[(&str, String)]) -> String {
+    let own = rig.settings.clone();
+    rig.settings.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    rig.spawn_worker();
+    let said = eventually("the worker says what is missing", async || {
+        let (status, body) = rig.worker().get("/readyz").await;
+        assert_eq!(status, 503, "it should not get in: {body}");
+        (!body.contains("not connected yet")).then_some(body)
+    })
+    .await;
+    rig.stop_worker().await;
+    rig.settings = own;
+    said
+}
+
+#[tokio::test]
+async fn amqps_is_spoken_with_a_broker_that_a_given_ca_signed() {
+    let (node, ca, port, _dir) = tls_node();
+    let mut rig = Rig::builder().at(&node.url).stub().start_without_worker().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    rig.stub().on_inquiry("1", [found("1", 0)]);
+    let url = |host: &str, user: &str| format!("amqps://{user}@{host}:{port}/%2f");
+    let guest = "guest:guest";
+    let stranger = Ca::new(&ca.dir.join("stranger"));
+    let ca_file = ca.file("ca.pem");
+
+    // Another CA, and another host than the certificate's.
+    for (host, ca_file, why) in [
+        ("localhost", stranger.file("ca.pem"), "UnknownIssuer"),
+        ("127.0.0.1", ca_file.clone(), "not valid for name"),
+    ] {
+        let settings = [("AMQP_URL", url(host, guest)), ("AMQP_CA_FILE", ca_file)];
+        let said = refusal(&mut rig, &settings).await;
+        assert!(said.contains("the TLS handshake failed") && said.contains(why), "{said}");
+    }
+
+    // The given CA, and the system's.
+    for setting in ["AMQP_CA_FILE", "SSL_CERT_FILE"] {
+        rig.settings.insert("AMQP_URL".to_owned(), url("localhost", guest));
+        rig.settings.insert(setting.to_owned(), ca_file.clone());
+        let (code, out, said) = Worker::output(&["check"], &rig.settings).await;
+        assert_eq!(code, 0, "{out}{said}");
+        rig.settings.remove(setting);
+    }
+
+    // A certificate of our own is a login; the password in the URL is none.
+    let certified = [
+        ("AMQP_URL", url("localhost", "nobody:wrong")),
+        ("AMQP_CA_FILE", ca_file),
+        ("AMQP_CLIENT_CERT_FILE", ca.file("worker.pem")),
+        ("AMQP_CLIENT_KEY_FILE", ca.file("worker.key")),
+    ];
+    let said = refusal(&mut rig, &certified).await;
+    assert!(said.contains("EXTERNAL"), "there is no user of that name yet: {said}");
+    node.user("worker", [".*", ".*", ".*"]);
+    rig.settings.extend(certified.map(|(name, value)| (name.to_owned(), value)));
+    rig.start_worker().await;
+    rig.publish(&transfer_otp("a", "REF-A")).await;
+    assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    let users = node.ctl(&["list_connections", "user", "ssl", "auth_mechanism"]);
+    let own = users.lines().filter(|line| *line == "worker\ttrue\tEXTERNAL").count();
+    assert_eq!(own, 2, "both connections: {users}");
+    rig.finish().await;
+}
