@@ -9,8 +9,10 @@
 mod broker;
 mod commands;
 mod crashes;
+mod faults;
 mod invalid;
 mod limits;
+mod load;
 mod operations;
 mod refusals;
 mod repeats;

@@ -6,20 +6,21 @@
 //! `_OUTAGES`, `_WORKERS` and `_SEED`.
 
 mod chaos;
-mod evidence;
 mod faults;
-mod orders;
 mod report;
-mod store;
-mod world;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use chaos::Chaos;
-use evidence::Evidence;
-use orders::Orders;
-use store::Store;
-use world::World;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::load::evidence::Evidence;
+use crate::load::node::Node;
+use crate::load::orders::Orders;
+use crate::load::report::fail;
+use crate::load::store::Store;
+use crate::load::world::{Setup, World};
+use chaos::{Chaos, Step};
 
 /// The numbers of one run.
 #[derive(Clone, Debug)]
@@ -68,17 +69,22 @@ async fn whatever_goes_down_each_command_ends_once_and_truly_on_postgresql() {
 async fn soak(numbers: &Numbers, store: Store) {
     let begun = Instant::now();
     println!("{numbers:?}");
-    let mut world = World::start(numbers, store).await;
+    let home = TempDir::new().unwrap();
+    let node = (numbers.broker_kills > 0).then(|| Node::start(home.path().join("broker")));
+    let nodes = node.iter().map(|node| node.url.clone()).collect();
+    let (workers, usual) = (numbers.workers, Setup::usual("soak-").await);
+    let mut world = World::start(Setup { nodes, workers, store, ..usual }).await;
     faults::order_all(&world.simulator).await;
     let mut orders = Orders::new(numbers.seed);
     let mut chaos = Chaos::new(numbers);
+    let mut victims = fastrand::Rng::with_seed(numbers.seed.rotate_left(7));
     let share = numbers.commands / (chaos.len() + 1);
     while let Some(step) = chaos.next() {
         let batch = orders.draw(share);
         let goal = world.told().await + chaos.share_of(batch.len());
         world.publish(batch).await;
         world.until_told(goal, chaos.patience()).await;
-        world.suffer(step).await;
+        suffer(&mut world, node.as_ref(), step, &mut victims).await;
     }
     world.publish(orders.draw(numbers.commands - orders.len())).await;
     let mut evidence = Evidence::default();
@@ -89,6 +95,25 @@ async fn soak(numbers: &Numbers, store: Store) {
     if violations.is_empty() {
         world.remove().await;
     } else {
-        report::fail(numbers, &orders, &evidence, world, &violations).await;
+        fail(&format!("seed {}", numbers.seed), &orders, &evidence, world, &violations).await;
+    }
+}
+
+/// Deals one blow, and starts again what it hit.
+async fn suffer(world: &mut World, node: Option<&Node>, step: Step, victims: &mut fastrand::Rng) {
+    match step {
+        Step::Worker => world.replace_worker(victims.usize(..world.workers.len())),
+        Step::Broker(down) => {
+            let node = node.expect("only a broker of its own is killed");
+            node.kill9();
+            tokio::time::sleep(Duration::from_millis(down)).await;
+            node.start_again();
+            world.reconnect().await;
+        }
+        Step::Eko(way, down) => {
+            world.simulator.fail_all(&json!({ "fault": way })).await;
+            tokio::time::sleep(Duration::from_millis(down)).await;
+            faults::end_outage(&world.simulator).await;
+        }
     }
 }

@@ -49,6 +49,7 @@ struct Clock {
 struct NewKeys {
     developer_key: String,
     access_key: String,
+    http: Option<u16>,
 }
 
 #[derive(Deserialize)]
@@ -73,9 +74,12 @@ pub(crate) fn answer(state: &mut State, method: &Method, path: &str, body: &[u8]
         ("POST", "/control/clock") => {
             read(body).map(|Clock { offset_ms }| state.clock_offset_ms = offset_ms)
         }
-        ("POST", "/control/keys") => read(body).map(|NewKeys { developer_key, access_key }| {
-            state.keys = Keys::new(&developer_key, &access_key);
-        }),
+        ("POST", "/control/keys") => {
+            read(body).map(|NewKeys { developer_key, access_key, http }| {
+                state.keys = Keys::new(&developer_key, &access_key);
+                state.refused_with = http.unwrap_or(401);
+            })
+        }
         ("POST", "/control/careless") => {
             read(body).map(|Careless { careless }| state.careless = careless)
         }

@@ -80,7 +80,7 @@ fn judge(
         state.rejected_signatures += 1;
         let body = answers::unauthorized(refusal.code(), refusal.message());
         let note = format!("signature {}", refusal.code());
-        return not_accepted(refused(Reply::json(401, &body), &note));
+        return not_accepted(refused(Reply::json(state.refused_with, &body), &note));
     }
     match asked(endpoint, reference, request) {
         Ok(asked) => {

@@ -188,7 +188,7 @@ pub(crate) fn help() -> String {
         "\nControl, all JSON: POST /control/fault {tid?, endpoint?, fault, times?, after_ms?, probability?,\n  \
          retry_after?}, DELETE /control/faults, GET /control/faults (this table), POST /control/transaction\n  \
          {tid, tx_status, otp?}, /control/latency {ms}, /control/clock {offset_ms}, /control/keys\n  \
-         {developer_key, access_key}, /control/careless {careless}: a refunded tid is refunded again.\n  \
+         {developer_key, access_key, http?} (the status for others, 401), /control/careless {careless}: a\n  refunded tid is refunded again.\n  \
          GET /state, /state/summary, /state/{tid}.",
     );
     text

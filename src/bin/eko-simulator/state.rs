@@ -23,6 +23,8 @@ const FIRST_REFUND_TID: u64 = 2_147_591_637;
 /// Everything that changes while the simulator runs.
 pub(crate) struct State {
     pub(crate) keys: Keys,
+    /// The HTTP status of what is signed with other ones.
+    pub(crate) refused_with: u16,
     pub(crate) stamps: Stamps,
     pub(crate) plan: Plan,
     pub(crate) latency_ms: u64,
@@ -79,6 +81,7 @@ impl State {
     pub(crate) fn new(keys: Keys, plan: Plan) -> Self {
         Self {
             keys,
+            refused_with: 401,
             stamps: Stamps::default(),
             plan,
             latency_ms: 0,

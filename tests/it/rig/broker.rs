@@ -1,6 +1,8 @@
 //! The two sides that the worker stands between, played on one connection: who publishes commands,
 //! and who reads what comes of them.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
@@ -17,6 +19,8 @@ use super::PATIENCE;
 
 /// Body of the message that the rig itself sends through a queue to find its end.
 const END: &[u8] = b"end";
+/// How long a node may take to let the rig in before it is taken for dead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A message as it was read from a queue.
 #[derive(Clone, Debug)]
@@ -90,25 +94,36 @@ impl Broker {
 
     /// As [`Self::connect`], to another RabbitMQ than that of the tests.
     pub(crate) async fn connect_to(url: &str, prefix: &str) -> Self {
-        let properties = ConnectionProperties::default();
-        let connection = Connection::connect(url, properties)
-            .await
-            .unwrap_or_else(|error| panic!("no RabbitMQ where the test expects one: {error}"));
-        let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let connected = Self::try_connect(&[url.to_owned()], prefix).await;
+        connected.unwrap_or_else(|error| panic!("no RabbitMQ where the test expects one: {error}"))
+    }
+
+    /// Connects to the first of these nodes that answers.
+    pub(crate) async fn try_connect(nodes: &[String], prefix: &str) -> Result<Self, String> {
+        let mut problem = "no node is named".to_owned();
+        for url in nodes {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, Self::open(url, prefix)).await;
+            match connected {
+                Ok(Ok(broker)) => return Ok(broker),
+                Ok(Err(error)) => problem = error.to_string(),
+                Err(_) => problem = format!("no answer within {CONNECT_TIMEOUT:?}"),
+            }
+        }
+        Err(problem)
+    }
+
+    async fn open(url: &str, prefix: &str) -> lapin::Result<Self> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let broker = Self { prefix: prefix.to_owned(), connection, channel };
         for exchange in ["commands", "events"] {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let name = broker.name(exchange);
-            let declared = broker.channel.exchange_declare(
-                name.as_str().into(),
-                ExchangeKind::Topic,
-                options,
-                FieldTable::default(),
-            );
-            declared.await.unwrap();
+            let (kind, none) = (ExchangeKind::Topic, FieldTable::default());
+            broker.channel.exchange_declare(name.as_str().into(), kind, options, none).await?;
         }
-        broker
+        Ok(broker)
     }
 
     /// The full name of an object of this prefix.
@@ -146,9 +161,7 @@ impl Broker {
     pub(crate) async fn keep_all_of(&self, exchange: &str, queue: &str) {
         let (exchange, queue) = (self.name(exchange), self.name(queue));
         let options = QueueDeclareOptions::durable();
-        let mut quorum = FieldTable::default();
-        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        self.channel.queue_declare(queue.as_str().into(), options, quorum).await.unwrap();
+        self.channel.queue_declare(queue.as_str().into(), options, quorum()).await.unwrap();
         let bound = self.channel.queue_bind(
             queue.as_str().into(),
             exchange.as_str().into(),
@@ -208,6 +221,23 @@ impl Broker {
         }
     }
 
+    /// Publishes one message; whether a queue has taken it, where the broker says so.
+    pub(crate) async fn try_publish(&self, to: (&str, &str), body: &[u8]) -> lapin::Result<bool> {
+        let exchange = self.name(to.0);
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let (exchange, key) = (exchange.as_str().into(), to.1.into());
+        let sent = self.channel.basic_publish(exchange, key, options, body, properties);
+        Ok(matches!(sent.await?.await?, Confirmation::Ack(None)))
+    }
+
+    /// How many messages are ready in a queue that is there, asked on the rig's own channel.
+    pub(crate) async fn try_count(&self, queue: &str) -> lapin::Result<u32> {
+        let (queue, options) = (self.name(queue), QueueDeclareOptions::default().passive());
+        let table = FieldTable::default();
+        Ok(self.channel.queue_declare(queue.as_str().into(), options, table).await?.message_count())
+    }
+
     /// The next message of a queue, if there is one now.
     pub(crate) async fn get(&self, queue: &str) -> Option<Message> {
         let queue = self.name(queue);
@@ -238,12 +268,28 @@ impl Broker {
         count
     }
 
+    /// Takes a queue away, whatever is in it.
+    pub(crate) async fn delete(&self, queue: &str) {
+        let (queue, options) = (self.name(queue), QueueDeleteOptions::default());
+        self.channel.queue_delete(queue.as_str().into(), options).await.unwrap();
+    }
+
+    /// Declares and binds a command queue as somebody might who does not know what the worker
+    /// needs.
+    pub(crate) async fn declare_otherwise(&self, kind: &str) {
+        let channel = &self.channel;
+        let (queue, options) = (self.name(kind), QueueDeclareOptions::durable());
+        channel.queue_declare(queue.as_str().into(), options, quorum()).await.unwrap();
+        let (exchange, key) = (self.name("commands"), format!("eko.{kind}.request"));
+        let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
+        let (options, table) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(queue, exchange, key.as_str().into(), options, table).await.unwrap();
+    }
+
     /// Takes the objects of this prefix away again.
     pub(crate) async fn remove(&self, queues: &[String]) {
         for queue in queues {
-            let queue = self.name(queue);
-            let options = QueueDeleteOptions::default();
-            self.channel.queue_delete(queue.as_str().into(), options).await.unwrap();
+            self.delete(queue).await;
         }
         for exchange in ["commands", "events", "dead", "retry"] {
             let exchange = self.name(exchange);
@@ -251,4 +297,11 @@ impl Broker {
             self.channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
         }
     }
+}
+
+/// Nothing but the type of a quorum queue.
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments
 }

@@ -89,9 +89,17 @@ impl Process {
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(status.success(), "cannot signal process {pid}");
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child.id().to_string(), name);
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its end: the exit code, with all output read.
@@ -102,6 +110,12 @@ impl Process {
         }
         status.code().unwrap_or_else(|| panic!("ended by a signal: {status}"))
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: &str, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), pid]).status().unwrap();
+    assert!(status.success(), "cannot send {name} to process {pid}");
 }
 
 impl Drop for Process {

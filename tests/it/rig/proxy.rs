@@ -1,46 +1,94 @@
-//! A way to the broker that can be missing, opened and cut.
+//! A way to a server that can be missing, opened, cut and stalled.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
 use super::broker::Broker;
 
-/// A port on the way to the broker.
+/// How much of what a client says first is looked at to tell its connections apart.
+const GREETING: usize = 4096;
+
+/// A port on the way to a server.
 pub(crate) struct Proxy {
     address: String,
+    target: Url,
+    rules: Arc<watch::Sender<Rules>>,
+    cuts: Arc<AtomicUsize>,
     connections: Option<tokio::task::JoinHandle<()>>,
 }
 
+/// What is done to connections.
+#[derive(Clone, Debug, Default)]
+struct Rules {
+    /// Connections whose client said this at first get nothing from the server any more.
+    stalled: Option<&'static str>,
+    /// How many more connections are cut, each after a random number of bytes up to `cut_within`.
+    cuts_left: usize,
+    cut_within: usize,
+    /// Connections made under a lower number are cut.
+    generation: u64,
+}
+
 impl Proxy {
-    /// Chooses a port on which nobody listens yet.
+    /// A way to the tests' broker on a port on which nobody listens yet.
     pub(crate) async fn closed() -> Self {
+        Self::closed_to(&Broker::url()).await
+    }
+
+    /// A way to the server of a URL on a port on which nobody listens yet.
+    pub(crate) async fn closed_to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { address: listener.local_addr().unwrap().to_string(), connections: None }
+        Self {
+            address: listener.local_addr().unwrap().to_string(),
+            target: Url::parse(target).unwrap(),
+            rules: Arc::new(watch::Sender::default()),
+            cuts: Arc::default(),
+            connections: None,
+        }
+    }
+
+    /// An open way to the server of a URL.
+    pub(crate) async fn open_to(target: &str) -> Self {
+        let mut proxy = Self::closed_to(target).await;
+        proxy.open().await;
+        proxy
     }
 
     /// The broker's URL through this port.
     pub(crate) fn amqp_url(&self) -> String {
-        let mut url = Url::parse(&Broker::url()).unwrap();
-        let (host, port) = self.address.split_once(':').unwrap();
+        let mut url = self.target.clone();
+        let (host, _) = self.address.split_once(':').unwrap();
         url.set_host(Some(host)).unwrap();
-        url.set_port(port.parse().ok()).unwrap();
+        url.set_port(Some(self.port())).unwrap();
         url.to_string()
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// Lets connections through from now on.
     pub(crate) async fn open(&mut self) {
         let listener = TcpListener::bind(&self.address).await.unwrap();
-        let broker = Url::parse(&Broker::url()).unwrap();
-        let to = format!("{}:{}", broker.host_str().unwrap(), broker.port().unwrap_or(5672));
+        let (host, port) = (self.target.host_str().unwrap(), self.target.port().unwrap_or(5672));
+        let to = format!("{host}:{port}");
+        let (rules, cuts) = (Arc::clone(&self.rules), Arc::clone(&self.cuts));
         self.connections = Some(tokio::spawn(async move {
             // Dropped with this task, so that an abort cuts every connection.
             let mut pipes = JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let to = to.clone();
+            while let Ok((near, _)) = listener.accept().await {
+                let (to, rules, cuts) = (to.clone(), Arc::clone(&rules), Arc::clone(&cuts));
                 pipes.spawn(async move {
-                    let mut far = TcpStream::connect(to).await.unwrap();
-                    tokio::io::copy_bidirectional(&mut near, &mut far).await.ok();
+                    let Ok(far) = TcpStream::connect(to).await else { return };
+                    pipe(near, far, &rules, &cuts).await;
                 });
             }
         }));
@@ -52,4 +100,105 @@ impl Proxy {
         connections.abort();
         connections.await.ok();
     }
+
+    /// Cuts all connections; new ones are let through.
+    pub(crate) fn cut(&self) {
+        self.rules.send_modify(|rules| rules.generation += 1);
+    }
+
+    /// From now on, connections whose client said this at first get nothing from the server.
+    pub(crate) fn stall(&self, said: Option<&'static str>) {
+        self.rules.send_modify(|rules| rules.stalled = said);
+    }
+
+    /// Resets so many connections, each after a random number of bytes up to `within`.
+    pub(crate) fn cut_at_random(&self, times: usize, within: usize) {
+        self.rules.send_modify(|rules| (rules.cuts_left, rules.cut_within) = (times, within));
+    }
+
+    /// How many connections were reset at random so far.
+    pub(crate) fn cuts(&self) -> usize {
+        self.cuts.load(Ordering::Relaxed)
+    }
+}
+
+async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cuts: &AtomicUsize) {
+    let budget = watch::Sender::new(None);
+    let own = rules.borrow().generation;
+    let (greeting, mut watched) = (watch::Sender::new(Vec::new()), rules.subscribe());
+    // The kernel sends RST where there is no time to linger, as a dead path does.
+    socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).ok();
+    let (mut near_in, mut near_out) = near.into_split();
+    let (mut far_in, mut far_out) = far.into_split();
+    let up = async {
+        let mut chunk = [0; 4096];
+        while let Some(count) = read(&mut near_in, &mut chunk).await {
+            greeting.send_if_modified(|said| {
+                let room = GREETING.saturating_sub(said.len()).min(count);
+                said.extend_from_slice(&chunk[..room]);
+                room > 0
+            });
+            if !pass(&mut far_out, &chunk[..count], rules, &budget).await {
+                return;
+            }
+        }
+    };
+    let down = async {
+        let (mut chunk, mut watched) = ([0; 4096], rules.subscribe());
+        while let Some(count) = read(&mut far_in, &mut chunk).await {
+            let flows = |rules: &Rules| {
+                rules.stalled.is_none_or(|needle| !contains(&greeting.borrow(), needle))
+            };
+            watched.wait_for(flows).await.ok();
+            if !pass(&mut near_out, &chunk[..count], rules, &budget).await {
+                return;
+            }
+        }
+    };
+    let is_over = watched.wait_for(|rules| rules.generation > own);
+    tokio::select! { () = up => {}, () = down => {}, _ = is_over => {} }
+    match *budget.borrow() {
+        Some(0) => {
+            cuts.fetch_add(1, Ordering::Relaxed);
+        }
+        // It ended by itself: another one is cut in its place.
+        Some(_) => rules.send_modify(|rules| rules.cuts_left += 1),
+        None => {}
+    }
+}
+
+async fn read(stream: &mut (impl AsyncReadExt + Unpin), chunk: &mut [u8]) -> Option<usize> {
+    stream.read(chunk).await.ok().filter(|count| *count > 0)
+}
+
+/// Passes bytes on, as far as this connection is to live; whether it goes on.
+async fn pass(
+    to: &mut (impl AsyncWriteExt + Unpin),
+    bytes: &[u8],
+    rules: &watch::Sender<Rules>,
+    budget: &watch::Sender<Option<usize>>,
+) -> bool {
+    if budget.borrow().is_none() {
+        // Each cut is promised to one connection, once.
+        rules.send_if_modified(|rules| {
+            let promised = rules.cuts_left > 0;
+            if promised {
+                rules.cuts_left -= 1;
+                budget.send_replace(Some(fastrand::usize(1..=rules.cut_within)));
+            }
+            false
+        });
+    }
+    let left = budget.borrow().unwrap_or(bytes.len());
+    let count = left.min(bytes.len());
+    let is_whole = to.write_all(&bytes[..count]).await.is_ok();
+    budget.send_if_modified(|budget| {
+        *budget = budget.map(|left| left.saturating_sub(count));
+        true
+    });
+    is_whole && *budget.borrow() != Some(0)
+}
+
+fn contains(said: &[u8], needle: &str) -> bool {
+    said.windows(needle.len()).any(|window| window == needle.as_bytes())
 }

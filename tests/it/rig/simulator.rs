@@ -73,6 +73,22 @@ impl Simulator {
         http::post(&format!("{}/control/{what}", self.url), body).await;
     }
 
+    /// Misbehaves in this way, and no other, at every call.
+    pub(crate) async fn fail_all(&self, order: &Value) {
+        self.behave().await;
+        for endpoint in ["refund", "refund_otp", "transfer_otp", "inquiry"] {
+            let mut order = order.clone();
+            order["endpoint"] = json!(endpoint);
+            self.control("fault", &order).await;
+        }
+    }
+
+    /// Stops answering, or goes on, without losing its memory.
+    pub(crate) fn freeze(&self, is_frozen: bool) {
+        let process = self.process.as_ref().unwrap();
+        process.signal(if is_frozen { "STOP" } else { "CONT" });
+    }
+
     /// Forgets all faults that were ordered.
     pub(crate) async fn behave(&self) {
         http::delete(&format!("{}/control/faults", self.url)).await;

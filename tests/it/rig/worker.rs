@@ -20,7 +20,15 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts `eko-worker run`.
     pub(crate) fn run(settings: &Settings) -> Self {
-        Self { process: Process::spawn(env!("CARGO_BIN_EXE_eko-worker"), &["run"], settings) }
+        Self::run_in(&[], settings)
+    }
+
+    /// Starts it by a command that runs what follows it.
+    pub(crate) fn run_in(wrapper: &[String], settings: &Settings) -> Self {
+        let words = wrapper.iter().map(String::as_str);
+        let mut words = words.chain([env!("CARGO_BIN_EXE_eko-worker"), "run"]);
+        let program = words.next().unwrap();
+        Self { process: Process::spawn(program, &words.collect::<Vec<_>>(), settings) }
     }
 
     /// Runs `eko-worker` with these arguments to its end: exit code, standard output, standard error.

@@ -64,14 +64,6 @@ pub(super) async fn order_all(simulator: &Simulator) {
     }
 }
 
-/// Every call fails in this way, until [`end_outage`].
-pub(super) async fn begin_outage(simulator: &Simulator, fault: &str) {
-    simulator.behave().await;
-    for endpoint in ["refund", "refund_otp", "transfer_otp", "inquiry"] {
-        simulator.control("fault", &json!({ "fault": fault, "endpoint": endpoint })).await;
-    }
-}
-
 /// Eko is back, no better than before.
 pub(super) async fn end_outage(simulator: &Simulator) {
     simulator.behave().await;

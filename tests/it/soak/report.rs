@@ -1,17 +1,13 @@
-//! What a soak prints: a small table, or, of a command that went wrong, all that is known.
+//! What a soak prints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Numbers;
-use super::evidence::{Evidence, Violation};
-use super::orders::Orders;
-use super::world::World;
-use crate::rig::worker::Worker;
-
-/// How many commands are told in full: the first ones show what is wrong.
-const IN_FULL: usize = 4;
+use crate::load::evidence::Evidence;
+use crate::load::orders::Orders;
+use crate::load::world::World;
 
 /// The figures of a run.
 pub(super) async fn table(
@@ -51,60 +47,4 @@ pub(super) async fn table(
     row("timestamps refused", eko["rejected_signatures"].to_string());
     row("tids refunded", eko["executions"].as_object().unwrap().len().to_string());
     table
-}
-
-/// Fails the test with all that is known about what went wrong.
-pub(super) async fn fail(
-    numbers: &Numbers,
-    orders: &Orders,
-    evidence: &Evidence,
-    world: World,
-    violations: &[Violation],
-) -> ! {
-    let mut told = String::new();
-    for violation in violations.iter().take(100) {
-        writeln!(told, "{}: {}", violation.command, violation.what).unwrap();
-    }
-    let commands = violations.iter().map(|violation| violation.command.as_str());
-    let commands: BTreeSet<_> = commands.filter(|command| !command.is_empty()).collect();
-    for command in commands.into_iter().take(IN_FULL) {
-        told.push_str(&all_about(command, orders, evidence, &world).await);
-    }
-    let (seed, count) = (numbers.seed, violations.len());
-    let files = world.keep_files();
-    panic!("seed {seed}: {count} violations; files: {}\n{told}", files.display());
-}
-
-/// All about one command and those that share its tid.
-async fn all_about(id: &str, orders: &Orders, evidence: &Evidence, world: &World) -> String {
-    let mut told = format!("\n=== {id}\n");
-    let at_eko = orders.known.get(id).map(|known| known.at_eko.clone()).unwrap_or_default();
-    let related = orders
-        .known
-        .iter()
-        .filter(|(other, known)| *other == id || (!at_eko.is_empty() && known.at_eko == at_eko));
-    for (id, known) in related {
-        writeln!(told, "--- {id}").unwrap();
-        for body in &known.bodies {
-            writeln!(told, "published  {}", String::from_utf8_lossy(body)).unwrap();
-        }
-        for event in evidence.of_command.get(id).into_iter().flatten() {
-            writeln!(told, "event      {}", evidence.events[event].body).unwrap();
-        }
-        for dead in &evidence.dead {
-            if known.bodies.contains(&dead.body) {
-                writeln!(told, "dead       {:?}", dead.properties.headers()).unwrap();
-            }
-        }
-        let quoted = format!("{id:?}");
-        for (n, log) in world.logs.iter().enumerate() {
-            for line in log.all().iter().filter(|line| line.contains(&quoted)) {
-                writeln!(told, "worker {n:<3} {line}").unwrap();
-            }
-        }
-        let (_, ledger, problem) = Worker::output(&["show", id], &world.settings).await;
-        writeln!(told, "ledger     {ledger}{problem}").unwrap();
-    }
-    writeln!(told, "Eko        {}", world.simulator.record(&at_eko).await).unwrap();
-    told
 }

@@ -1,130 +1,199 @@
-//! Broker, Eko and workers of a soak, and what is done to them.
+//! Broker, Eko and workers under a load, and what is left when all is told.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
 use tempfile::TempDir;
 
-use super::chaos::Step;
 use super::evidence::{Evidence, Violation};
 use super::orders::{Order, Orders};
 use super::store::Store;
-use super::{Numbers, faults};
 use crate::rig::broker::Broker;
-use crate::rig::process::{Lines, Process};
+use crate::rig::process::Lines;
 use crate::rig::simulator::Simulator;
-use crate::rig::worker::Settings;
+use crate::rig::worker::{Settings, Worker};
 use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, INITIATOR, Rig, USER_CODE, eventually, stub};
 
 /// The queue that keeps every event until the end.
-const EVENTS: &str = "soak-events";
+pub(crate) const EVENTS: &str = "all-events";
 /// Without any new event for this long, what is missing is lost: longer than every wait that
 /// the settings allow, a lease and `SETTLE_GIVE_UP` included.
 const SILENCE: Duration = Duration::from_secs(100);
 
+/// What a world is made of.
+pub(crate) struct Setup {
+    /// The beginning of its prefix.
+    pub(crate) name: &'static str,
+    /// The nodes of the broker as the test reaches them; none: the tests' own RabbitMQ.
+    pub(crate) nodes: Vec<String>,
+    /// How many workers.
+    pub(crate) workers: usize,
+    /// Their ledger.
+    pub(crate) store: Store,
+    /// Eko.
+    pub(crate) simulator: Simulator,
+    /// Settings that differ from the usual ones.
+    pub(crate) settings: Settings,
+    /// A command that runs the worker, given program and arguments; empty: nothing does.
+    pub(crate) wrapper: Vec<String>,
+}
+
+impl Setup {
+    /// One worker with an SQLite ledger on the tests' RabbitMQ.
+    pub(crate) async fn usual(name: &'static str) -> Self {
+        Self {
+            name,
+            nodes: Vec::new(),
+            workers: 1,
+            store: Store::Sqlite,
+            simulator: Simulator::start().await,
+            settings: Settings::new(),
+            wrapper: Vec::new(),
+        }
+    }
+
+    /// With this setting of the worker; without it where it is empty.
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// How much of a worker's log is shown where a test fails outside of the account.
+const LAST_LINES: usize = 60;
+
+/// What each worker wrote.
+pub(crate) struct Logs(pub(crate) Vec<Lines>);
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for (n, log) in self.0.iter().enumerate() {
+            let lines = log.all();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            eprintln!("--- the last of worker {n} ---\n{}", last.join("\n"));
+        }
+    }
+}
+
 /// All that runs.
-pub(super) struct World {
-    pub(super) simulator: Simulator,
-    pub(super) settings: Settings,
+pub(crate) struct World {
+    pub(crate) simulator: Simulator,
+    pub(crate) settings: Settings,
     /// What each worker wrote, in order of their starts.
-    pub(super) logs: Vec<Lines>,
-    broker: Broker,
-    workers: Vec<Process>,
-    node: Option<Node>,
+    pub(crate) logs: Logs,
+    /// The workers.
+    pub(crate) workers: Vec<Worker>,
+    /// The test's own way to the broker.
+    pub(crate) broker: Broker,
+    nodes: Vec<String>,
     store: Store,
     prefix: String,
-    rng: fastrand::Rng,
+    wrapper: Vec<String>,
     dir: TempDir,
 }
 
 impl World {
     /// Starts everything, and waits until the workers have declared their queues.
-    pub(super) async fn start(numbers: &Numbers, store: Store) -> Self {
-        let dir = tempfile::Builder::new().prefix("soak-").tempdir().unwrap();
-        let prefix = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
-        let node = (numbers.broker_kills > 0).then(|| Node::start(dir.path().join("broker")));
-        let url = node.as_ref().map_or_else(Broker::url, |node| node.url.clone());
-        let broker = Broker::connect_to(&url, &prefix).await;
-        broker.keep_all_of("events", EVENTS).await;
-        let simulator = Simulator::start().await;
-        let mut settings = settings(&url, &prefix, simulator.url(), store.url(dir.path()));
-        settings.insert("SETTLE_GIVE_UP".to_owned(), store.settle_give_up().to_owned());
-        let mut world = Self {
-            settings,
-            simulator,
-            logs: Vec::new(),
-            broker,
-            workers: Vec::new(),
-            node,
-            store,
-            prefix,
-            rng: fastrand::Rng::with_seed(numbers.seed.rotate_left(7)),
-            dir,
-        };
-        for _ in 0..numbers.workers {
-            let worker = world.new_worker();
-            world.workers.push(worker);
-        }
-        for queue in Rig::queues() {
-            let declared = async || world.broker.count(&queue).await;
-            eventually(&format!("the worker declares {queue}"), declared).await;
-        }
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let mut world = Self::start_without_workers(setup.workers, setup).await;
+        world.until_declared().await;
         world
     }
 
-    fn new_worker(&mut self) -> Process {
-        let worker = Process::spawn(env!("CARGO_BIN_EXE_eko-worker"), &["run"], &self.settings);
-        self.logs.push(worker.stderr.clone());
+    /// Starts everything, and `workers` workers, but waits for nothing.
+    pub(crate) async fn start_without_workers(workers: usize, setup: Setup) -> Self {
+        let dir = tempfile::Builder::new().prefix(setup.name).tempdir().unwrap();
+        let prefix = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let nodes = if setup.nodes.is_empty() { vec![Broker::url()] } else { setup.nodes };
+        let broker = Broker::connect_to(&nodes[0], &prefix).await;
+        broker.keep_all_of("events", EVENTS).await;
+        let store = setup.store;
+        let mut settings =
+            settings(&nodes.join(","), &prefix, setup.simulator.url(), store.url(dir.path()));
+        settings.insert("SETTLE_GIVE_UP".to_owned(), store.settle_give_up().to_owned());
+        settings.extend(setup.settings);
+        settings.retain(|_, value| !value.is_empty());
+        let mut world = Self {
+            settings,
+            simulator: setup.simulator,
+            logs: Logs(Vec::new()),
+            workers: Vec::new(),
+            broker,
+            nodes,
+            store,
+            prefix,
+            wrapper: setup.wrapper,
+            dir,
+        };
+        (0..workers).for_each(|_| world.add_worker());
+        world
+    }
+
+    /// Waits until the workers have declared their queues.
+    pub(crate) async fn until_declared(&mut self) {
+        for queue in Rig::queues() {
+            let declared = async || self.broker.count(&queue).await;
+            eventually(&format!("the worker declares {queue}"), declared).await;
+        }
+    }
+
+    /// One more worker.
+    pub(crate) fn add_worker(&mut self) {
+        let worker = self.new_worker();
+        self.workers.push(worker);
+    }
+
+    fn new_worker(&mut self) -> Worker {
+        let worker = Worker::run_in(&self.wrapper, &self.settings);
+        self.logs.0.push(worker.process.stderr.clone());
         worker
     }
 
+    /// Ends a worker as a power cut would, and starts another in its place.
+    pub(crate) fn replace_worker(&mut self, hit: usize) {
+        self.workers[hit].process.kill9();
+        self.workers[hit] = self.new_worker();
+    }
+
+    /// Reaches the broker anew.
+    pub(crate) async fn reconnect(&mut self) {
+        let nodes = &self.nodes;
+        let prefix = &self.prefix;
+        let connected = async || Broker::try_connect(nodes, prefix).await.ok();
+        self.broker = eventually("the broker takes a connection", connected).await;
+    }
+
+    /// The name of its exchanges and queues, and the nodes that have them.
+    pub(crate) fn address(&self) -> (String, Vec<String>) {
+        (self.prefix.clone(), self.nodes.clone())
+    }
+
     /// Publishes messages, each confirmed.
-    pub(super) async fn publish(&self, orders: Vec<Order>) {
+    pub(crate) async fn publish(&self, orders: Vec<Order>) {
         let exchange = self.broker.name("commands");
         let message = |(key, body)| (key, body, BasicProperties::default().with_delivery_mode(2));
         self.broker.publish_all(&exchange, orders.into_iter().map(message).collect()).await;
     }
 
     /// How many events there are so far, repeats included.
-    pub(super) async fn told(&self) -> usize {
+    pub(crate) async fn told(&self) -> usize {
         self.broker.count(EVENTS).await.expect("the queue of events is there") as usize
     }
 
     /// Waits until there are that many events, but not for long.
-    pub(super) async fn until_told(&self, goal: usize, patience: Duration) {
+    pub(crate) async fn until_told(&self, goal: usize, patience: Duration) {
         let begin = Instant::now();
         while self.told().await < goal && begin.elapsed() < patience {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Deals one blow, and starts again what it hit.
-    pub(super) async fn suffer(&mut self, step: Step) {
-        match step {
-            Step::Worker => {
-                let hit = self.rng.usize(..self.workers.len());
-                self.workers[hit].kill9();
-                self.workers[hit] = self.new_worker();
-            }
-            Step::Broker(down) => {
-                let node = self.node.as_ref().expect("only a broker of its own is killed");
-                node.run("kill9");
-                tokio::time::sleep(Duration::from_millis(down)).await;
-                node.run("start");
-                self.broker = Broker::connect_to(&node.url, &self.prefix).await;
-            }
-            Step::Eko(way, down) => {
-                faults::begin_outage(&self.simulator, way).await;
-                tokio::time::sleep(Duration::from_millis(down)).await;
-                faults::end_outage(&self.simulator).await;
-            }
-        }
-    }
-
     /// Reads events until each command has one; tells which have none.
-    pub(super) async fn until_all_told(
+    pub(crate) async fn until_all_told(
         &mut self,
         orders: &Orders,
         evidence: &mut Evidence,
@@ -146,7 +215,8 @@ impl World {
     /// A worker that ends by itself has met something that no blow of ours explains.
     fn check_workers(&mut self) {
         for worker in &mut self.workers {
-            assert!(worker.is_running(), "a worker ended by itself:\n{}", worker.stderr.text());
+            let running = worker.process.is_running();
+            assert!(running, "a worker ended by itself:\n{}", worker.log());
         }
     }
 
@@ -161,15 +231,15 @@ impl World {
 
     /// Waits until nothing is left to do, stops the workers in good order, and reads all that
     /// is left in any queue.
-    pub(super) async fn stop(&mut self, evidence: &mut Evidence) -> Vec<Violation> {
+    pub(crate) async fn stop(&mut self, evidence: &mut Evidence) -> Vec<Violation> {
         let begin = Instant::now();
         while !self.left_over().await.is_empty() && begin.elapsed() < SILENCE {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for mut worker in self.workers.drain(..) {
-            worker.terminate();
-            let code = worker.exit_code().await;
-            assert_eq!(code, 0, "a clean shutdown exits with 0:\n{}", worker.stderr.text());
+            worker.process.terminate();
+            let code = worker.process.exit_code().await;
+            assert_eq!(code, 0, "a clean shutdown exits with 0:\n{}", worker.log());
         }
         self.read_events(evidence).await;
         while let Some(dead) = self.broker.get("dead").await {
@@ -207,7 +277,7 @@ impl World {
             }
         };
         let secrets = [OTP, CUSTOMER, DEVELOPER_KEY, ACCESS_KEY, INITIATOR];
-        for line in self.logs.iter().flat_map(Lines::all) {
+        for line in self.logs.0.iter().flat_map(Lines::all) {
             look(&format!("a log line: {line}"), line.as_bytes(), &secrets);
             look(&format!("a log line: {line}"), line.as_bytes(), &[OTP_REF]);
         }
@@ -222,21 +292,18 @@ impl World {
     }
 
     /// Takes away what a run leaves in servers that are not its own.
-    pub(super) async fn remove(self) {
+    pub(crate) async fn remove(self) {
         self.store.remove().await;
-        if self.node.is_none() {
-            let mut queues = Rig::queues();
-            queues.push(EVENTS.to_owned());
-            self.broker.remove(&queues).await;
-        }
+        let mut queues = Rig::queues();
+        queues.push(EVENTS.to_owned());
+        self.broker.remove(&queues).await;
     }
 
     /// Keeps the files and the logs of a run that failed; tells where.
-    pub(super) fn keep_files(self) -> PathBuf {
-        for (n, log) in self.logs.iter().enumerate() {
+    pub(crate) fn keep_files(self) -> PathBuf {
+        for (n, log) in self.logs.0.iter().enumerate() {
             std::fs::write(self.dir.path().join(format!("worker-{n:02}.log")), log.text()).unwrap();
         }
-        drop(self.node);
         self.dir.keep()
     }
 }
@@ -266,44 +333,4 @@ fn settings(broker: &str, prefix: &str, eko: &str, ledger: String) -> Settings {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
-}
-
-/// A RabbitMQ node of this run alone, so that it can be killed.
-struct Node {
-    dir: PathBuf,
-    url: String,
-}
-
-impl Node {
-    fn start(dir: PathBuf) -> Self {
-        let mut node = Self { dir, url: String::new() };
-        let said = node.run("start");
-        let url = said.lines().find_map(|line| line.strip_prefix("AMQP_URL="));
-        node.url = url.unwrap_or_else(|| panic!("no URL of the broker: {said}")).to_owned();
-        node
-    }
-
-    /// Runs `scripts/private-broker` to its end; its output.
-    fn run(&self, what: &str) -> String {
-        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-broker"))
-            .arg(what)
-            .arg(&self.dir)
-            .env("RMQ_OWNER_PID", std::process::id().to_string())
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "a soak that kills the broker needs one of its own (EKO_SOAK_BROKER_KILLS=0 goes \
-             without): scripts/private-broker {what} failed"
-        );
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.run("wipe");
-    }
 }

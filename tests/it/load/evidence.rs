@@ -9,38 +9,38 @@ use crate::rig::broker::Message;
 use crate::rig::event::Event;
 
 /// Something that must not be.
-pub(super) struct Violation {
+pub(crate) struct Violation {
     /// The command, where it is about one.
-    pub(super) command: String,
+    pub(crate) command: String,
     /// What is wrong.
-    pub(super) what: String,
+    pub(crate) what: String,
 }
 
 impl Violation {
     /// About a command; about the whole run where `command` is empty.
-    pub(super) fn new(command: &str, what: String) -> Self {
+    pub(crate) fn new(command: &str, what: String) -> Self {
         Self { command: command.to_owned(), what }
     }
 }
 
 /// All that was told.
 #[derive(Default)]
-pub(super) struct Evidence {
+pub(crate) struct Evidence {
     /// Each event once, by its id.
-    pub(super) events: BTreeMap<String, Event>,
+    pub(crate) events: BTreeMap<String, Event>,
     /// The ids of each command's events.
-    pub(super) of_command: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) of_command: BTreeMap<String, BTreeSet<String>>,
     /// How many events were repeats.
-    pub(super) repeats: usize,
+    pub(crate) repeats: usize,
     /// Repeats that say something else than the first.
     changed: Vec<(String, String)>,
     /// What lies in `eko.dead`.
-    pub(super) dead: Vec<Message>,
+    pub(crate) dead: Vec<Message>,
 }
 
 impl Evidence {
     /// Takes an event up.
-    pub(super) fn add_event(&mut self, message: Message) {
+    pub(crate) fn add_event(&mut self, message: Message) {
         let event = Event::read(message);
         let (id, command) = (event.id().to_owned(), event.command_id().to_owned());
         self.of_command.entry(command.clone()).or_default().insert(id.clone());
@@ -55,7 +55,7 @@ impl Evidence {
     }
 
     /// The commands that have no outcome yet.
-    pub(super) fn missing(&self, orders: &Orders) -> Vec<Violation> {
+    pub(crate) fn missing(&self, orders: &Orders) -> Vec<Violation> {
         let mut missing: Vec<_> = orders
             .known
             .iter()
@@ -82,7 +82,7 @@ impl Evidence {
     }
 
     /// The events that tell how a command ended: there must be one.
-    pub(super) fn outcomes(&self, command: &str) -> Vec<&Event> {
+    pub(crate) fn outcomes(&self, command: &str) -> Vec<&Event> {
         self.all(command).filter(|event| !is_reused(event)).collect()
     }
 
@@ -92,7 +92,7 @@ impl Evidence {
     }
 
     /// Everything that must not be.
-    pub(super) fn check(&self, orders: &Orders, eko: &Value) -> Vec<Violation> {
+    pub(crate) fn check(&self, orders: &Orders, eko: &Value) -> Vec<Violation> {
         let mut violations: Vec<_> = self
             .changed
             .iter()

@@ -1,10 +1,11 @@
 //! Where the workers of a soak keep their ledger.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// One ledger.
 #[derive(Clone, Debug)]
-pub(super) enum Store {
+pub(crate) enum Store {
     /// A file of one worker.
     Sqlite,
     /// A schema of its own in the tests' PostgreSQL, for several workers.
@@ -13,18 +14,23 @@ pub(super) enum Store {
 
 impl Store {
     /// A new schema; `None` where there is no server to test with.
-    pub(super) async fn postgres() -> Option<Self> {
+    pub(crate) async fn postgres() -> Option<Self> {
         let Ok(server) = std::env::var("EKO_TEST_POSTGRES_URL") else {
             eprintln!("SKIPPED on PostgreSQL, EKO_TEST_POSTGRES_URL is not set");
             return None;
         };
-        let schema = format!("soak_{:016x}", fastrand::u64(..));
-        execute(&server, &format!("CREATE SCHEMA {schema}")).await;
-        Some(Self::Postgres { server, schema })
+        Some(Self::postgres_at(&server).await)
+    }
+
+    /// A new schema in this server.
+    pub(crate) async fn postgres_at(server: &str) -> Self {
+        let schema = format!("load_{:016x}", fastrand::u64(..));
+        execute(server, &format!("CREATE SCHEMA {schema}")).await;
+        Self::Postgres { server: server.to_owned(), schema }
     }
 
     /// The `LEDGER_URL`.
-    pub(super) fn url(&self, dir: &Path) -> String {
+    pub(crate) fn url(&self, dir: &Path) -> String {
         match self {
             Self::Sqlite => format!("sqlite://{}", dir.join("ledger.db").display()),
             Self::Postgres { server, schema } => {
@@ -36,7 +42,7 @@ impl Store {
 
     /// `SETTLE_GIVE_UP`: where a dead worker's claims count until their time is over, nobody
     /// can look before that.
-    pub(super) fn settle_give_up(&self) -> &'static str {
+    pub(crate) fn settle_give_up(&self) -> &'static str {
         match self {
             Self::Sqlite => "25s",
             Self::Postgres { .. } => "45s",
@@ -44,7 +50,7 @@ impl Store {
     }
 
     /// Everything that it holds, as far as it is no file.
-    pub(super) async fn dump(&self) -> Vec<u8> {
+    pub(crate) async fn dump(&self) -> Vec<u8> {
         let Self::Postgres { server, schema } = self else {
             return Vec::new();
         };
@@ -58,7 +64,7 @@ impl Store {
     }
 
     /// Takes it away.
-    pub(super) async fn remove(&self) {
+    pub(crate) async fn remove(&self) {
         if let Self::Postgres { server, schema } = self {
             execute(server, &format!("DROP SCHEMA {schema} CASCADE")).await;
         }
@@ -82,4 +88,51 @@ async fn execute(server: &str, sql: &str) {
     client.batch_execute(sql).await.unwrap();
     drop(client);
     connection.await.unwrap().unwrap();
+}
+
+/// A PostgreSQL server of a test alone, so that it can go down.
+pub(crate) struct Server {
+    /// Where it listens.
+    pub(crate) url: String,
+    dir: PathBuf,
+}
+
+impl Server {
+    /// Starts one in a directory.
+    pub(crate) fn start(dir: PathBuf) -> Self {
+        let mut server = Self { url: String::new(), dir };
+        server.url = server.start_again();
+        server
+    }
+
+    /// Starts it once more; where it listens.
+    pub(crate) fn start_again(&self) -> String {
+        let said = self.run("start");
+        let url = said.lines().find_map(|line| line.strip_prefix("POSTGRES_URL="));
+        url.unwrap_or_else(|| panic!("no URL of the server: {said}")).to_owned()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn stop(&self) {
+        self.run("stop");
+    }
+
+    fn run(&self, what: &str) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-postgres");
+        let output = Command::new(script)
+            .arg(what)
+            .arg(&self.dir)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "scripts/private-postgres {what} failed");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.run("wipe");
+    }
 }

@@ -9,49 +9,49 @@ use serde_json::{Value, json};
 use crate::rig::command::{Edit, refund, refund_otp, text, transfer_otp};
 
 /// A message for the exchange of commands: key and body.
-pub(super) type Order = (String, Vec<u8>);
+pub(crate) type Order = (String, Vec<u8>);
 
 /// What is known of the messages with one id.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// The routing key.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// What the simulator counts it under: the tid, for a transfer the recipient; empty for an
     /// invalid message.
-    pub(super) at_eko: String,
+    pub(crate) at_eko: String,
     /// The bodies that were published with it; more than one where the id was used twice.
-    pub(super) bodies: BTreeSet<Vec<u8>>,
+    pub(crate) bodies: BTreeSet<Vec<u8>>,
 }
 
 impl Known {
     /// Whether it asks for a refund.
-    pub(super) fn is_refund(&self) -> bool {
+    pub(crate) fn is_refund(&self) -> bool {
         self.key == "eko.refund.request" && self.is_valid()
     }
 
     /// Whether it is a command at all.
-    pub(super) fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         !self.at_eko.is_empty()
     }
 }
 
 /// All that was published so far.
-pub(super) struct Orders {
+pub(crate) struct Orders {
     rng: fastrand::Rng,
     /// Part of every tid, so that each seed draws faults of its own.
     stem: String,
     drawn: usize,
     /// By command id.
-    pub(super) known: BTreeMap<String, Known>,
+    pub(crate) known: BTreeMap<String, Known>,
     /// The bodies of messages without an id.
-    pub(super) nameless: BTreeSet<Vec<u8>>,
+    pub(crate) nameless: BTreeSet<Vec<u8>>,
     refunded_tids: Vec<String>,
     sent: Vec<Order>,
 }
 
 impl Orders {
     /// Nothing yet.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             rng: fastrand::Rng::with_seed(!seed),
             stem: format!("1{:06}", seed % 1_000_000),
@@ -64,17 +64,17 @@ impl Orders {
     }
 
     /// How many commands were drawn.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.drawn
     }
 
     /// How many messages were drawn, repeats included.
-    pub(super) fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.sent.len()
     }
 
     /// This many more commands, and some of all so far once more.
-    pub(super) fn draw(&mut self, commands: usize) -> Vec<Order> {
+    pub(crate) fn draw(&mut self, commands: usize) -> Vec<Order> {
         let begin = self.sent.len();
         for _ in 0..commands {
             self.draw_one();
@@ -84,6 +84,24 @@ impl Orders {
             }
         }
         self.sent[begin..].to_vec()
+    }
+
+    /// One more command that nothing but a fault can keep from succeeding, of any kind.
+    pub(crate) fn draw_plain(&mut self) -> Order {
+        let n = self.drawn;
+        self.drawn += 1;
+        let (id, tid) = (Self::plain_id(n), format!("{}{n:06}", self.stem));
+        match self.rng.u32(..3) {
+            0 => self.add(&refund_otp(&id, &tid), "/data/tid"),
+            1 => self.add_refund(refund(&id, &tid)),
+            _ => self.add(&transfer(&id, &tid), "/data/recipient_id"),
+        }
+        self.sent[self.sent.len() - 1].clone()
+    }
+
+    /// The id of the `n`th of them, from 0.
+    pub(crate) fn plain_id(n: usize) -> String {
+        format!("load-{n}")
     }
 
     fn draw_one(&mut self) {

@@ -1,0 +1,202 @@
+//! One fault: the flow before it, under it and after it, and the account at the end.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::flow::{Flow, Pulse};
+use super::row::Row;
+use super::{is_long, pick};
+use crate::load::evidence::{Evidence, Violation};
+use crate::load::orders::Orders;
+use crate::load::report::fail;
+use crate::load::world::{Setup, World};
+use crate::rig::eventually;
+
+/// Commands a second.
+const RATE: u32 = 20;
+/// Eko's usual latency, in milliseconds.
+pub(super) const LATENCY: u32 = 30;
+
+/// A world with a flow of commands through it.
+pub(super) struct Scene {
+    pub(super) world: World,
+    pub(super) flow: Flow,
+    pulse: Pulse,
+    row: Row,
+    struck: Instant,
+    relieved: Instant,
+    /// That moment by the clock that events show, and how many commands there were by then.
+    before: (Timestamp, usize),
+    /// What commands may end with beside success, where the fault leaves no other truth.
+    allowed: &'static [&'static str],
+    one_call_each: bool,
+}
+
+impl Scene {
+    /// Starts all, and waits until commands are answered.
+    pub(super) async fn begin(order: u32, fault: &'static str, setup: Setup) -> Self {
+        let scene = Self::over(order, fault, World::start(setup).await).await;
+        scene.until_beats(5).await;
+        scene
+    }
+
+    /// Starts a flow through a world as it is.
+    pub(super) async fn over(order: u32, fault: &'static str, world: World) -> Self {
+        world.simulator.latency(LATENCY).await;
+        let flow = Flow::start(world.address(), fastrand::u64(..1_000_000), RATE);
+        let pulse = Pulse::watch(world.address());
+        let row = Row { order, fault, ..Row::default() };
+        let (struck, relieved, before) = (Instant::now(), Instant::now(), (Timestamp::now(), 0));
+        let (allowed, one_call_each): (&[&str], _) = (&[], false);
+        Self { world, flow, pulse, row, struck, relieved, before, allowed, one_call_each }
+    }
+
+    /// Waits until news was seen so many times more.
+    pub(super) async fn until_beats(&self, count: usize) {
+        let goal = self.pulse.count() + count;
+        let told = async || (self.pulse.count() >= goal).then_some(());
+        eventually(&format!("commands end under {}", self.row.fault), told).await;
+    }
+
+    /// The fault begins.
+    pub(super) fn strike(&mut self) {
+        self.struck = Instant::now();
+    }
+
+    /// Lasts for a while; longer in the long form.
+    pub(super) async fn last(&mut self, short_ms: u64, long_s: u64) {
+        let time = pick(Duration::from_millis(short_ms), Duration::from_secs(long_s));
+        self.extent(format!("{} s", time.as_secs_f64()));
+        tokio::time::sleep(time).await;
+    }
+
+    /// How long, how often or how much of the fault there is.
+    pub(super) fn extent(&mut self, extent: String) {
+        self.row.extent = extent;
+    }
+
+    /// The fault is over.
+    pub(super) fn relieve(&mut self) {
+        self.relieved = Instant::now();
+        self.before = (Timestamp::now(), self.flow.published());
+    }
+
+    /// The fault is over, and was so when the broker's port opened: measures how long it takes
+    /// from there until every worker consumes.
+    pub(super) async fn relieve_at(&mut self, opened: Instant) {
+        self.relieve();
+        self.relieved = opened;
+        for worker in &mut self.world.workers {
+            worker.ready().await;
+        }
+        self.row.consuming = Some(opened.elapsed());
+    }
+
+    /// Lets commands end with these outcomes, too.
+    pub(super) fn allow(&mut self, outcomes: &'static [&'static str]) {
+        self.allowed = outcomes;
+    }
+
+    /// Waits until no command is on its way; the flow is held.
+    pub(super) async fn until_idle(&mut self, orders: &Orders) {
+        self.world.reconnect().await;
+        let world = &mut self.world;
+        let goal = orders.len();
+        eventually("all commands are told", async || (world.told().await >= goal).then_some(()))
+            .await;
+        for worker in &mut self.world.workers {
+            let idle = async || {
+                let metrics = worker.metrics().await;
+                (metrics.value("in_flight", &[]) == 0.0).then_some(())
+            };
+            eventually("the worker has nothing in its hands", idle).await;
+        }
+    }
+
+    /// As [`Self::finish`], where nothing may have been called twice either.
+    pub(super) async fn finish_with_one_call_each(mut self) {
+        self.one_call_each = true;
+        self.finish().await;
+    }
+
+    /// Sees that the line goes on by itself, and settles the account.
+    pub(super) async fn finish(mut self) {
+        let next = async || self.pulse.first_after(self.relieved);
+        let what = format!("a command ends after {}", self.row.fault);
+        self.row.recovery = eventually(&what, next).await.duration_since(self.relieved);
+        tokio::time::sleep(if is_long() { Duration::from_secs(5) } else { QUIET }).await;
+        self.row.gap = self.pulse.longest_gap(self.struck, Instant::now());
+        let orders = self.flow.end().await;
+        let mut world = self.world;
+        world.reconnect().await;
+        let mut evidence = Evidence::default();
+        let mut violations = world.until_all_told(&orders, &mut evidence).await;
+        self.row.lost = violations.len();
+        is_working(&mut world).await;
+        violations.extend(world.stop(&mut evidence).await);
+        let eko = world.simulator.state().await;
+        violations.extend(evidence.check(&orders, &eko));
+        violations.extend(not_allowed(&orders, &evidence, self.allowed));
+        if self.one_call_each {
+            violations.extend(called_again(&evidence));
+        }
+        let executions = eko["executions"].as_object().unwrap().values();
+        self.row.twice = executions.filter(|count| count.as_u64() > Some(1)).count();
+        self.row.commands = orders.len();
+        self.row.settled = settled(&evidence, self.before);
+        self.row.repeats = evidence.repeats;
+        self.row.wrong = violations.len() - self.row.lost;
+        self.row.keep();
+        if !violations.is_empty() {
+            fail(self.row.fault, &orders, &evidence, world, &violations).await;
+        }
+        world.remove().await;
+    }
+}
+
+/// How long the flow goes on after the recovery, in the short form.
+const QUIET: Duration = Duration::from_millis(1_500);
+
+/// How long the commands that were there when the fault ended took from then.
+fn settled(evidence: &Evidence, (end, published): (Timestamp, usize)) -> Duration {
+    let ids = (0..published).map(Orders::plain_id);
+    let ends = ids.flat_map(|id| evidence.outcomes(&id).into_iter().map(|end| end.text("/time")));
+    let last = ends.map(|time| time.parse::<Timestamp>().unwrap()).max().unwrap_or(end);
+    Duration::try_from(last.duration_since(end)).unwrap_or_default()
+}
+
+/// Every worker consumes, and nothing is paused.
+async fn is_working(world: &mut World) {
+    for worker in &mut world.workers {
+        worker.ready().await;
+        let unpaused = async || {
+            let metrics = worker.metrics().await;
+            (metrics.value("paused", &[]) == 0.0).then_some(())
+        };
+        eventually("nothing is paused any more", unpaused).await;
+    }
+}
+
+/// Commands that took more than one call.
+fn called_again(evidence: &Evidence) -> impl Iterator<Item = Violation> {
+    let again = evidence.events.values().filter(|event| event.attempts() > 1);
+    again.map(|event| {
+        Violation::new(event.command_id(), format!("{} calls were made", event.attempts()))
+    })
+}
+
+/// Commands that ended otherwise than the fault can explain (invariant 6).
+fn not_allowed(orders: &Orders, evidence: &Evidence, allowed: &[&str]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for id in orders.known.keys() {
+        for end in evidence.outcomes(id) {
+            let told = end.told();
+            let is_right = end.outcome() == "succeeded" || allowed.contains(&told.as_str());
+            if !is_right {
+                violations.push(Violation::new(id, format!("it ended as {told}")));
+            }
+        }
+    }
+    violations
+}

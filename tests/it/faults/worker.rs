@@ -1,0 +1,134 @@
+//! Faults of the worker's own process, and of its ledger.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::pick;
+use super::row::skip;
+use super::scene::{LATENCY, Scene};
+use crate::load::store::{Server, Store};
+use crate::load::world::Setup;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn core_the_worker_is_stopped_with_slow_calls_in_its_hands() {
+    let setup = Setup::usual("fault-").await.set("EKO_TIMEOUT", "5s").set("SETTLE_QUIET", "5s");
+    let mut scene = Scene::begin(301, "worker: SIGTERM with calls of 2 s in flight", setup).await;
+    scene.world.simulator.latency(2_000).await;
+    // Calls of that latency are in flight now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let times = pick(1, 3);
+    scene.extent(format!("{times} ×"));
+    for _ in 0..times {
+        scene.strike();
+        let mut worker = scene.world.workers.remove(0);
+        worker.process.terminate();
+        let code = worker.process.exit_code().await;
+        assert_eq!(code, 0, "a clean shutdown exits with 0:\n{}", worker.log());
+        scene.world.add_worker();
+        scene.relieve();
+        scene.until_beats(10).await;
+    }
+    scene.world.simulator.latency(LATENCY).await;
+    scene.finish_with_one_call_each().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn core_the_worker_is_killed() {
+    let mut scene = Scene::begin(302, "worker: SIGKILL", Setup::usual("fault-").await).await;
+    let times = pick(3, 20);
+    scene.extent(format!("{times} ×"));
+    scene.strike();
+    for _ in 0..times {
+        scene.until_beats(fastrand::usize(3..15)).await;
+        scene.world.replace_worker(0);
+        scene.relieve();
+    }
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_is_frozen() {
+    let setup = super::broker::impatient(Setup::usual("fault-").await);
+    let mut scene = Scene::begin(303, "worker: frozen (SIGSTOP)", setup).await;
+    scene.strike();
+    scene.world.workers[0].process.signal("STOP");
+    scene.last(5_000, 40).await;
+    scene.world.workers[0].process.signal("CONT");
+    scene.relieve();
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_workers_is_frozen() {
+    const FAULT: &str = "one of two workers frozen (PostgreSQL)";
+    let Some(store) = Store::postgres().await else {
+        return skip(304, FAULT, "no PostgreSQL");
+    };
+    let setup = super::broker::impatient(Setup::usual("fault-").await);
+    let mut scene = Scene::begin(304, FAULT, Setup { store, workers: 2, ..setup }).await;
+    scene.strike();
+    scene.world.workers[0].process.signal("STOP");
+    scene.last(5_000, 40).await;
+    scene.world.workers[0].process.signal("CONT");
+    scene.relieve();
+    scene.finish().await;
+}
+
+/// A command that runs another one behind mounts of its own, which go with it; `script` makes
+/// them and ends in `exec "$@"`. `None` where that is not allowed.
+pub(super) fn in_own_mounts(script: &str) -> Option<Vec<String>> {
+    ["-m", "-rm"].into_iter().find_map(|how| {
+        let words = ["unshare", how, "sh", "-ec", script, "sh"];
+        let tried =
+            Command::new(words[0]).args(&words[1..]).arg("true").stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success()).then(|| words.map(str::to_owned).to_vec())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledgers_disk_is_full() {
+    const FAULT: &str = "ledger: disk full (SQLite)";
+    let dir = TempDir::new().unwrap();
+    let disk = dir.path().display();
+    let script = format!("mount -t tmpfs -o size=16m tmpfs {disk} && exec \"$@\"");
+    let Some(wrapper) = in_own_mounts(&script) else {
+        return skip(305, FAULT, "no small file system for the worker (unshare -m, as root)");
+    };
+    let setup = Setup::usual("fault-").await;
+    let setup = setup.set("LEDGER_URL", &format!("sqlite://{disk}/ledger.db"));
+    let mut scene = Scene::begin(305, FAULT, Setup { wrapper, ..setup }).await;
+    // The worker's file system is only there for the worker.
+    let worker = scene.world.workers[0].process.id();
+    let filler = format!("/proc/{worker}/root{disk}/filler");
+    scene.strike();
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    scene.last(4_000, 30).await;
+    std::fs::remove_file(&filler).unwrap();
+    scene.relieve();
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledgers_postgresql_is_restarted() {
+    const FAULT: &str = "ledger: PostgreSQL crashes and is started again";
+    if std::env::var("EKO_TEST_POSTGRES_URL").is_err() {
+        return skip(306, FAULT, "no PostgreSQL");
+    }
+    let home = TempDir::new().unwrap();
+    let server = Server::start(home.path().join("postgres"));
+    let store = Store::postgres_at(&server.url).await;
+    let setup = Setup { store, workers: 2, ..Setup::usual("fault-").await };
+    let mut scene = Scene::begin(306, FAULT, setup).await;
+    scene.strike();
+    server.stop();
+    scene.last(2_000, 10).await;
+    server.start_again();
+    scene.relieve();
+    scene.finish().await;
+    drop(server);
+}

@@ -1,0 +1,99 @@
+//! RabbitMQ nodes of a test alone, so that they can be killed, frozen and bent.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::rig::process::signal;
+
+/// One node, gone with its owner.
+pub(crate) struct Node {
+    /// Where it listens.
+    pub(crate) url: String,
+    dir: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Node {
+    /// Starts a node in a directory.
+    pub(crate) fn start(dir: PathBuf) -> Self {
+        Self::start_with(dir, Vec::new())
+    }
+
+    /// Starts a node with knobs of `scripts/private-broker`.
+    pub(crate) fn start_with(dir: PathBuf, environment: Vec<(String, String)>) -> Self {
+        let mut node = Self { url: String::new(), dir, environment };
+        node.url = node.start_again();
+        node
+    }
+
+    /// Starts it once more after its end; where it listens.
+    pub(crate) fn start_again(&self) -> String {
+        let said = self.run("start", &[]);
+        let url = said.lines().find_map(|line| line.strip_prefix("AMQP_URL="));
+        url.unwrap_or_else(|| panic!("no URL of the broker: {said}")).to_owned()
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill9(&self) {
+        self.run("kill9", &[]);
+    }
+
+    /// Stops it in good order.
+    pub(crate) fn stop(&self) {
+        self.run("stop", &[]);
+    }
+
+    /// A port that nobody has.
+    pub(crate) fn free_port() -> String {
+        let output = Command::new(script()).arg("free-port").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The name that it has in Erlang.
+    pub(crate) fn name(&self) -> String {
+        let said = self.run("env", &[]);
+        let name = said.lines().find_map(|line| line.strip_prefix("export RABBITMQ_NODENAME="));
+        name.expect("a node has a name").trim_matches('\'').to_owned()
+    }
+
+    /// Evaluates an Erlang expression in it.
+    pub(crate) fn eval(&self, expression: &str) -> String {
+        self.run("ctl", &["eval", expression])
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = std::fs::read_to_string(self.dir.join("node.pid")).unwrap();
+        signal(pid.trim(), name);
+    }
+
+    /// Runs `scripts/private-broker` to its end; its output.
+    fn run(&self, what: &str, arguments: &[&str]) -> String {
+        let output = Command::new(script())
+            .arg(what)
+            .arg(&self.dir)
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env("RMQ_OWNER_PID", std::process::id().to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "a broker that goes down must be one of the test's own (a soak with \
+             EKO_SOAK_BROKER_KILLS=0 goes without): scripts/private-broker {what} failed"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.run("wipe", &[]);
+    }
+}
+
+fn script() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-broker"))
+}
