@@ -186,6 +186,7 @@ enum Request {
     Parked { id: String, parked: u32 },
     Census { reply: Reply<Census> },
     Prune { before: Timestamp, most: u32, reply: Reply<u32> },
+    Probe { reply: Reply<()> },
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -204,7 +205,7 @@ fn defer<T: Send + 'static>(answers: &mut Answers, reply: Reply<T>, result: Resu
 impl Request {
     /// Whether it is about no command of its own.
     const fn is_upkeep(&self) -> bool {
-        matches!(self, Self::Census { .. } | Self::Prune { .. })
+        matches!(self, Self::Census { .. } | Self::Prune { .. } | Self::Probe { .. })
     }
 
     /// Answers that it could not be dealt with; whoever asked may have gone meanwhile.
@@ -215,6 +216,7 @@ impl Request {
             Self::Parked { .. } => {}
             Self::Census { reply } => drop(reply.send(Err(error.clone()))),
             Self::Prune { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Probe { reply } => drop(reply.send(Err(error.clone()))),
         }
     }
 }
@@ -320,6 +322,11 @@ impl Ledger {
     /// Forgets at most `most` commands that finished before a time; tells how many.
     pub(crate) async fn prune(&self, before: Timestamp, most: u32) -> Result<u32, Error> {
         self.request(|reply| Request::Prune { before, most, reply }).await
+    }
+
+    /// Writes something that changes nothing: whether the ledger can be written again.
+    pub(crate) async fn probe(&self) -> Result<(), Error> {
+        self.request(|reply| Request::Probe { reply }).await
     }
 
     async fn write(&self, case: &Case, then: Then) -> Result<Held, Error> {

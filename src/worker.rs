@@ -10,30 +10,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::broker::{self, Delivery};
+use crate::broker::{Delivery, Error};
 use crate::command::{self, Command, Defaults, Invalid, Kind};
 use crate::decision::{self, Policy, Step, Turn};
 use crate::eko::Client;
 use crate::gate::Gate;
 use crate::history::History;
-use crate::ledger::{self, Ask, Case, Claim, Ledger};
+use crate::ledger::{Ask, Case, Claim, Ledger};
 use crate::metrics::{self, Metrics};
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
 use crate::trace::Trace;
 
 /// How many claims in a row the worker may die over before it gives a command up.
 const MAX_INTERRUPTIONS: u32 = 5;
-
-/// Why a delivery could not be dealt with. It is not settled, so it comes again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The broker.
-    #[error(transparent)]
-    Broker(#[from] broker::Error),
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] ledger::Error),
-}
 
 /// All that deliveries share.
 pub(crate) struct Worker {
@@ -80,7 +69,7 @@ impl Worker {
     /// Deals with one delivery.
     ///
     /// # Errors
-    /// Where broker or ledger failed: the delivery is not settled.
+    /// Where the broker failed: the delivery is not settled.
     pub(crate) async fn handle(&self, delivery: Delivery) -> Result<(), Error> {
         let at = now();
         let envelope = &delivery.envelope;
@@ -126,7 +115,11 @@ impl Worker {
             ..self.ask(&delivery, &command.id, metrics::label(Some(command.kind())), digest)
         };
         let subject = Subject::of(command);
-        match self.ledger.claim(ask, random_u32()).await? {
+        let claim = match self.ledger.claim(ask, random_u32()).await {
+            Ok(claim) => claim,
+            Err(error) => return self.do_without_ledger(delivery, &subject, 0, &error).await,
+        };
+        match claim {
             Claim::Fresh(case) => {
                 self.count_receipt(Some(command.kind()), received);
                 let begun = case.history.in_flight().then_some(clock);
@@ -195,7 +188,11 @@ impl Worker {
         problem: &Problem,
     ) -> Result<(), Error> {
         let ask = self.ask(&delivery, subject.id, metrics::label(subject.kind), digest);
-        match self.ledger.claim(ask, random_u32()).await? {
+        let claim = match self.ledger.claim(ask, random_u32()).await {
+            Ok(claim) => claim,
+            Err(error) => return self.do_without_ledger(delivery, subject, 0, &error).await,
+        };
+        match claim {
             Claim::Fresh(case) => {
                 self.count_receipt(subject.kind, received);
                 let outcome = Outcome::Invalid(problem.clone());

@@ -170,8 +170,9 @@ impl Pump {
             | Reason::Misconfigured
             | Reason::Clock
             | Reason::Outage
-            | Reason::RateLimited => {
-                self.set_aside(inlet).await && self.wait_for_eko(inlet.kind).await
+            | Reason::RateLimited
+            | Reason::Ledger => {
+                self.set_aside(inlet).await && self.wait_for_probe(inlet.kind, reason).await
             }
         }
     }
@@ -192,10 +193,10 @@ impl Pump {
         true
     }
 
-    async fn wait_for_eko(&self, kind: Kind) -> bool {
+    async fn wait_for_probe(&self, kind: Kind, reason: Reason) -> bool {
         loop {
             tokio::time::sleep(self.worker.until_next_probe(kind)).await;
-            if self.worker.probe().await {
+            if self.worker.probe(reason).await {
                 return true;
             }
         }

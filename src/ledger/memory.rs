@@ -46,6 +46,7 @@ impl Memory {
             }
             Request::Census { reply } => drop(reply.send(Ok(Census::default()))),
             Request::Prune { reply, .. } => drop(reply.send(Ok(0))),
+            Request::Probe { reply } => drop(reply.send(Ok(()))),
         }
     }
 

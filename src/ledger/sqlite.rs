@@ -211,6 +211,7 @@ fn answer(
         Request::Prune { before, most, reply } => {
             attend(answers, reply, store, |store| store.prune(before, most).map(Ok))
         }
+        Request::Probe { reply } => attend(answers, reply, store, |store| store.probe().map(Ok)),
     }
 }
 

@@ -528,6 +528,14 @@ on_both_stores! {
         assert!(format!("{error:#}").contains("holds no ledger"), "{error:#}");
     }
 
+    async fn a_probe_changes_nothing(rig) {
+        let ledger = rig.open().await;
+        let digest = ledger.digest(b"it");
+        ledger.probe().await.unwrap();
+        ledger.probe().await.unwrap();
+        assert_eq!(rig.reopen(ledger, 2).await.digest(b"it"), digest);
+    }
+
     async fn a_newer_ledger_is_refused(rig) {
         drop(rig.open().await);
         match &rig {
@@ -819,4 +827,19 @@ fn a_ledger_url_is_one_of_two_and_a_wrong_one_is_not_repeated() {
         let why = Settings::read(url).expect_err(url);
         assert!(why.starts_with("must be sqlite://") && !why.contains("hun"), "{url}: {why}");
     }
+}
+
+#[tokio::test]
+async fn a_probe_fails_where_a_write_would_and_goes_well_again() {
+    let rig = Rig::sqlite();
+    let ledger = rig.open().await;
+    let other = rusqlite::Connection::open(rig.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(matches!(ledger.probe().await, Err(Error::Store(_))));
+    other.execute_batch("ROLLBACK").unwrap();
+    let log = rig.path().with_extension("db-wal");
+    let before = std::fs::metadata(&log).unwrap().len();
+    ledger.probe().await.unwrap();
+    let after = std::fs::metadata(&log).unwrap().len();
+    assert!(after > before, "a disk that is full can still be read: it must write");
 }

@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::decision::{self, Step, Turn};
 use crate::gate::Sight;
 use crate::history::History;
-use crate::ledger::{Case, Held};
+use crate::ledger::{self, Case, Held};
 use crate::verdict::{Cause, Reading, Verdict};
 
 /// What came of one step.
@@ -44,8 +44,8 @@ impl Worker {
             let policy = self.policy.extended(still);
             let step = decision::decide(command, history, &policy, turn, random_f64(), now);
             let went = match step {
-                Step::Attempt => self.attempt(command, &mut case).await?,
-                Step::Inquire => self.inquire(command, &mut case).await?,
+                Step::Attempt => self.attempt(command, &mut case).await,
+                Step::Inquire => self.inquire(command, &mut case).await,
                 Step::RetryAfter { delay, cause } => {
                     self.metrics.retried(command.kind(), cause);
                     return self
@@ -60,14 +60,18 @@ impl Worker {
                 }
             };
             match went {
-                Went::On => turn = Turn::Answered,
-                Went::Lost => return self.park_busy(delivery, &subject, received, None).await,
+                Ok(Went::On) => turn = Turn::Answered,
+                Ok(Went::Lost) => return self.park_busy(delivery, &subject, received, None).await,
+                Err(error) => {
+                    let attempts = case.history.attempts();
+                    return self.do_without_ledger(delivery, &subject, attempts, &error).await;
+                }
             }
         }
     }
 
     /// One more call of the kind's endpoint: in the ledger first.
-    async fn attempt(&self, command: &Command, case: &mut Case) -> Result<Went, Error> {
+    async fn attempt(&self, command: &Command, case: &mut Case) -> Result<Went, ledger::Error> {
         self.gate.pass().await;
         let (began, clock) = (now(), clock());
         if command.expiry.is_some_and(|expiry| began >= expiry) {
@@ -105,7 +109,7 @@ impl Worker {
     }
 
     /// Inquires what became of the transaction; what is known so far is kept first.
-    async fn inquire(&self, command: &Command, case: &mut Case) -> Result<Went, Error> {
+    async fn inquire(&self, command: &Command, case: &mut Case) -> Result<Went, ledger::Error> {
         let Some(tid) = command.tid() else {
             return Ok(Went::Lost);
         };
@@ -151,8 +155,13 @@ impl Worker {
         unsettled: bool,
     ) -> Result<(), Error> {
         let due = decision::later(now(), delay);
-        if self.ledger.note(&case, due, unsettled).await? == Held::Lost {
-            return self.park_busy(delivery, subject, received, None).await;
+        match self.ledger.note(&case, due, unsettled).await {
+            Ok(Held::Yes) => {}
+            Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
+            Err(error) => {
+                let attempts = case.history.attempts();
+                return self.do_without_ledger(delivery, subject, attempts, &error).await;
+            }
         }
         let kind = subject.kind.map_or("unknown", crate::command::Kind::as_str);
         let parked = case.parked.saturating_add(1);
@@ -175,7 +184,11 @@ impl Worker {
             traceparent: &received.trace.parent(random_u64()),
         };
         delivery.park(parking).await?;
-        Ok(self.ledger.parked(&case.id, parked).await?)
+        // Without this note the copies are parked once more: nothing is lost with it.
+        if let Err(error) = self.ledger.parked(&case.id, parked).await {
+            self.close_for_ledger(&error);
+        }
+        Ok(())
     }
 }
 

@@ -34,8 +34,12 @@ impl Worker {
             span: random_u64(),
         };
         let event = Event::new(&about, &outcome, now());
-        if self.ledger.finish(&case, &event).await? == Held::Lost {
-            return self.park_busy(delivery, subject, received, None).await;
+        match self.ledger.finish(&case, &event).await {
+            Ok(Held::Yes) => {}
+            Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
+            Err(error) => {
+                return self.do_without_ledger(delivery, subject, about.attempts, &error).await;
+            }
         }
         let took = event.time.duration_since(case.history.first_received);
         let took = Duration::try_from(took).unwrap_or_default();
@@ -125,7 +129,7 @@ impl Worker {
             first_received: received.at,
             traceparent: &received.trace.parent(random_u64()),
         };
-        Ok(delivery.park(parking).await?)
+        delivery.park(parking).await
     }
 }
 

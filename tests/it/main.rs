@@ -14,6 +14,7 @@ mod invalid;
 mod limits;
 mod load;
 mod operations;
+mod pauses;
 mod refusals;
 mod repeats;
 mod results;

@@ -14,7 +14,8 @@ const KIND_METRICS: &str = "queue_delay_seconds_count retries_total replays_tota
     parked paused dead_lettered_total events_unrouted_total";
 
 /// Why consumption may be paused.
-const PAUSES: &str = "unauthorized misconfigured clock outage rate_limited broker_blocked topology";
+const PAUSES: &str =
+    "unauthorized misconfigured clock outage rate_limited broker_blocked topology ledger";
 
 #[tokio::test]
 async fn every_metric_is_there_at_0_from_the_start() {

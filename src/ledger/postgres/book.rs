@@ -33,7 +33,7 @@ impl Subjects {
                 Request::Parked { id, .. } => {
                     subjects.ids.insert(id.clone());
                 }
-                Request::Census { .. } | Request::Prune { .. } => {}
+                Request::Census { .. } | Request::Prune { .. } | Request::Probe { .. } => {}
             }
         }
         subjects
@@ -89,6 +89,7 @@ impl Book {
             // Upkeep is no part of a batch: whoever asks is told so instead of waiting.
             Request::Census { reply } => defer(answers, reply, Err(Error::Closed)),
             Request::Prune { reply, .. } => defer(answers, reply, Err(Error::Closed)),
+            Request::Probe { reply } => defer(answers, reply, Err(Error::Closed)),
         }
     }
 

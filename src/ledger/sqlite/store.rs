@@ -98,6 +98,13 @@ impl Store<'_> {
         Ok(Census { unsettled, parked })
     }
 
+    /// The number that stands there already: SQLite writes the page nevertheless, which an
+    /// UPDATE that changes nothing would not.
+    pub(super) fn probe(&self) -> rusqlite::Result<()> {
+        let applied = i64::try_from(super::MIGRATIONS.len()).unwrap_or(i64::MAX);
+        self.transaction.pragma_update(None, "user_version", applied)
+    }
+
     /// Forgets what finished before a time, at most so much at once.
     pub(super) fn prune(&mut self, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
         self.begun.settle_old(self.transaction)?;
