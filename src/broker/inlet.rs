@@ -35,13 +35,16 @@ pub(crate) struct Inlet {
     channel: Option<Channel>,
     consumer: Option<Consumer>,
     is_consuming: bool,
+    /// How often a consumer was registered.
+    registered: u32,
     mismatch: Option<String>,
 }
 
 impl Inlet {
     /// An inlet that does not consume yet, with what keeps it from it.
     pub(super) const fn new(kind: Kind, shared: Shared, mismatch: Option<String>) -> Self {
-        Self { kind, shared, channel: None, consumer: None, is_consuming: false, mismatch }
+        let (channel, consumer) = (None, None);
+        Self { kind, shared, channel, consumer, is_consuming: false, registered: 0, mismatch }
     }
 
     /// The next delivery; `None` once the consumer is gone, for whatever reason.
@@ -69,7 +72,10 @@ impl Inlet {
             None => self.open().await?,
         };
         let queue = self.shared.names.queue(self.kind);
-        let tag = format!("eko-worker-{}", self.kind.as_str());
+        // Each time another tag: the channel of RabbitMQ 3.10 crashes where that of a quorum
+        // queue is used again while a delivery to its first consumer is not acknowledged.
+        self.registered = self.registered.wrapping_add(1);
+        let tag = format!("eko-worker-{}-{}", self.kind.as_str(), self.registered);
         let options = BasicConsumeOptions::default();
         let consumed = channel
             .basic_consume(queue.as_str().into(), tag.into(), options, FieldTable::default())
