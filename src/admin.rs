@@ -1,7 +1,11 @@
-//! The admin server: `/metrics`, `/healthz`, `/readyz`.
+//! The admin server: `/metrics`, `/healthz`, `/readyz`, on a thread of its own, so that it
+//! answers also when the worker's event loop is stuck.
+
+mod heartbeat;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -11,16 +15,20 @@ use axum::routing::get;
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Kind;
 use crate::gate::Reason;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+pub(crate) use heartbeat::Heartbeat;
 
 /// How long a scrape waits for the ledger's counts before it goes without new ones.
 const CENSUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the server may take to end: somebody may be reading an answer.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What readiness rests on; the app writes it, `/readyz` reads it.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +41,7 @@ struct Parts {
     paused: BTreeMap<&'static str, &'static str>,
     mismatches: BTreeMap<&'static str, String>,
     problem: Option<String>,
+    ledger_problem: Option<String>,
 }
 
 /// The body of `/readyz`.
@@ -58,6 +67,11 @@ impl Readiness {
     /// The broker is gone or does not let us in.
     pub(crate) fn disconnected(&self, problem: String) {
         self.change(|parts| *parts = Parts { problem: Some(problem), ..Parts::default() });
+    }
+
+    /// The ledger cannot be opened yet, or is open.
+    pub(crate) fn without_ledger(&self, problem: Option<String>) {
+        self.change(|parts| parts.ledger_problem = problem);
     }
 
     /// A consumer was registered, or is gone.
@@ -93,6 +107,7 @@ impl Readiness {
             .map(|kind| (kind.as_str(), parts.consumers.get(kind.as_str()) == Some(&true)))
             .into();
         let mut missing = Vec::new();
+        missing.extend(parts.ledger_problem.map(|problem| format!("ledger: {problem}")));
         if !parts.is_connected {
             let problem = parts.problem.unwrap_or_else(|| "not connected yet".to_owned());
             missing.push(format!("broker: {problem}"));
@@ -117,44 +132,96 @@ impl Readiness {
     }
 }
 
+/// What the admin server tells of.
 #[derive(Clone)]
-struct Shared {
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    ledger: Ledger,
+pub(crate) struct Shared {
+    /// For `/metrics`.
+    pub(crate) metrics: Arc<Metrics>,
+    /// For `/readyz`.
+    pub(crate) readiness: Readiness,
+    /// For `/healthz`.
+    pub(crate) heartbeat: Heartbeat,
+    /// Counted for `/metrics`, once it is open.
+    pub(crate) ledger: Arc<OnceLock<Ledger>>,
 }
 
-/// Serves until the token is cancelled.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    ledger: Ledger,
+/// The running admin server.
+pub(crate) struct Server {
     stop: CancellationToken,
-) {
-    let app = Router::new()
-        .route("/metrics", get(render))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .with_state(Shared { metrics, readiness, ledger });
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin server failed");
+    ended: oneshot::Receiver<()>,
+}
+
+impl Server {
+    /// Listens, and serves until it is stopped.
+    ///
+    /// # Errors
+    /// Where the address cannot be listened on.
+    pub(crate) fn start(address: SocketAddr, shared: Shared) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        tracing::info!(addr = %listener.local_addr()?, "admin server listening");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, (end, ended)) = (CancellationToken::new(), oneshot::channel());
+        let stopped = stop.clone();
+        std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            if let Err(error) = runtime.block_on(serve(listener, shared, stopped)) {
+                tracing::error!(%error, "the admin server failed");
+            }
+            drop(end);
+        })?;
+        Ok(Self { stop, ended })
+    }
+
+    /// Stops it.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(GOODBYE, self.ended).await.is_err() {
+            tracing::debug!("somebody still reads an answer of the admin server");
+        }
     }
 }
 
+async fn serve(
+    listener: TcpListener,
+    shared: Shared,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/metrics", get(render))
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .with_state(shared);
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn alive(State(shared): State<Shared>) -> Response {
+    let (status, word, age) = match shared.heartbeat.age() {
+        Ok(age) => (StatusCode::OK, "ok", age),
+        Err(age) => (StatusCode::SERVICE_UNAVAILABLE, "stuck", age),
+    };
+    let seconds = age.as_secs_f64();
+    (status, format!("{word}: the event loop was seen {seconds:.1} s ago\n")).into_response()
+}
+
 async fn render(State(shared): State<Shared>) -> Response {
-    match tokio::time::timeout(CENSUS_TIMEOUT, shared.ledger.census()).await {
-        Ok(Ok(census)) => {
-            let now = now();
-            shared.metrics.counted(&census, |since| now.duration_since(since).as_secs_f64());
-        }
-        Ok(Err(error)) => tracing::warn!(%error, "the ledger could not be counted"),
-        Err(_) => tracing::warn!("the ledger did not answer in time to be counted"),
+    if let Some(ledger) = shared.ledger.get() {
+        count(ledger, &shared.metrics).await;
     }
     match shared.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn count(ledger: &Ledger, metrics: &Metrics) {
+    match tokio::time::timeout(CENSUS_TIMEOUT, ledger.census()).await {
+        Ok(Ok(census)) => {
+            let now = now();
+            metrics.counted(&census, |since| now.duration_since(since).as_secs_f64());
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "the ledger could not be counted"),
+        Err(_) => tracing::warn!("the ledger did not answer in time to be counted"),
     }
 }
 
@@ -167,4 +234,47 @@ async fn ready(State(shared): State<Shared>) -> Response {
 #[expect(clippy::disallowed_methods, reason = "a scrape tells how old the oldest is")]
 fn now() -> Timestamp {
     Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// Without a runtime of the test's own: whoever answers does so from the server's thread.
+    #[test]
+    fn a_stuck_event_loop_is_told_by_a_server_that_does_not_need_it() {
+        let heartbeat = Heartbeat::stopped_for(Duration::from_secs(11));
+        let shared = Shared {
+            metrics: Arc::new(Metrics::new(64).unwrap()),
+            readiness: Readiness::default(),
+            heartbeat,
+            ledger: Arc::default(),
+        };
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let _server = Server::start(free, shared).unwrap();
+        let get = |path: &str| {
+            let mut stream = TcpStream::connect(free).unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let told = get("/healthz");
+        assert!(told.starts_with("HTTP/1.1 503") && told.contains("stuck: "), "{told}");
+        assert!(get("/metrics").starts_with("HTTP/1.1 200"), "without a ledger, too");
+    }
+
+    #[test]
+    fn a_ledger_that_is_waited_for_is_missing_and_said_so() {
+        let readiness = Readiness::default();
+        readiness.without_ledger(Some("connection refused".to_owned()));
+        let missing = readiness.report().missing;
+        assert!(missing.contains(&"ledger: connection refused".to_owned()), "{missing:?}");
+        readiness.without_ledger(None);
+        assert!(!readiness.report().missing.iter().any(|what| what.starts_with("ledger")));
+    }
 }

@@ -1,18 +1,18 @@
 //! Composition: Config → resources → tasks → orderly stop; and `check`.
 
 mod pump;
+mod start;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Readiness};
+use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
 use crate::broker::{self, Session};
 use crate::config::{Config, ShowArgs};
@@ -46,45 +46,55 @@ const PRUNE_AT_MOST: u32 = 500;
 pub async fn run(config: Config) -> anyhow::Result<()> {
     log::start(config.log_format, config.log_filter.as_deref())
         .map_err(|problem| crate::Problems(vec![problem]))?;
-    let stop = shutdown::on_signal()?;
-    let metrics = Arc::new(Metrics::new(config.broker.prefetch)?);
-    let worker = Arc::new(worker(&config, Arc::clone(&metrics)).await?);
-    let listener = TcpListener::bind(config.admin_addr)
-        .await
+    let (stop, hangups) = (shutdown::on_signal()?, shutdown::hangups()?);
+    let (metrics, readiness) =
+        (Arc::new(Metrics::new(config.broker.prefetch)?), Readiness::default());
+    let shared = Shared {
+        metrics: Arc::clone(&metrics),
+        readiness: readiness.clone(),
+        heartbeat: Heartbeat::start(),
+        ledger: Arc::default(),
+    };
+    let opened = Arc::clone(&shared.ledger);
+    let admin = Server::start(config.admin_addr, shared)
         .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
-    tracing::info!(addr = %listener.local_addr()?, "admin server listening");
-    let readiness = Readiness::default();
-    let ledger = worker.ledger.clone();
-    let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(
-        listener,
-        Arc::clone(&metrics),
-        readiness.clone(),
-        ledger.clone(),
-        admin_stop.clone(),
-    ));
-    let upkeep = tokio::spawn(forget_finished(ledger, config.retention));
+    let Some(worker) = worker(&config, &metrics, &readiness, &opened, &stop).await? else {
+        admin.stop().await;
+        return Ok(());
+    };
+    let worker = Arc::new(worker);
+    let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
+    let upkeep = tokio::spawn(forget_finished(worker.ledger.clone(), config.retention));
     let app = App { worker, metrics, readiness, stop, grace: config.shutdown_grace };
     let result = app.consume(&config.broker).await;
     upkeep.abort();
-    admin_stop.cancel();
-    admin.await?;
+    rereading.abort();
+    admin.stop().await;
     tracing::info!("stopped");
     result
 }
 
-async fn worker(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Worker> {
+/// `None` where the worker was asked to stop before its ledger could be opened.
+async fn worker(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+    opened: &OnceLock<Ledger>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Worker>> {
     tls_provider();
-    let epoch = fastrand::u32(..);
-    Ok(Worker {
-        ledger: Ledger::open(&config.ledger, epoch, new_digest_key()?).await?,
-        eko: Client::new(config.eko.clone())?,
+    let eko = Client::new(config.eko.clone())?;
+    let ledger = start::open_ledger(&config.ledger, new_digest_key()?, readiness, stop).await?;
+    let Some(ledger) = ledger else { return Ok(None) };
+    Ok(Some(Worker {
+        ledger: opened.get_or_init(|| ledger).clone(),
+        eko,
         gate: Gate::new(config.rate_limit),
-        metrics,
+        metrics: Arc::clone(metrics),
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),
         lease: config.lease,
-    })
+    }))
 }
 
 /// lapin and reqwest would each bring a provider; ring serves both.

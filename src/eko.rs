@@ -10,7 +10,7 @@ mod sign;
 
 pub(crate) use client::{Client, Settings};
 pub(crate) use endpoint::Endpoint;
-pub(crate) use keys::{KeyFiles, Keys};
+pub(crate) use keys::{KeyFiles, Keys, Reread};
 
 /// See [`crate::harness`].
 #[cfg(any(test, feature = "fuzz"))]

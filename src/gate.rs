@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::command::Kind;
 use lane::Lane;
@@ -20,6 +20,7 @@ pub(crate) use reason::{Reason, Sight};
 pub(crate) struct Gate {
     limiter: Option<DefaultDirectRateLimiter>,
     lanes: [Lane; Kind::ALL.len()],
+    hurry: Notify,
 }
 
 impl Gate {
@@ -30,7 +31,7 @@ impl Gate {
             let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
             RateLimiter::direct(quota)
         });
-        Self { limiter, lanes: Kind::ALL.map(|_| Lane::new()) }
+        Self { limiter, lanes: Kind::ALL.map(|_| Lane::new()), hurry: Notify::new() }
     }
 
     /// Waits until one more call may be made.
@@ -63,6 +64,16 @@ impl Gate {
     /// Counts one more probe of a closed gate, from 1.
     pub(crate) fn next_probe(&self, kind: Kind) -> u32 {
         self.lane(kind).next_probe()
+    }
+
+    /// Has whoever waits to probe do so at once: something has changed.
+    pub(crate) fn hurry(&self) {
+        self.hurry.notify_waiters();
+    }
+
+    /// Waits for [`Self::hurry`].
+    pub(crate) async fn hurried(&self) {
+        self.hurry.notified().await;
     }
 
     /// Opens the gate of a kind.

@@ -85,6 +85,12 @@ pub(crate) enum Error {
     /// The store refused: full disk, damaged file, lost server.
     #[error("the ledger's store failed: {0}")]
     Store(String),
+    /// The server cannot be reached, or is not ready.
+    #[error("the ledger's server is away: {0}")]
+    Away(String),
+    /// The server does not let us in, by what `LEDGER_URL` says.
+    #[error("the ledger's server refuses: {0}")]
+    Refused(String),
     /// The store's thread has ended.
     #[error("the ledger is closed")]
     Closed,

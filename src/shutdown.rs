@@ -1,4 +1,5 @@
-//! Signals → one token: the first asks to stop in order, the second ends at once.
+//! Signals → one token: the first asks to stop in order, the second ends at once. A hangup asks
+//! for something else, and never ends the process.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,14 @@ pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
         std::process::exit(ENDED_AT_ONCE);
     });
     Ok(token)
+}
+
+/// Hangups from now on, which would end the process if nobody listened.
+///
+/// # Errors
+/// Where the signal cannot be listened to.
+pub(crate) fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 async fn either(term: &mut Signal, int: &mut Signal) {

@@ -195,7 +195,7 @@ impl Pump {
 
     async fn wait_for_probe(&self, kind: Kind, reason: Reason) -> bool {
         loop {
-            tokio::time::sleep(self.worker.until_next_probe(kind)).await;
+            self.worker.until_next_probe(kind).await;
             if self.worker.probe(reason).await {
                 return true;
             }

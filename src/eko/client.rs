@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Request, RequestBuilder, Response};
+use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{self, HttpAnswer, Read};
 use super::endpoint;
-use super::keys::{KeyFiles, Keys, ReadyKeys};
+use super::keys::{Key, KeyFiles, Keys, ReadyKeys, Reread};
 use super::sign::Stamps;
 use crate::command::{Command, Request as Asked};
 use crate::verdict::{Cause, Reading, Verdict};
@@ -110,14 +111,15 @@ impl Client {
         })
     }
 
-    /// Reads the key files again, where both keys are given so.
-    ///
-    /// # Errors
-    /// Where a file cannot be read or holds no key; the keys stay what they were.
-    pub(crate) fn reload_keys(&self) -> anyhow::Result<()> {
-        let Some(keys) = self.key_files.read()? else { return Ok(()) };
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = ReadyKeys::new(&keys)?;
-        Ok(())
+    /// Reads again the keys that are given as files.
+    pub(crate) fn reread_keys(&self) -> Vec<Reread> {
+        let read = self.key_files.read();
+        let mut ready = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let replace = |(key, new): (Key, anyhow::Result<SecretString>)| Reread {
+            name: key.name(),
+            changed: new.and_then(|new| ready.replace(key, new)),
+        };
+        read.into_iter().map(replace).collect()
     }
 
     /// Makes a command's call. Nothing is sent after `deadline`, the end of the claim that

@@ -1,19 +1,52 @@
 //! What a paused worker does: probe Eko or the ledger, and set aside what it cannot begin or
 //! cannot write down.
 
-use std::time::Duration;
-
 use super::{Error, Subject, Worker, now, random_f64, random_u64, random_u128};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
+use crate::eko::Reread;
 use crate::gate::{Reason, Sight};
 use crate::ledger;
 use crate::trace::Trace;
 
 impl Worker {
-    /// How long to wait before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`.
-    pub(crate) fn until_next_probe(&self, kind: Kind) -> Duration {
-        self.policy.retry.delay(self.gate.next_probe(kind), random_f64())
+    /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
+    /// operator has changed a key meanwhile.
+    pub(crate) async fn until_next_probe(&self, kind: Kind) {
+        let wait = self.policy.retry.delay(self.gate.next_probe(kind), random_f64());
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.gate.hurried() => {}
+        }
+    }
+
+    /// Reads the key files again at once, as an operator asked for, and says what came of it.
+    pub(crate) fn reread_keys_now(&self) {
+        let read = self.reread_keys();
+        if read.is_empty() {
+            tracing::info!("asked to read the keys again: none is given as a file");
+        }
+        for Reread { name, .. } in read.iter().filter(|read| matches!(read.changed, Ok(false))) {
+            tracing::info!(key = name, "the key's file was read again: it is the same key");
+        }
+        self.gate.hurry();
+    }
+
+    /// Says what is new, by name: never the value.
+    fn reread_keys(&self) -> Vec<Reread> {
+        let read = self.eko.reread_keys();
+        for Reread { name, changed } in &read {
+            match changed {
+                Ok(true) => tracing::info!(key = name, "the key's file was read again: a new key"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(
+                    key = name,
+                    error = format!("{error:#}"),
+                    "the key's file could not be read again: the old key stays"
+                ),
+            }
+        }
+        read
     }
 
     /// Whether what closed the gate of a kind is over.
@@ -39,9 +72,7 @@ impl Worker {
     /// One read-only call: whether Eko can be worked with. Key files are read again first, so
     /// that new keys need no restart.
     async fn probe_eko(&self) -> bool {
-        if let Err(error) = self.eko.reload_keys() {
-            tracing::warn!(error = format!("{error:#}"), "the key files could not be read again");
-        }
+        self.reread_keys();
         let initiator_id =
             self.defaults.initiator_id.as_ref().map_or("", |initiator_id| initiator_id.expose());
         let user_code = self.defaults.user_code.as_deref().unwrap_or_default();

@@ -1,11 +1,18 @@
 //! What stops the line without costing a command: faults of the worker's own surroundings.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use url::Url;
 
 use crate::rig::command::refund;
 use crate::rig::script::{found, refunded};
 use crate::rig::stub::{self, Answer};
-use crate::rig::{COMMAND_QUEUES, Rig, eventually};
+use crate::rig::worker::Worker;
+use crate::rig::{ACCESS_KEY, COMMAND_QUEUES, DEVELOPER_KEY, Rig, eventually};
 
 /// Somebody else's transaction on the ledger's file: until it ends, nobody can write.
 fn lock_ledger(rig: &Rig) -> Connection {
@@ -71,5 +78,157 @@ async fn a_refund_whose_end_could_not_be_written_is_settled_by_inquiry() {
     assert_eq!(event.told(), "succeeded inquiry");
     assert_eq!(rig.stub().requests(&stub::refund("611")).len(), 1, "it is never sent again");
     until_open(&mut rig).await;
+    rig.finish().await;
+}
+
+/// A way to the tests' PostgreSQL that can be missing: its address, and a ledger of its own
+/// behind it. `None` where there is no server to test with.
+async fn postgres_ledger() -> Option<(String, String)> {
+    let Ok(server) = std::env::var("EKO_TEST_POSTGRES_URL") else {
+        eprintln!("SKIPPED, EKO_TEST_POSTGRES_URL is not set");
+        return None;
+    };
+    let schema = format!("it_{:016x}", fastrand::u64(..));
+    let (client, connection) =
+        tokio_postgres::connect(&server, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut url = Url::parse(&server).unwrap();
+    url.set_port(Some(free.port())).unwrap();
+    url.query_pairs_mut().append_pair("options", &format!("-csearch_path={schema}"));
+    // The ledger's library reads a plus as a plus.
+    Some((free.to_string(), url.to_string().replace("%3D", "=")))
+}
+
+/// Lets connections to an address through to PostgreSQL; cuts them when it is dropped.
+async fn let_through(address: &str) -> JoinSet<()> {
+    let server = Url::parse(&std::env::var("EKO_TEST_POSTGRES_URL").unwrap()).unwrap();
+    let to = format!("{}:{}", server.host_str().unwrap(), server.port().unwrap_or(5432));
+    let listener = TcpListener::bind(address).await.unwrap();
+    let mut way = JoinSet::new();
+    way.spawn(async move {
+        let mut pipes = JoinSet::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let to = to.clone();
+            pipes.spawn(async move {
+                let mut far = TcpStream::connect(to).await.unwrap();
+                tokio::io::copy_bidirectional(&mut near, &mut far).await.ok();
+            });
+        }
+    });
+    way
+}
+
+#[tokio::test]
+async fn a_ledger_server_that_is_away_is_waited_for_at_start_and_later() {
+    let Some((address, url)) = postgres_ledger().await else { return };
+    let rig = Rig::builder().set("LEDGER_URL", &url).at_least_once();
+    let mut rig = rig.start_without_worker().await;
+    rig.spawn_worker();
+    let worker = rig.worker();
+    let mut said = String::new();
+    eventually("it says what it waits for", async || {
+        let (status, body) = worker.get("/readyz").await;
+        assert_eq!(status, 503);
+        said = body;
+        said.contains("ledger: ").then_some(())
+    })
+    .await;
+    assert_eq!(rig.worker().get("/healthz").await.0, 200);
+    assert_eq!(rig.worker().get("/metrics").await.0, 200);
+
+    let way = let_through(&address).await;
+    rig.worker().ready().await;
+    assert_eq!(rig.outcome_of(&refund("first", "621")).await.told(), "succeeded response");
+
+    drop(way);
+    rig.publish(&refund("meanwhile", "622")).await;
+    until_paused(&mut rig, "ledger").await;
+    assert_eq!(rig.simulator().executions("622").await, 0);
+    let _way = let_through(&address).await;
+    let events = rig.events_of(["meanwhile"]).await;
+    assert_eq!(events["meanwhile"].told(), "succeeded response");
+    until_open(&mut rig).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn it_can_be_stopped_while_it_waits_for_its_ledger() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let url = format!("postgres://eko@{free}/postgres");
+    let mut rig = Rig::builder().set("LEDGER_URL", &url).start_without_worker().await;
+    rig.spawn_worker();
+    rig.worker().get("/healthz").await;
+    rig.stop_worker().await;
+}
+
+#[tokio::test]
+async fn a_ledger_url_that_the_server_refuses_is_a_wrong_setting() {
+    let Ok(server) = std::env::var("EKO_TEST_POSTGRES_URL") else {
+        eprintln!("SKIPPED, EKO_TEST_POSTGRES_URL is not set");
+        return;
+    };
+    let mut rig = Rig::builder().start_without_worker().await;
+    let mut url = Url::parse(&server).unwrap();
+    url.set_path("/no_such_database");
+    rig.settings.insert("LEDGER_URL".to_owned(), url.to_string());
+    let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("LEDGER_URL: database \"no_such_database\" does not exist"), "{said}");
+}
+
+#[tokio::test]
+async fn a_hangup_without_key_files_changes_nothing() {
+    let mut rig = Rig::start().await;
+    rig.worker().process.signal("HUP");
+    let worker = rig.worker();
+    eventually("it says so", async || {
+        worker.log().contains("none is given as a file").then_some(())
+    })
+    .await;
+    assert_eq!(rig.outcome_of(&refund("after", "631")).await.told(), "succeeded response");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_hangup_reads_new_keys_and_ends_a_pause_at_once() {
+    let other = "planted-access-key-of-tomorrow";
+    let rig = Rig::builder().set("RETRY_INITIAL", "20s").set("RETRY_MAX", "20s");
+    let mut rig = rig.start_without_worker().await;
+    rig.plant(other);
+    let path = rig.path("access-key");
+    std::fs::write(&path, ACCESS_KEY).unwrap();
+    rig.settings.remove("EKO_ACCESS_KEY");
+    rig.settings.insert("EKO_ACCESS_KEY_FILE".to_owned(), path.display().to_string());
+    rig.start_worker().await;
+    let keys = json!({ "developer_key": DEVELOPER_KEY, "access_key": other });
+    rig.simulator().control("keys", &keys).await;
+    rig.publish_all(&[refund("one", "641"), refund("two", "642")]).await;
+    rig.until_metrics("consumption is paused", |metrics| {
+        metrics.value("paused", &[("kind", "refund"), ("reason", "unauthorized")]) == 1.0
+    })
+    .await;
+    rig.publish(&refund("three", "643")).await;
+
+    std::fs::remove_file(&path).unwrap();
+    rig.worker().process.signal("HUP");
+    let worker = rig.worker();
+    let says = async |what: &str| {
+        eventually(what, async || worker.log().contains(what).then_some(())).await;
+    };
+    says("could not be read again: the old key stays").await;
+    std::fs::write(&path, other).unwrap();
+    let begin = Instant::now();
+    worker.process.signal("HUP");
+    says("the key's file was read again: a new key").await;
+    assert!(worker.log().contains("EKO_ACCESS_KEY"), "it is named");
+    let first = rig.next_event().await;
+    assert_eq!((first.command_id(), first.told().as_str()), ("three", "succeeded response"));
+    assert!(begin.elapsed() < Duration::from_secs(10), "not only by the next probe");
+    rig.events_of(["one", "two"]).await;
+    rig.forgive_bad_requests();
     rig.finish().await;
 }

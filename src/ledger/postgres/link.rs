@@ -1,5 +1,6 @@
 //! One connection to PostgreSQL, made anew whenever it is lost.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,14 +44,35 @@ impl Trouble {
     /// Whether another connection may do better.
     fn is_passing(&self) -> bool {
         match self {
-            Self::Server(error) => error.code().is_none_or(|code| {
-                code.code().starts_with("08")
-                    || code.code().starts_with("57P")
-                    || *code == SqlState::TOO_MANY_CONNECTIONS
-            }),
+            Self::Server(error) => error.code().is_none_or(is_of_the_server),
             Self::Store(_) => false,
         }
     }
+
+    /// Whether waiting may help a worker that starts: nobody answers, or not yet.
+    fn is_away(&self) -> bool {
+        let Self::Server(error) = self else { return false };
+        let lost = std::error::Error::source(error).and_then(|why| why.downcast_ref());
+        // A certificate that does not fit comes as invalid data.
+        let is_lost = |why: &io::Error| why.kind() != io::ErrorKind::InvalidData;
+        let is_gone = || error.is_closed() || lost.is_some_and(is_lost);
+        error.code().map_or_else(is_gone, is_of_the_server)
+    }
+
+    /// Whether the URL is wrong: user, password or database.
+    fn is_refusal(&self) -> bool {
+        let Self::Server(error) = self else { return false };
+        error.code().is_some_and(|code| {
+            code.code().starts_with("28") || *code == SqlState::UNDEFINED_DATABASE
+        })
+    }
+}
+
+/// Codes that tell of the server and the way to it, not of what it was asked for.
+fn is_of_the_server(code: &SqlState) -> bool {
+    code.code().starts_with("08")
+        || code.code().starts_with("57P")
+        || *code == SqlState::TOO_MANY_CONNECTIONS
 }
 
 /// A connection that is ready for batches.
@@ -175,7 +197,10 @@ impl Link {
 
     async fn wait(&mut self, trouble: &Trouble, tries: &mut u32) {
         self.session = None;
-        let problem = self.told(trouble).to_string();
+        let problem = match self.told(trouble) {
+            Error::Away(why) => why,
+            other => other.to_string(),
+        };
         if self.problem.is_none() {
             tracing::warn!(problem, "waiting for the ledger's server");
         }
@@ -186,9 +211,8 @@ impl Link {
 
     /// The error of a batch whose time is over.
     pub(super) fn late(&self) -> Error {
-        Error::Store(self.problem.clone().unwrap_or_else(|| {
-            format!("no answer from the server within {} s", PATIENCE.as_secs())
-        }))
+        let silence = || format!("no answer from the server within {} s", PATIENCE.as_secs());
+        Error::Away(self.problem.clone().unwrap_or_else(silence))
     }
 
     /// What went wrong, without anything of the URL's password, nor of a row's values that the
@@ -203,7 +227,12 @@ impl Link {
         };
         let password = self.config.get_password().unwrap_or_default();
         let password = String::from_utf8_lossy(password);
-        Error::Store(if password.is_empty() { text } else { text.replace(&*password, "…") })
+        let text = if password.is_empty() { text } else { text.replace(&*password, "…") };
+        match trouble {
+            trouble if trouble.is_refusal() => Error::Refused(text),
+            trouble if trouble.is_away() => Error::Away(text),
+            _ => Error::Store(text),
+        }
     }
 }
 

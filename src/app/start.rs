@@ -1,0 +1,68 @@
+//! What is waited for before work begins, and what an operator may ask for while it goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+use tokio_util::sync::CancellationToken;
+
+use crate::Problems;
+use crate::admin::Readiness;
+use crate::backoff::Backoff;
+use crate::ledger::{Error, Ledger, Settings};
+use crate::worker::Worker;
+
+/// Between tries to reach the ledger's server.
+const AGAIN: Backoff = Backoff { initial: Duration::from_millis(250), max: Duration::from_secs(5) };
+
+/// Opens the ledger. A server that is away is no reason to exit: it is waited for. `None` where
+/// the worker was asked to stop meanwhile.
+///
+/// # Errors
+/// Where waiting would not help.
+pub(super) async fn open_ledger(
+    settings: &Settings,
+    new_key: [u8; 32],
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Ledger>> {
+    let epoch = fastrand::u32(..);
+    let mut tries = 0_u32;
+    loop {
+        let opened = tokio::select! {
+            opened = Ledger::open(settings, epoch, new_key) => opened,
+            () = stop.cancelled() => return Ok(None),
+        };
+        let error = match opened {
+            Ok(ledger) => {
+                readiness.without_ledger(None);
+                return Ok(Some(ledger));
+            }
+            Err(error) => error,
+        };
+        let problem = match error.downcast_ref() {
+            Some(Error::Away(why)) => why.clone(),
+            Some(Error::Refused(why)) => {
+                return Err(Problems(vec![format!("LEDGER_URL: {why}")]).into());
+            }
+            Some(Error::Store(_) | Error::Closed) | None => return Err(error),
+        };
+        tries = tries.saturating_add(1);
+        // The first, the second, the fourth and so on: it may be away for long.
+        if tries.is_power_of_two() {
+            tracing::warn!(problem, tries, "waiting for the ledger's server");
+        }
+        readiness.without_ledger(Some(problem));
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN.delay(tries, fastrand::f32().into())) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+/// Reads the key files again whenever a hangup asks for it.
+pub(super) async fn reread_on(mut hangups: Signal, worker: Arc<Worker>) {
+    while hangups.recv().await.is_some() {
+        worker.reread_keys_now();
+    }
+}
