@@ -48,7 +48,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .map_err(|problem| crate::Problems(vec![problem]))?;
     let (stop, hangups) = (shutdown::on_signal()?, shutdown::hangups()?);
     let (metrics, readiness) =
-        (Arc::new(Metrics::new(config.broker.prefetch)?), Readiness::default());
+        (Arc::new(Metrics::new(config.gate.concurrency)?), Readiness::default());
     let shared = Shared {
         metrics: Arc::clone(&metrics),
         readiness: readiness.clone(),
@@ -89,7 +89,7 @@ async fn worker(
     Ok(Some(Worker {
         ledger: opened.get_or_init(|| ledger).clone(),
         eko,
-        gate: Gate::new(config.rate_limit),
+        gate: Gate::new(config.gate, stop.clone()),
         metrics: Arc::clone(metrics),
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),

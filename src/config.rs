@@ -6,7 +6,6 @@ mod show;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ pub use show::ShowArgs;
 use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
-use crate::{broker, eko, ledger};
+use crate::{broker, eko, gate, ledger};
 use read::Reader;
 
 /// The lease of a claim lasts this much longer than a call can: time to publish, so that a
@@ -35,7 +34,7 @@ pub struct Config {
     /// How long a claim lasts.
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
-    pub(crate) rate_limit: Option<NonZeroU32>,
+    pub(crate) gate: gate::Settings,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) shutdown_grace: Duration,
     pub(crate) log_format: Format,
@@ -63,7 +62,7 @@ impl Config {
         };
         let ledger = reader.ledger("LEDGER_URL", &args.ledger_url, args.ledger_url_file.as_deref());
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
-        let rate_limit =
+        let rate =
             args.worker_rate_limit.as_ref().and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
         let admin_addr = reader.address("ADMIN_ADDR", &args.admin_addr);
         let shutdown_grace = reader.duration("SHUTDOWN_GRACE", &args.shutdown_grace);
@@ -74,6 +73,8 @@ impl Config {
         else {
             return Err(Problems(vec!["a setting could not be read".to_owned()]));
         };
+        let concurrency = broker.prefetch.into();
+        let gate = gate::Settings { rate, concurrency, is_adaptive: args.worker_adaptive };
         Ok(Self {
             lease: eko.timeout + LEASE_MARGIN,
             broker,
@@ -82,7 +83,7 @@ impl Config {
             policy,
             defaults,
             retention: retention.unwrap_or_default(),
-            rate_limit,
+            gate,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),
             log_format: log_format.unwrap_or(Format::Json),

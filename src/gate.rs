@@ -1,49 +1,145 @@
-//! May a call start now? The rate limit, and pauses: whatever is wrong with this worker or with
-//! Eko as a whole stops consumption, and no command pays for it.
+//! May a call start now? The rate limit, the calls in flight, and pauses: whatever is wrong with
+//! this worker or with Eko as a whole stops consumption, and no command pays for it.
 
 mod lane;
+mod limit;
 mod reason;
+mod slots;
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::command::Kind;
 use lane::Lane;
+pub(crate) use limit::Sample;
 pub(crate) use reason::{Reason, Sight};
+pub(crate) use slots::Permit;
 
-/// What every call passes. Concurrency needs no permit here: no more deliveries are in the
-/// worker's hands than calls may be in flight.
+/// How far Eko's clock may be from ours, in seconds: it refuses what is 120 off, and a call may
+/// be half a minute on its way.
+const MAX_SKEW: f64 = 90.0;
+
+/// How many answers in a row must tell of a skew: one may be a proxy's.
+const SKEWED: u32 = 2;
+
+/// How many calls are let through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// `WORKER_RATE_LIMIT`: calls a second, over all kinds.
+    pub(crate) rate: Option<NonZeroU32>,
+    /// `WORKER_CONCURRENCY`: calls in flight, for each kind.
+    pub(crate) concurrency: u32,
+    /// `WORKER_ADAPTIVE`: whether fewer are in flight where Eko does not bear so many.
+    pub(crate) is_adaptive: bool,
+}
+
+/// What every call passes.
 pub(crate) struct Gate {
     limiter: Option<DefaultDirectRateLimiter>,
     lanes: [Lane; Kind::ALL.len()],
+    skewed: AtomicU32,
     hurry: Notify,
+    stop: CancellationToken,
 }
 
+/// Nothing begins now: the kind is paused for a reason, or the worker stops.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shut(pub(crate) Option<Reason>);
+
 impl Gate {
-    /// An open gate that lets through `rate` calls a second, over all kinds.
-    pub(crate) fn new(rate: Option<NonZeroU32>) -> Self {
-        let limiter = rate.map(|rate| {
+    /// An open gate, until it is asked to stop.
+    pub(crate) fn new(settings: Settings, stop: CancellationToken) -> Self {
+        let limiter = settings.rate.map(|rate| {
             // Without a burst, calls are spread evenly over each second.
             let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
             RateLimiter::direct(quota)
         });
-        Self { limiter, lanes: Kind::ALL.map(|_| Lane::new()), hurry: Notify::new() }
+        let lane = |_| Lane::new(settings.concurrency, settings.is_adaptive);
+        Self {
+            limiter,
+            lanes: Kind::ALL.map(lane),
+            skewed: AtomicU32::new(0),
+            hurry: Notify::new(),
+            stop,
+        }
     }
 
-    /// Waits until one more call may be made.
-    pub(crate) async fn pass(&self) {
+    /// Waits until a call of a kind may begin; whoever waits while it closes is turned away.
+    pub(crate) async fn enter(&self, kind: Kind) -> Result<Permit<'_>, Shut> {
+        let lane = self.lane(kind);
+        let reason = *lane.closed.borrow();
+        if reason.is_some() || self.stop.is_cancelled() {
+            return Err(Shut(reason));
+        }
+        if let Some(permit) = lane.slots.try_take()
+            && self.limiter.as_ref().is_none_or(|limiter| limiter.check().is_ok())
+        {
+            return Ok(permit);
+        }
+        let mut closed = lane.closed.subscribe();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Shut(None)),
+            closed = closed.wait_for(Option::is_some) => Err(Shut(closed.ok().and_then(|it| *it))),
+            permit = self.wait(lane) => Ok(permit),
+        }
+    }
+
+    /// Waits until one more call for a command that is begun may be made: also while the gate
+    /// is closed, since what is in flight ends.
+    pub(crate) async fn again<'a>(&'a self, kind: Kind, held: Option<Permit<'a>>) -> Permit<'a> {
+        match held {
+            Some(permit) if permit.is_fresh() => permit,
+            Some(permit) => {
+                self.pace().await;
+                permit
+            }
+            None => self.wait(self.lane(kind)).await,
+        }
+    }
+
+    async fn wait<'a>(&'a self, lane: &'a Lane) -> Permit<'a> {
+        let permit = lane.slots.take().await;
+        self.pace().await;
+        permit
+    }
+
+    async fn pace(&self) {
         if let Some(limiter) = &self.limiter {
             limiter.until_ready().await;
         }
     }
 
+    /// How many calls of a kind may be in flight now.
+    pub(crate) fn limit(&self, kind: Kind) -> u32 {
+        self.lane(kind).slots.limit()
+    }
+
     /// Notes what a command's call told; may close the gate of its kind.
     pub(crate) fn saw(&self, kind: Kind, command_id: &str, sight: Sight, now: Timestamp) {
         self.lane(kind).saw(command_id, sight, now);
+    }
+
+    /// Notes by how many seconds Eko's clock is ahead of ours; closes all kinds where answers
+    /// tell in a row that Eko will soon refuse our timestamps. Tells whether it did.
+    pub(crate) fn saw_clock(&self, skew: f64, now: Timestamp) -> bool {
+        if Self::is_right(skew) {
+            self.skewed.store(0, Ordering::Relaxed);
+            return false;
+        }
+        let in_a_row = self.skewed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        in_a_row >= SKEWED && self.close_all(Reason::Clock, now)
+    }
+
+    /// Whether Eko takes timestamps of a clock that is so far off.
+    pub(crate) const fn is_right(skew: f64) -> bool {
+        skew.abs() <= MAX_SKEW
     }
 
     /// Closes the gates of all kinds; tells whether any was open.
@@ -103,6 +199,11 @@ mod tests {
     const UNAUTHORIZED: Sight = Sight::Against(Reason::Unauthorized);
     const OUTAGE_SEEN: Sight = Sight::Against(Reason::Outage);
 
+    fn gate() -> Gate {
+        let settings = Settings { rate: None, concurrency: 4, is_adaptive: true };
+        Gate::new(settings, CancellationToken::new())
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_795_000_000 + second).unwrap()
     }
@@ -113,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_second_command_with_the_same_fault_closes_its_kind_only() {
-        let gate = Gate::new(None);
+        let gate = gate();
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(0));
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(1));
         assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
@@ -124,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_call_that_goes_well_clears_a_suspicion() {
-        let gate = Gate::new(None);
+        let gate = gate();
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(0));
         gate.saw(Kind::Refund, "c", Sight::Fine, at(1));
         gate.saw(Kind::Refund, "b", UNAUTHORIZED, at(2));
@@ -133,7 +234,7 @@ mod tests {
 
     #[test]
     fn ten_failures_in_a_row_are_an_outage() {
-        let gate = Gate::new(None);
+        let gate = gate();
         for second in 0..9 {
             gate.saw(Kind::TransferOtp, "a", OUTAGE_SEEN, at(second));
         }
@@ -144,7 +245,7 @@ mod tests {
 
     #[test]
     fn after_opening_the_next_failure_closes_again_and_probes_go_on_counting() {
-        let gate = Gate::new(None);
+        let gate = gate();
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(0));
         gate.saw(Kind::Refund, "b", UNAUTHORIZED, at(0));
         assert_eq!((gate.next_probe(Kind::Refund), gate.next_probe(Kind::Refund)), (1, 2));
@@ -160,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_pause_that_no_call_told_is_over_without_a_trial() {
-        let gate = Gate::new(None);
+        let gate = gate();
         gate.close(Kind::Refund, Reason::BrokerBlocked, at(10));
         gate.close(Kind::Refund, Reason::Topology, at(12));
         assert_eq!(closed(&gate, Kind::Refund), Some(Reason::BrokerBlocked), "the first holds");
@@ -173,7 +274,7 @@ mod tests {
 
     #[test]
     fn give_up_times_stand_still_while_it_is_closed() {
-        let gate = Gate::new(None);
+        let gate = gate();
         let still = |since, now| gate.stood_still(Kind::Refund, at(since), at(now)).as_secs();
         assert_eq!(still(0, 100), 0);
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(10));
@@ -185,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_ledger_that_fails_closes_every_kind_at_once_and_leaves_no_trial_behind() {
-        let gate = Gate::new(None);
+        let gate = gate();
         assert!(gate.close_all(Reason::Ledger, at(0)));
         assert!(!gate.close_all(Reason::Ledger, at(1)), "they were closed before");
         assert_eq!(Kind::ALL.map(|kind| closed(&gate, kind)), [Some(Reason::Ledger); 3]);
@@ -193,5 +294,54 @@ mod tests {
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(6));
         assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
         assert_eq!(gate.stood_still(Kind::Refund, at(0), at(9)).as_secs(), 5);
+    }
+
+    #[test]
+    fn a_clock_far_off_in_two_answers_in_a_row_closes_every_kind() {
+        let gate = gate();
+        assert!(!gate.saw_clock(-91.0, at(0)), "one answer may be a proxy's");
+        assert!(!gate.saw_clock(3.0, at(1)));
+        assert!(!gate.saw_clock(95.0, at(2)));
+        assert_eq!(closed(&gate, Kind::Refund), None);
+        assert!(gate.saw_clock(95.0, at(3)));
+        assert_eq!(Kind::ALL.map(|kind| closed(&gate, kind)), [Some(Reason::Clock); 3]);
+        assert!(Gate::is_right(-90.0) && !Gate::is_right(-90.5));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_permit_is_turned_away_when_it_closes() {
+        let ledger_fails: fn(&Gate) = |gate| assert!(gate.close_all(Reason::Ledger, at(0)));
+        let worker_stops: fn(&Gate) = |gate| gate.stop.cancel();
+        for (close, shut) in
+            [(ledger_fails, Shut(Some(Reason::Ledger))), (worker_stops, Shut(None))]
+        {
+            let gate = gate();
+            let mut taken = Vec::new();
+            for _ in 0..4 {
+                taken.push(gate.enter(Kind::Refund).await.unwrap());
+            }
+            assert!(gate.enter(Kind::RefundOtp).await.is_ok(), "each kind has its own");
+            let fifth = gate.enter(Kind::Refund);
+            tokio::pin!(fifth);
+            assert!(futures_util::poll!(&mut fifth).is_pending());
+            close(&gate);
+            assert_eq!(fifth.await.err().as_ref(), Some(&shut));
+            assert_eq!(gate.enter(Kind::Refund).await.err(), Some(shut));
+            // What is begun goes on.
+            drop(gate.again(Kind::Refund, taken.pop()).await);
+            drop(gate.again(Kind::Refund, None).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn after_an_outage_one_call_at_a_time_shows_whether_it_is_over() {
+        let gate = gate();
+        (0..10).for_each(|second| gate.saw(Kind::Refund, "a", OUTAGE_SEEN, at(second)));
+        gate.open(Kind::Refund, at(20));
+        assert_eq!(gate.limit(Kind::Refund), 1);
+        gate.saw(Kind::Refund, "a", Sight::Nothing, at(21));
+        assert_eq!(gate.limit(Kind::Refund), 1);
+        gate.saw(Kind::Refund, "a", Sight::Fine, at(22));
+        assert_eq!(gate.limit(Kind::Refund), 4);
     }
 }

@@ -167,6 +167,13 @@ pub(crate) enum Claim {
     Conflict,
 }
 
+impl Claim {
+    /// Whether it is the caller's to work on, so that a call may follow.
+    pub(crate) const fn is_held(&self) -> bool {
+        matches!(self, Self::Fresh(_) | Self::Due(_) | Self::Interrupted(_))
+    }
+}
+
 /// Whether a write was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {

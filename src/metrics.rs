@@ -101,11 +101,18 @@ struct Calls {
     clock_skew: Gauge,
     inquiries: IntCounterVec,
     unclassified_answers: IntCounterVec,
+    concurrency_limit: IntGaugeVec,
 }
 
 impl Calls {
-    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+    fn new(make: &Maker, concurrency: u32) -> Result<Self, prometheus::Error> {
+        let concurrency_limit =
+            make.gauge("concurrency_limit", "Calls in flight at most.", &[("kind", kinds())])?;
+        for kind in kinds() {
+            concurrency_limit.with_label_values(&[kind]).set(i64::from(concurrency));
+        }
         Ok(Self {
+            concurrency_limit,
             eko_requests: make.requests()?,
             eko_request_duration: make.histogram(
                 "eko_request_duration_seconds",
@@ -210,14 +217,14 @@ impl Metrics {
     ///
     /// # Errors
     /// Where two metrics have one name: a mistake in this file.
-    pub(crate) fn new(concurrency: u16) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(concurrency: u32) -> Result<Self, prometheus::Error> {
         let make = Maker::new()?;
         Ok(Self {
             commands: Commands::new(&make)?,
-            calls: Calls::new(&make)?,
+            calls: Calls::new(&make, concurrency)?,
             broker: Broker::new(&make)?,
             waiting: Waiting::new(&make)?,
-            registry: make.constants(concurrency)?,
+            registry: make.constants()?,
         })
     }
 
@@ -256,6 +263,11 @@ impl Metrics {
     /// Eko's `Date` told its clock.
     pub(crate) fn skewed(&self, seconds: f64) {
         self.calls.clock_skew.set(seconds);
+    }
+
+    /// So many calls of a kind may be in flight now.
+    pub(crate) fn limited(&self, kind: Kind, limit: u32) {
+        self.calls.concurrency_limit.with_label_values(&[kind.as_str()]).set(i64::from(limit));
     }
 
     /// A command was parked for another attempt.

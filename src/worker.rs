@@ -14,7 +14,7 @@ use crate::broker::{Delivery, Error};
 use crate::command::{self, Command, Defaults, Invalid, Kind};
 use crate::decision::{self, Policy, Step, Turn};
 use crate::eko::Client;
-use crate::gate::Gate;
+use crate::gate::{Gate, Permit, Shut};
 use crate::history::History;
 use crate::ledger::{Ask, Case, Claim, Ledger};
 use crate::metrics::{self, Metrics};
@@ -94,43 +94,33 @@ impl Worker {
         command: &Command,
         received: &Received,
     ) -> Result<(), Error> {
-        let digest = self.ledger.digest(command.canonical().as_bytes());
-        let may_begin = || {
-            let (now, policy) = (now(), &self.policy);
-            let nothing = History::new(now);
-            decision::decide(command, &nothing, policy, Turn::Ready, 0.0, now) == Step::Attempt
-        };
-        if may_begin() {
-            self.gate.pass().await;
-        }
-        // The claim begins after whatever the gate held back.
-        let (may_begin, claimed, clock) = (may_begin(), now(), clock());
-        let is_refund = command.kind() == Kind::Refund;
-        let was_seen = delivery.envelope.redelivered || delivery.envelope.attempts > 0;
-        let ask = Ask {
-            suspect_until: (is_refund && was_seen)
-                .then(|| decision::later(claimed, self.policy.call_timeout)),
-            may_begin,
-            tid: command.tid().map(str::to_owned),
-            ..self.ask(&delivery, &command.id, metrics::label(Some(command.kind())), digest)
-        };
         let subject = Subject::of(command);
+        // Before the claim: whoever waits holds nothing but the delivery.
+        let permit = match self.admit(command).await {
+            Ok(permit) => permit,
+            Err(shut) => return self.turn_away(delivery, command.kind(), shut).await,
+        };
+        // The claim begins after whatever the gate held back.
+        let (ask, clock) = (self.ask_for(&delivery, command), clock());
         let claim = match self.ledger.claim(ask, random_u32()).await {
             Ok(claim) => claim,
             Err(error) => return self.do_without_ledger(delivery, &subject, 0, &error).await,
         };
+        let permit = permit.filter(|_| claim.is_held());
         match claim {
             Claim::Fresh(case) => {
                 self.count_receipt(Some(command.kind()), received);
                 let begun = case.history.in_flight().then_some(clock);
-                self.settle(delivery, command, received, case, begun).await
+                self.settle(delivery, command, received, case, begun, permit).await
             }
-            Claim::Due(case) => self.settle(delivery, command, received, case, None).await,
+            Claim::Due(case) => self.settle(delivery, command, received, case, None, permit).await,
             Claim::Interrupted(case) if case.interruptions >= MAX_INTERRUPTIONS => {
                 let outcome = given_up(&case);
                 self.conclude(delivery, &subject, received, case, outcome).await
             }
-            Claim::Interrupted(case) => self.settle(delivery, command, received, case, None).await,
+            Claim::Interrupted(case) => {
+                self.settle(delivery, command, received, case, None, permit).await
+            }
             Claim::Refunded(case, receipt) => {
                 self.count_receipt(Some(command.kind()), received);
                 let confirmed_by = ConfirmedBy::Ledger;
@@ -142,6 +132,33 @@ impl Worker {
             Claim::Stale => Ok(delivery.ack().await?),
             Claim::Finished(event) => self.replay(delivery, &subject, &event).await,
             Claim::Conflict => self.handle_reused(delivery, &subject, received).await,
+        }
+    }
+
+    /// Leave for a call, where one may follow.
+    async fn admit(&self, command: &Command) -> Result<Option<Permit<'_>>, Shut> {
+        match self.first_step(command, now()) {
+            Step::Attempt | Step::Inquire => self.gate.enter(command.kind()).await.map(Some),
+            Step::RetryAfter { .. } | Step::InquireAfter { .. } | Step::Finish(_) => Ok(None),
+        }
+    }
+
+    /// What a command begins with that was never seen before.
+    fn first_step(&self, command: &Command, now: Timestamp) -> Step {
+        decision::decide(command, &History::new(now), &self.policy, Turn::Ready, 0.0, now)
+    }
+
+    fn ask_for(&self, delivery: &Delivery, command: &Command) -> Ask {
+        let now = now();
+        let is_refund = command.kind() == Kind::Refund;
+        let was_seen = delivery.envelope.redelivered || delivery.envelope.attempts > 0;
+        let digest = self.ledger.digest(command.canonical().as_bytes());
+        Ask {
+            suspect_until: (is_refund && was_seen)
+                .then(|| decision::later(now, self.policy.call_timeout)),
+            may_begin: self.first_step(command, now) == Step::Attempt,
+            tid: command.tid().map(str::to_owned),
+            ..self.ask(delivery, &command.id, metrics::label(Some(command.kind())), digest)
         }
     }
 

@@ -58,7 +58,7 @@ pub(crate) struct Called<T> {
     pub(crate) took: Duration,
     /// The HTTP status, where there was an answer.
     pub(crate) http_status: Option<u16>,
-    /// Eko's `Date` less our clock, in seconds.
+    /// Eko's `Date` less our clock, in seconds, where the answer is Eko's own.
     pub(crate) skew: Option<f64>,
 }
 
@@ -82,7 +82,9 @@ enum Lost {
 
 struct Answered {
     http: HttpAnswer,
-    skew: Option<f64>,
+    /// Its `Date`, and when it came by our clock.
+    date: Option<Timestamp>,
+    at: Timestamp,
 }
 
 impl Client {
@@ -189,13 +191,16 @@ impl Client {
         read: impl Fn(&HttpAnswer) -> Read<T>,
         lost: impl Fn(Lost) -> T,
     ) -> Called<T> {
+        self.wait_for_stamps().await;
         let (began, clock) = (now(), deadline_after(Duration::ZERO));
         let answered = self.send(request, deadline).await;
         let took = clock.elapsed();
         match answered {
-            Ok(Answered { http, skew }) => {
+            Ok(Answered { http, date, at }) => {
                 let Read { meaning, is_known } = read(&http);
                 let http_status = Some(http.status);
+                let date = date.filter(|_| is_ekos_own(&http));
+                let skew = date.map(|date| skew(date, began, at));
                 Called { meaning, is_known, began, took, http_status, skew }
             }
             Err(reason) => {
@@ -206,7 +211,6 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder, deadline: Instant) -> Result<Answered, Lost> {
-        self.wait_for_stamps().await;
         let unsent = |_| Lost::Unsent(Cause::Misconfigured);
         let request = self.sign(request).build().map_err(unsent)?;
         // The process may have been stopped since the attempt was recorded, and another
@@ -246,18 +250,25 @@ impl Client {
     async fn execute(&self, request: Request) -> Result<Answered, Lost> {
         let response = self.http.execute(request).await.map_err(|error| lost(&error))?;
         let status = response.status().as_u16();
-        let (clock, headers) = (now(), response.headers());
-        let skew = date(headers).map(|date| {
-            let ours = SystemTime::from(clock);
-            match date.duration_since(ours) {
-                Ok(ahead) => ahead.as_secs_f64(),
-                Err(behind) => -behind.duration().as_secs_f64(),
-            }
-        });
-        let after = retry_after(headers, clock);
+        let (at, headers) = (now(), response.headers());
+        let (date, after) = (date(headers), retry_after(headers, at));
         let body = read_body(response).await;
-        Ok(Answered { http: HttpAnswer { status, after, body }, skew })
+        Ok(Answered { http: HttpAnswer { status, after, body }, date, at })
     }
+}
+
+/// Whether Eko wrote the answer, so that its `Date` tells Eko's clock: a JSON object, and no
+/// 5xx. The error page of a proxy on the way carries the proxy's.
+fn is_ekos_own(http: &HttpAnswer) -> bool {
+    let first = |body: &Vec<u8>| body.iter().find(|byte| !byte.is_ascii_whitespace()).copied();
+    http.status < 500 && http.body.as_ref().and_then(first) == Some(b'{')
+}
+
+/// How far a `Date` lies outside of the call, in seconds. It was written at some time between
+/// the call's begin and the answer: how long the answer was on its way is no skew, nor how long
+/// a stopped process left it unread.
+fn skew(date: Timestamp, began: Timestamp, at: Timestamp) -> f64 {
+    date.duration_since(date.clamp(began, at.max(began))).as_secs_f64()
 }
 
 /// A connection that did not come about has sent nothing; all else may have arrived.
@@ -283,8 +294,9 @@ async fn read_body(mut response: Response) -> Option<Vec<u8>> {
     Some(body)
 }
 
-fn date(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    Timestamp::try_from(date).ok()
 }
 
 /// `Retry-After` in either form: seconds, or a date.
@@ -325,5 +337,27 @@ mod tests {
         assert_eq!(seconds("Sat, 21 Nov 2026 09:00:30 GMT"), Some(30));
         assert_eq!(seconds("Sat, 21 Nov 2026 08:00:00 GMT"), Some(0));
         assert_eq!(seconds("soon"), None);
+    }
+
+    #[test]
+    fn a_date_within_the_call_is_no_skew_however_long_the_call_took() {
+        let at = |second: i64| Timestamp::from_second(1_795_000_000 + second).unwrap();
+        assert_eq!(skew(at(3), at(0), at(200)), 0.0);
+        assert_eq!(skew(at(300), at(0), at(1)), 299.0);
+        assert_eq!(skew(at(-300), at(0), at(100)), -300.0);
+    }
+
+    #[test]
+    fn only_what_eko_wrote_tells_its_clock() {
+        let answer = |status, body: &str| HttpAnswer {
+            status,
+            after: None,
+            body: Some(body.as_bytes().to_vec()),
+        };
+        assert!(is_ekos_own(&answer(200, " \n{\"status\":0}")));
+        assert!(is_ekos_own(&answer(403, "{\"status\":2485}")));
+        assert!(!is_ekos_own(&answer(502, "{\"error\":\"bad gateway\"}")));
+        assert!(!is_ekos_own(&answer(403, "<html>no</html>")));
+        assert!(!is_ekos_own(&HttpAnswer { status: 200, after: None, body: None }));
     }
 }

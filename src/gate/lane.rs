@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::reason::{Reason, Sight};
+use super::slots::Slots;
 
 /// How many failures in a row make an outage: more than the odd lost call, fewer than what is
 /// in flight.
@@ -20,13 +21,15 @@ const REMEMBERED: usize = 512;
 pub(super) struct Lane {
     state: Mutex<State>,
     pub(super) closed: watch::Sender<Option<Reason>>,
+    pub(super) slots: Slots,
 }
 
 #[derive(Default)]
 struct State {
     /// The reason that was last seen, how often in a row, and by which command first.
     suspicion: Option<(Reason, u32, String)>,
-    /// Whether it has just been opened: the next failure closes it again.
+    /// Whether it has just been opened: one call goes at a time, and the next failure closes
+    /// it again.
     is_on_trial: bool,
     /// How often it was probed since a call last went well.
     probes: u32,
@@ -36,8 +39,9 @@ struct State {
 
 impl Lane {
     /// An open one.
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), closed: watch::Sender::new(None) }
+    pub(super) fn new(concurrency: u32, is_adaptive: bool) -> Self {
+        let slots = Slots::new(concurrency, is_adaptive);
+        Self { state: Mutex::default(), closed: watch::Sender::new(None), slots }
     }
 
     /// Notes what a command's call told; may close.
@@ -46,8 +50,10 @@ impl Lane {
         match sight {
             Sight::Nothing => {}
             Sight::Fine => {
-                state.suspicion = None;
-                (state.is_on_trial, state.probes) = (false, 0);
+                (state.suspicion, state.probes) = (None, 0);
+                if std::mem::take(&mut state.is_on_trial) {
+                    self.slots.set_trial(false);
+                }
             }
             Sight::Against(reason) => {
                 if state.closed.is_none() && state.confirms(reason, command_id) {
@@ -80,6 +86,7 @@ impl Lane {
             state.is_on_trial |= reason.is_told_by_calls();
         }
         state.suspicion = None;
+        self.slots.set_trial(state.is_on_trial);
         self.closed.send_replace(None);
     }
 

@@ -91,6 +91,13 @@ pub(crate) enum Sight {
     Nothing,
 }
 
+impl Sight {
+    /// Whether a call has failed as calls do that are too many for Eko.
+    pub(crate) const fn is_strain(self) -> bool {
+        matches!(self, Self::Against(Reason::Outage | Reason::RateLimited))
+    }
+}
+
 impl From<&Verdict> for Sight {
     fn from(verdict: &Verdict) -> Self {
         match verdict {

@@ -6,7 +6,6 @@ use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
-use super::kinds;
 use crate::eko::Endpoint;
 use crate::verdict::{Reading, Verdict};
 
@@ -95,12 +94,7 @@ impl Maker {
     }
 
     /// What does not change while the process runs, and the registry itself.
-    pub(super) fn constants(self, concurrency: u16) -> Result<Registry, prometheus::Error> {
-        let limits =
-            self.gauge("concurrency_limit", "Calls in flight at most.", &[("kind", kinds())])?;
-        for kind in kinds() {
-            limits.with_label_values(&[kind]).set(i64::from(concurrency));
-        }
+    pub(super) fn constants(self) -> Result<Registry, prometheus::Error> {
         let revision = option_env!("EKO_WORKER_REVISION").unwrap_or("unknown");
         let build = [("version", vec![env!("CARGO_PKG_VERSION")]), ("revision", vec![revision])];
         let info = self.gauge("build_info", "This program.", &build)?;

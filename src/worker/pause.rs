@@ -5,7 +5,7 @@ use super::{Error, Subject, Worker, now, random_f64, random_u64, random_u128};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
 use crate::eko::Reread;
-use crate::gate::{Reason, Sight};
+use crate::gate::{Gate, Reason, Shut, Sight};
 use crate::ledger;
 use crate::trace::Trace;
 
@@ -79,7 +79,8 @@ impl Worker {
         let called = self.eko.probe(initiator_id, user_code).await;
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
-        !matches!(Sight::from(&called.meaning), Sight::Against(_))
+        let is_right = called.skew.is_none_or(Gate::is_right);
+        is_right && !matches!(Sight::from(&called.meaning), Sight::Against(_))
     }
 
     /// Stops a kind for a reason that no call of Eko tells.
@@ -90,6 +91,7 @@ impl Worker {
     /// Lets commands of a kind through again.
     pub(crate) fn reopen(&self, kind: Kind) {
         self.gate.open(kind, now());
+        self.metrics.limited(kind, self.gate.limit(kind));
     }
 
     /// What the ledger could not write down goes back as it came, and no event tells of it: the
@@ -110,6 +112,27 @@ impl Worker {
     pub(super) fn close_for_ledger(&self, error: &ledger::Error) {
         if self.gate.close_all(Reason::Ledger, now()) {
             tracing::error!(%error, "the ledger failed: nothing begins until it can be written");
+        }
+    }
+
+    /// Gives back what may not begin now: parked, unless it is the broker that ails.
+    pub(super) async fn turn_away(
+        &self,
+        delivery: Delivery,
+        kind: Kind,
+        Shut(reason): Shut,
+    ) -> Result<(), Error> {
+        match reason {
+            Some(Reason::BrokerBlocked | Reason::Topology) => delivery.hand_back().await,
+            Some(
+                Reason::Unauthorized
+                | Reason::Misconfigured
+                | Reason::Clock
+                | Reason::Outage
+                | Reason::RateLimited
+                | Reason::Ledger,
+            )
+            | None => self.set_aside(delivery, kind).await,
         }
     }
 

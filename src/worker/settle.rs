@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::{Error, Received, Subject, Worker, clock, now, random_f64, random_u64};
 use crate::broker::{Delivery, Parking};
-use crate::command::Command;
+use crate::command::{Command, Kind};
 use crate::decision::{self, Step, Turn};
-use crate::gate::Sight;
+use crate::gate::{Permit, Sample, Sight};
 use crate::history::History;
 use crate::ledger::{self, Case, Held};
 use crate::verdict::{Cause, Reading, Verdict};
@@ -31,31 +31,44 @@ impl Worker {
         received: &Received,
         mut case: Case,
         begun: Option<Instant>,
+        mut permit: Option<Permit<'_>>,
     ) -> Result<(), Error> {
-        let subject = Subject::of(command);
+        let (subject, kind) = (Subject::of(command), command.kind());
         let mut turn = Turn::Ready;
         if let Some(begun) = begun {
-            self.call(command, &mut case, begun).await;
+            let mut held = self.gate.again(kind, permit.take()).await;
+            self.call(command, &mut case, begun, &mut held).await;
+            permit = Some(held);
             turn = Turn::Answered;
         }
         loop {
             let (now, history) = (now(), &case.history);
-            let still = self.gate.stood_still(command.kind(), history.first_received, now);
+            let still = self.gate.stood_still(kind, history.first_received, now);
             let policy = self.policy.extended(still);
             let step = decision::decide(command, history, &policy, turn, random_f64(), now);
+            // A permit is for calls: whatever ends or waits gives it back first.
+            let held = permit.take();
             let went = match step {
-                Step::Attempt => self.attempt(command, &mut case).await,
-                Step::Inquire => self.inquire(command, &mut case).await,
+                Step::Attempt | Step::Inquire => {
+                    let held = permit.insert(self.gate.again(kind, held).await);
+                    match step == Step::Attempt {
+                        true => self.attempt(command, &mut case, held).await,
+                        false => self.inquire(command, &mut case, held).await,
+                    }
+                }
                 Step::RetryAfter { delay, cause } => {
-                    self.metrics.retried(command.kind(), cause);
+                    drop(held);
+                    self.metrics.retried(kind, cause);
                     return self
                         .park(delivery, &subject, received, case, delay, cause, false)
                         .await;
                 }
                 Step::InquireAfter { delay, cause } => {
+                    drop(held);
                     return self.park(delivery, &subject, received, case, delay, cause, true).await;
                 }
                 Step::Finish(outcome) => {
+                    drop(held);
                     return self.conclude(delivery, &subject, received, case, outcome).await;
                 }
             };
@@ -71,8 +84,12 @@ impl Worker {
     }
 
     /// One more call of the kind's endpoint: in the ledger first.
-    async fn attempt(&self, command: &Command, case: &mut Case) -> Result<Went, ledger::Error> {
-        self.gate.pass().await;
+    async fn attempt(
+        &self,
+        command: &Command,
+        case: &mut Case,
+        permit: &mut Permit<'_>,
+    ) -> Result<Went, ledger::Error> {
         let (began, clock) = (now(), clock());
         if command.expiry.is_some_and(|expiry| began >= expiry) {
             // The gate has held it too long: the next decision ends it.
@@ -83,16 +100,24 @@ impl Worker {
         if self.ledger.begin(case, lease_until).await? == Held::Lost {
             return Ok(Went::Lost);
         }
-        self.call(command, case, clock).await;
+        self.call(command, case, clock, permit).await;
         Ok(Went::On)
     }
 
     /// Makes the call that the ledger knows has begun at `began`. Its bytes leave within
     /// `EKO_TIMEOUT` of that or not at all: later, somebody else may have taken over.
-    async fn call(&self, command: &Command, case: &mut Case, began: Instant) {
-        let deadline = began + self.policy.call_timeout;
+    async fn call(
+        &self,
+        command: &Command,
+        case: &mut Case,
+        began: Instant,
+        permit: &mut Permit<'_>,
+    ) {
+        let (kind, deadline) = (command.kind(), began + self.policy.call_timeout);
+        permit.begin();
         let called = self.eko.call(command, deadline).await;
-        let kind = command.kind();
+        let has_failed = Sight::from(&called.meaning).is_strain();
+        self.note_load(kind, permit, Sample { took: Some(called.took), has_failed });
         self.metrics.called(kind, &called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
         tracing::debug!(
@@ -109,18 +134,26 @@ impl Worker {
     }
 
     /// Inquires what became of the transaction; what is known so far is kept first.
-    async fn inquire(&self, command: &Command, case: &mut Case) -> Result<Went, ledger::Error> {
+    async fn inquire(
+        &self,
+        command: &Command,
+        case: &mut Case,
+        permit: &mut Permit<'_>,
+    ) -> Result<Went, ledger::Error> {
         let Some(tid) = command.tid() else {
             return Ok(Went::Lost);
         };
-        self.gate.pass().await;
         let (began, clock) = (now(), clock());
         let lease_until = decision::later(began, self.lease);
         if self.ledger.begin(case, lease_until).await? == Held::Lost {
             return Ok(Went::Lost);
         }
         let deadline = clock + self.policy.call_timeout;
+        permit.begin();
         let called = self.eko.inquire(command, tid, deadline).await;
+        let has_failed = Sight::from(&called.meaning).is_strain();
+        // How long another endpoint takes says nothing about this one.
+        self.note_load(command.kind(), permit, Sample { took: None, has_failed });
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
         if called.meaning == Reading::Contradictory {
@@ -136,9 +169,20 @@ impl Worker {
         Ok(Went::On)
     }
 
+    fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {
+        let limit = permit.end(sample, clock().into_std());
+        self.metrics.limited(kind, limit);
+    }
+
+    /// Eko's clock less ours, where its answer told it.
     pub(super) fn note_skew(&self, skew: Option<f64>) {
-        if let Some(seconds) = skew {
-            self.metrics.skewed(seconds);
+        let Some(skew) = skew else { return };
+        self.metrics.skewed(skew);
+        if self.gate.saw_clock(skew, now()) {
+            tracing::error!(
+                skew_seconds = skew,
+                "Eko's clock and ours are too far apart: it would soon refuse our timestamps"
+            );
         }
     }
 

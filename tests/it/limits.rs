@@ -60,3 +60,48 @@ async fn a_second_worker_on_one_sqlite_ledger_is_refused() {
     assert_eq!(rig.outcome_of(&refund("undisturbed", "651")).await.told(), "succeeded response");
     rig.finish().await;
 }
+
+/// Refund OTPs of these transactions, which move no money.
+fn otps(tids: std::ops::Range<u32>) -> Vec<serde_json::Value> {
+    tids.map(|tid| refund_otp(&tid.to_string(), &tid.to_string())).collect()
+}
+
+async fn outcomes(rig: &mut Rig, tids: std::ops::Range<u32>) {
+    let ids: Vec<_> = tids.map(|tid| tid.to_string()).collect();
+    let events = rig.events_of(ids.iter().map(String::as_str)).await;
+    assert!(events.values().all(|event| event.outcome() == "succeeded"));
+}
+
+const OTP_LIMIT: (&str, &[(&str, &str)]) = ("concurrency_limit", &[("kind", "refund_otp")]);
+
+#[tokio::test]
+async fn fewer_calls_are_in_flight_while_eko_is_slow() {
+    let mut rig = Rig::start().await;
+    rig.simulator().latency(20).await;
+    rig.publish_all(&otps(1_000..1_200)).await;
+    outcomes(&mut rig, 1_000..1_200).await;
+    let limit = rig.metrics().await.value(OTP_LIMIT.0, OTP_LIMIT.1);
+    assert_eq!(limit, 64.0, "a healthy Eko is not throttled");
+    rig.simulator().latency(1_000).await;
+    rig.publish_all(&otps(1_200..1_500)).await;
+    rig.until_metrics("the limit falls", |metrics| metrics.value(OTP_LIMIT.0, OTP_LIMIT.1) <= 32.0)
+        .await;
+    let other = rig.worker().metrics().await.value("concurrency_limit", &[("kind", "refund")]);
+    assert_eq!(other, 64.0, "each kind has its own");
+    rig.simulator().latency(0).await;
+    outcomes(&mut rig, 1_200..1_500).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn without_adaptation_the_limit_stays() {
+    let mut rig = Rig::builder().set("WORKER_ADAPTIVE", "false").start().await;
+    rig.simulator().latency(20).await;
+    rig.publish_all(&otps(2_000..2_200)).await;
+    outcomes(&mut rig, 2_000..2_200).await;
+    rig.simulator().latency(1_000).await;
+    rig.publish_all(&otps(2_200..2_400)).await;
+    outcomes(&mut rig, 2_200..2_400).await;
+    assert_eq!(rig.metrics().await.value(OTP_LIMIT.0, OTP_LIMIT.1), 64.0);
+    rig.finish().await;
+}

@@ -81,6 +81,43 @@ async fn a_refund_whose_end_could_not_be_written_is_settled_by_inquiry() {
     rig.finish().await;
 }
 
+#[tokio::test]
+async fn a_clock_near_the_end_of_eko_s_window_stops_the_line_until_it_is_right() {
+    let mut rig = Rig::start().await;
+    // Eko still takes it: it refuses 120 s.
+    rig.simulator().control("clock", &json!({ "offset_ms": 100_000 })).await;
+    let ids: Vec<_> = (651..=655).map(|tid: u32| tid.to_string()).collect();
+    rig.publish_all(&ids.iter().map(|tid| refund(tid, tid)).collect::<Vec<_>>()).await;
+    until_paused(&mut rig, "clock").await;
+    let skew = rig.worker().metrics().await.value("clock_skew_seconds", &[]);
+    assert!((98.0..=101.0).contains(&skew), "{skew}");
+    rig.publish(&refund("later", "656")).await;
+    rig.simulator().control("clock", &json!({ "offset_ms": 0 })).await;
+    let ids = ids.iter().map(String::as_str).chain(["later"]);
+    let events = rig.events_of(ids).await;
+    assert!(events.values().all(|event| event.told() == "succeeded response"));
+    until_open(&mut rig).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_stop_gives_back_who_waits_for_leave_to_call() {
+    let mut rig = Rig::builder().set("WORKER_RATE_LIMIT", "1").start().await;
+    let ids: Vec<_> = (661..=690).map(|tid: u32| tid.to_string()).collect();
+    rig.publish_all(&ids.iter().map(|tid| refund(tid, tid)).collect::<Vec<_>>()).await;
+    let first = rig.next_event().await;
+    let begin = Instant::now();
+    rig.stop_worker().await;
+    assert!(begin.elapsed() < Duration::from_secs(8), "thirty calls would take thirty seconds");
+    rig.settings.remove("WORKER_RATE_LIMIT");
+    rig.start_worker().await;
+    let rest = ids.iter().map(String::as_str).filter(|id| *id != first.command_id());
+    let events = rig.events_of(rest).await;
+    assert!(events.values().all(|event| event.told() == "succeeded response"));
+    assert_eq!(rig.simulator().calls("inquiry").await, 0, "nobody can have died over them");
+    rig.finish().await;
+}
+
 /// A way to the tests' PostgreSQL that can be missing: its address, and a ledger of its own
 /// behind it. `None` where there is no server to test with.
 async fn postgres_ledger() -> Option<(String, String)> {

@@ -1,0 +1,149 @@
+//! How many calls may be in flight: as many as Eko bears. More by one while calls go well,
+//! fewer by half when they fail, and fewer too when they take much longer than usual.
+//!
+//! Pure: latencies and times are arguments. Calls are judged in windows of about as many as are
+//! in flight, by their median and by how many failed, so that neither noise nor the odd lost
+//! call moves anything. Calls that began before a cut say nothing about the limit after it.
+
+use std::time::{Duration, Instant};
+
+/// Calls are slow where their median is so many times the usual…
+const SLOW_FACTOR: f64 = 3.0;
+/// …and by so many seconds longer: below that, it is the noise of a busy machine.
+const SLOW_SECONDS: f64 = 0.1;
+
+/// What is left of the limit when calls fail, and when they are slow.
+const AFTER_FAILURES: f64 = 0.5;
+const AFTER_SLOWNESS: f64 = 0.7;
+
+/// How soon what is usual follows calls that get slower: more slowly than an overload of our
+/// own making would last, so that it is not taken for usual.
+const SLOWER: Duration = Duration::from_secs(300);
+/// And calls that get faster: the first ones also had to connect.
+const FASTER: Duration = Duration::from_secs(10);
+
+/// How many calls a window has: as many as are in flight, within these.
+const SHORTEST: u32 = 10;
+const LONGEST: u32 = 50;
+
+/// A window is over at once where half of so many calls or more have failed.
+const CLEAR: u32 = 5;
+
+/// What one call told about how busy Eko is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// How long it took, where it was answered and can be compared with others.
+    pub(crate) took: Option<Duration>,
+    /// Whether it failed as calls do that are too many: 429, 5xx, no answer.
+    pub(crate) has_failed: bool,
+}
+
+/// The limit of one kind.
+#[derive(Debug)]
+pub(super) struct Limit {
+    most: f64,
+    limit: f64,
+    /// The usual latency in seconds, and when it was last adapted.
+    usual: Option<(f64, Instant)>,
+    window: Window,
+    cuts: u32,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    calls: u32,
+    failed: u32,
+    /// The most calls that were in flight at once.
+    peak: u32,
+    latencies: Vec<f64>,
+}
+
+impl Limit {
+    /// Begins with all that is allowed: nothing speaks against it yet.
+    pub(super) fn new(most: u32) -> Self {
+        let most = f64::from(most.max(1));
+        Self { most, limit: most, usual: None, window: Window::default(), cuts: 0 }
+    }
+
+    /// How many calls may be in flight, from 1.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is between 1 and what came as u32"
+    )]
+    pub(super) fn get(&self) -> u32 {
+        self.limit as u32
+    }
+
+    /// How often it was cut: what a call that begins now must tell with its sample.
+    pub(super) const fn cuts(&self) -> u32 {
+        self.cuts
+    }
+
+    /// Learns from a call that began after so many cuts and ended among `in_flight` others.
+    pub(super) fn learn(&mut self, sample: Sample, cuts: u32, in_flight: u32, now: Instant) {
+        if cuts != self.cuts {
+            return;
+        }
+        let window = &mut self.window;
+        window.calls += 1;
+        window.failed += u32::from(sample.has_failed);
+        window.peak = window.peak.max(in_flight);
+        if let Some(took) = sample.took.filter(|_| !sample.has_failed) {
+            window.latencies.push(took.as_secs_f64());
+        }
+        let (calls, failed) = (window.calls, window.failed);
+        let is_over = calls >= self.get().clamp(SHORTEST, LONGEST);
+        if (calls >= CLEAR && failed * 2 >= calls) || (is_over && failed * 4 >= calls) {
+            self.cut_to(self.limit * AFTER_FAILURES);
+        } else if is_over {
+            self.judge(now);
+        }
+    }
+
+    /// Judges a window in which few calls failed.
+    fn judge(&mut self, now: Instant) {
+        let window = std::mem::take(&mut self.window);
+        let Some(median) = median(window.latencies) else {
+            return;
+        };
+        let (usual, _) = self.usual.unwrap_or((median, now));
+        if median > usual * SLOW_FACTOR && median > usual + SLOW_SECONDS {
+            // By Little's law: with calls that are slow for a reason other than their number,
+            // fewer than that would do less than Eko does.
+            let least = self.most * usual / median;
+            self.cut_to((self.limit * AFTER_SLOWNESS).max(least));
+        } else if f64::from(window.peak) * 2.0 >= self.limit {
+            self.limit = (self.limit + 1.0).min(self.most);
+        }
+        self.adapt(median, now);
+    }
+
+    fn cut_to(&mut self, limit: f64) {
+        self.window = Window::default();
+        let limit = limit.max(1.0);
+        if limit < self.limit {
+            self.limit = limit;
+            self.cuts = self.cuts.wrapping_add(1);
+        }
+    }
+
+    fn adapt(&mut self, median: f64, now: Instant) {
+        let (usual, since) = self.usual.unwrap_or((median, now));
+        let pace = if median > usual { SLOWER } else { FASTER };
+        let elapsed = now.duration_since(since).as_secs_f64() / pace.as_secs_f64();
+        let usual = median + (usual - median) * (-elapsed).exp();
+        self.usual = Some((usual, now));
+    }
+}
+
+fn median(mut latencies: Vec<f64>) -> Option<f64> {
+    let middle = latencies.len() / 2;
+    if latencies.is_empty() {
+        return None;
+    }
+    Some(*latencies.select_nth_unstable_by(middle, f64::total_cmp).1)
+}
+
+#[cfg(test)]
+mod tests;
