@@ -30,6 +30,10 @@ use pump::Pump;
 const RECONNECT: Backoff =
     Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
 
+/// Between sessions that end since the user may not publish: each costs what was delivered one
+/// of the deliveries that the broker counts.
+const REFUSED: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+
 /// A session that ends sooner was none: without that, one that is lost as soon as it consumes
 /// would be begun again without a wait.
 const SHORTEST_SESSION: Duration = Duration::from_secs(1);
@@ -121,16 +125,24 @@ struct App {
     grace: Duration,
 }
 
+/// How a session ended.
+struct End {
+    why: String,
+    /// The user may not publish: another session will end as this one.
+    is_refused: bool,
+}
+
 impl App {
     /// Consumes, and begins anew whenever the broker is lost, until asked to stop.
     async fn consume(&self, settings: &broker::Settings) -> anyhow::Result<()> {
-        let (mut tries, mut node) = (0_u32, 0);
+        let (mut tries, mut refusals, mut node) = (0_u32, 0_u32, 0);
         let mut ever_connected = false;
         while !self.stop.is_cancelled() {
             let connected = tokio::select! {
                 connected = broker::connect(settings, node) => connected,
                 () = self.stop.cancelled() => break,
             };
+            let mut is_refused = false;
             let problem = match connected {
                 Ok(session) => {
                     if !ever_connected {
@@ -140,11 +152,12 @@ impl App {
                     // The next node may be well, whatever this one has.
                     node = session.node + 1;
                     let began = clock();
-                    let problem = self.serve(session).await;
+                    let end = self.serve(session).await;
                     if began.elapsed() >= SHORTEST_SESSION {
                         tries = 0;
                     }
-                    problem
+                    is_refused = end.is_refused;
+                    end.why
                 }
                 Err(error) => error.to_string(),
             };
@@ -154,18 +167,21 @@ impl App {
                 break;
             }
             say_waiting(&problem, tries);
-            self.wait(tries).await;
+            refusals = if is_refused { refusals.saturating_add(1) } else { 0 };
+            self.wait(tries, refusals).await;
             tries = tries.saturating_add(1);
         }
         Ok(())
     }
 
-    /// Waits between tries; the first comes at once.
-    async fn wait(&self, tries: u32) {
-        if tries == 0 {
-            return;
-        }
-        let delay = RECONNECT.delay(tries, fastrand::f32().into());
+    /// Waits between tries; the first comes at once, unless the broker refused the last.
+    async fn wait(&self, tries: u32, refusals: u32) {
+        let chance = fastrand::f32().into();
+        let delay = match (tries, refusals) {
+            (0, 0) => return,
+            (_, 0) => RECONNECT.delay(tries, chance),
+            (_, refusals) => REFUSED.delay(refusals, chance),
+        };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = self.stop.cancelled() => {}
@@ -173,7 +189,7 @@ impl App {
     }
 
     /// Serves one session until it is lost or the worker is asked to stop; tells why it ended.
-    async fn serve(&self, mut session: Session) -> String {
+    async fn serve(&self, mut session: Session) -> End {
         let journeys = TaskTracker::new();
         let lost = CancellationToken::new();
         self.metrics.connected(true);
@@ -194,13 +210,13 @@ impl App {
             tokio::spawn(pump.run(inlet))
         });
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
-        let mut problem = "a consumer or a channel was lost".to_owned();
+        let mut why = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
         let _inlets = tokio::select! {
             inlets = &mut pumps => inlets,
-            why = session.gone() => {
-                problem = why;
+            gone = session.gone() => {
+                why = gone;
                 lost.cancel();
                 pumps.await
             }
@@ -209,8 +225,9 @@ impl App {
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
         }
+        let is_refused = session.is_refused();
         session.close().await;
-        problem
+        End { why, is_refused }
     }
 
     async fn drain(&self, journeys: &TaskTracker) {

@@ -66,31 +66,18 @@ async fn connect_to(
     node: usize,
     settings: &Settings,
 ) -> Result<Session, Error> {
-    let names = Arc::new(Names::new(&settings.prefix));
     let consuming = Arc::new(open(url, settings, "consumes").await?);
     let publishing = open(url, settings, "publishes").await?;
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
-    let mut declarer = Declarer::new(&consuming, &names);
-    let shared = mismatch(declarer.shared().await)?;
-    let mut mismatches = Vec::with_capacity(Kind::ALL.len());
-    for kind in Kind::ALL {
-        let own = mismatch(declarer.kind(kind).await)?;
-        mismatches.push((kind, shared.clone().or(own)));
+    let mut session =
+        Session { consuming, publishing, links, node, inlets: Vec::new(), is_unchecked: false };
+    let [consuming, publishing] = session.links.clone();
+    tokio::select! {
+        built = session.build(settings) => built?,
+        why = consuming.gone() => return Err(Error::Lost(why)),
+        why = publishing.gone() => return Err(Error::Lost(why)),
     }
-    let is_unchecked = declarer.is_unchecked;
-    let channel = publishing.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let publisher = start_publisher(channel, &links[1], &names).await?;
-    let shared = Shared {
-        consuming: Arc::clone(&consuming),
-        publisher,
-        publishing: links[1].clone(),
-        names,
-        prefetch: settings.prefetch,
-    };
-    let inlet = |(kind, mismatch)| Inlet::new(kind, shared.clone(), mismatch);
-    let inlets = mismatches.into_iter().map(inlet).collect();
-    Ok(Session { consuming, publishing, links, node, inlets, is_unchecked })
+    Ok(session)
 }
 
 /// What does not match, where that is all that is wrong.
@@ -112,7 +99,6 @@ async fn start_publisher(channel: Channel, link: &Link, names: &Names) -> Result
         properties: BasicProperties::default(),
         body: Vec::new(),
     };
-    let mut link = link.clone();
     tokio::select! {
         published = publisher.publish(nowhere) => drop(published?),
         () = link.blocked() => {}
@@ -171,6 +157,28 @@ async fn connect_by(
 }
 
 impl Session {
+    /// Declares the topology, and makes what publishes and the inlets.
+    async fn build(&mut self, settings: &Settings) -> Result<(), Error> {
+        let names = Arc::new(Names::new(&settings.prefix));
+        let [consuming, publishing] = self.links.clone();
+        let mut declarer = Declarer::new(&self.consuming, &names);
+        let common = mismatch(declarer.shared().await)?;
+        let mut mismatches = Vec::with_capacity(Kind::ALL.len());
+        for kind in Kind::ALL {
+            let own = mismatch(declarer.kind(kind).await)?;
+            mismatches.push((kind, common.clone().or(own)));
+        }
+        self.is_unchecked = declarer.is_unchecked;
+        let channel = self.publishing.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let publisher = start_publisher(channel, &publishing, &names).await?;
+        let (connection, prefetch) = (Arc::clone(&self.consuming), settings.prefetch);
+        let shared = Shared { connection, consuming, publisher, publishing, names, prefetch };
+        let inlet = |(kind, mismatch)| Inlet::new(kind, shared.clone(), mismatch);
+        self.inlets = mismatches.into_iter().map(inlet).collect();
+        Ok(())
+    }
+
     /// What is not what this worker needs, each once.
     pub(crate) fn mismatches(&self) -> Vec<String> {
         let mut all: Vec<_> =
@@ -181,11 +189,17 @@ impl Session {
 
     /// Waits until one of the connections is gone, and tells why.
     pub(crate) async fn gone(&self) -> String {
-        let [mut consuming, mut publishing] = self.links.clone();
-        tokio::select! {
-            why = consuming.gone() => format!("the connection that consumes was lost: {why}"),
-            why = publishing.gone() => format!("the connection that publishes was lost: {why}"),
-        }
+        let [consuming, publishing] = &self.links;
+        let (what, why) = tokio::select! {
+            why = consuming.gone() => ("consumes", why),
+            why = publishing.gone() => ("publishes", why),
+        };
+        format!("the connection that {what} was lost: {why}")
+    }
+
+    /// Whether it ended since the broker did not let this user publish.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.links[1].is_refused()
     }
 
     /// Says goodbye; what is not settled is delivered again.
@@ -199,6 +213,10 @@ impl Session {
         };
         if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
             tracing::debug!("the broker's connections were gone before they were closed");
+        }
+        // Journeys may be left that would wait for an answer.
+        for link in &self.links {
+            link.end("it was closed", false);
         }
     }
 }

@@ -10,6 +10,7 @@ use lapin::BasicProperties;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{self, DELAY_HEADER, Names, text};
 use super::{Error, Told};
@@ -82,6 +83,7 @@ pub(crate) struct Delivery {
     pub(crate) envelope: Envelope,
     properties: BasicProperties,
     acker: Acker,
+    consuming: Link,
     publisher: Publisher,
     names: Arc<Names>,
 }
@@ -89,6 +91,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub(super) fn new(
         delivery: lapin::message::Delivery,
+        consuming: Link,
         publisher: Publisher,
         names: Arc<Names>,
     ) -> Self {
@@ -98,6 +101,7 @@ impl Delivery {
             envelope,
             properties: delivery.properties,
             acker: delivery.acker,
+            consuming,
             publisher,
             names,
         }
@@ -136,7 +140,7 @@ impl Delivery {
 
     /// Acknowledges: nothing more follows from it.
     pub(crate) async fn ack(self) -> Result<(), Error> {
-        match self.acker.ack(BasicAckOptions::default()).await? {
+        match self.consuming.during(self.acker.ack(BasicAckOptions::default())).await? {
             true => Ok(()),
             false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
         }
@@ -145,7 +149,7 @@ impl Delivery {
     /// Hands it back untouched.
     pub(crate) async fn hand_back(self) -> Result<(), Error> {
         let requeue = BasicNackOptions { requeue: true, multiple: false };
-        match self.acker.nack(requeue).await? {
+        match self.consuming.during(self.acker.nack(requeue)).await? {
             true => Ok(()),
             false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
         }

@@ -19,7 +19,8 @@ use crate::command::Kind;
 /// What the inlets of one session share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) consuming: Arc<Connection>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) consuming: Link,
     pub(super) publisher: Publisher,
     pub(super) publishing: Link,
     pub(super) names: Arc<Names>,
@@ -49,10 +50,18 @@ impl Inlet {
 
     /// The next delivery; `None` once the consumer is gone, for whatever reason.
     pub(crate) async fn next(&mut self) -> Option<Delivery> {
-        match self.consumer.as_mut()?.next().await? {
+        let consumer = self.consumer.as_mut()?;
+        let next = tokio::select! {
+            biased;
+            next = consumer.next() => next,
+            _ = self.shared.consuming.gone() => None,
+        };
+        match next? {
             Ok(delivery) => {
-                let (publisher, names) = (self.shared.publisher.clone(), &self.shared.names);
-                Some(Delivery::new(delivery, publisher, Arc::clone(names)))
+                let (consuming, publisher) =
+                    (self.shared.consuming.clone(), self.shared.publisher.clone());
+                let names = Arc::clone(&self.shared.names);
+                Some(Delivery::new(delivery, consuming, publisher, names))
             }
             Err(error) => {
                 tracing::debug!(kind = self.kind.as_str(), %error, "the consumer failed");
@@ -77,10 +86,9 @@ impl Inlet {
         self.registered = self.registered.wrapping_add(1);
         let tag = format!("eko-worker-{}-{}", self.kind.as_str(), self.registered);
         let options = BasicConsumeOptions::default();
-        let consumed = channel
-            .basic_consume(queue.as_str().into(), tag.into(), options, FieldTable::default())
-            .await;
-        match consumed {
+        let (name, table) = (queue.as_str().into(), FieldTable::default());
+        let consume = channel.basic_consume(name, tag.into(), options, table);
+        match self.shared.consuming.during(consume).await {
             Ok(consumer) => {
                 (self.consumer, self.is_consuming) = (Some(consumer), true);
                 Ok(())
@@ -95,8 +103,9 @@ impl Inlet {
     }
 
     async fn open(&mut self) -> Result<Channel, Error> {
-        let channel = self.shared.consuming.create_channel().await?;
-        channel.basic_qos(self.shared.prefetch, BasicQosOptions::default()).await?;
+        let Shared { connection, consuming, prefetch, .. } = &self.shared;
+        let channel = consuming.during(connection.create_channel()).await?;
+        consuming.during(channel.basic_qos(*prefetch, BasicQosOptions::default())).await?;
         Ok(self.channel.insert(channel).clone())
     }
 
@@ -108,9 +117,8 @@ impl Inlet {
         let (Some(channel), Some(consumer)) = (&self.channel, &self.consumer) else {
             return;
         };
-        if let Err(error) =
-            channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await
-        {
+        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        if let Err(error) = self.shared.consuming.during(cancel).await {
             tracing::debug!(kind = self.kind.as_str(), %error, "the consumer was gone already");
         }
     }
@@ -124,10 +132,14 @@ impl Inlet {
     /// Declares once more what did not match and has the broker deliver, if it does now;
     /// `mismatch` tells.
     pub(crate) async fn recheck(&mut self) -> Result<(), Error> {
-        let mut declarer = Declarer::new(&self.shared.consuming, &self.shared.names);
-        let declared = match declarer.shared().await {
-            Ok(()) => declarer.kind(self.kind).await,
-            Err(error) => Err(error),
+        let mut declarer = Declarer::new(&self.shared.connection, &self.shared.names);
+        let declare = async {
+            declarer.shared().await?;
+            declarer.kind(self.kind).await
+        };
+        let declared = tokio::select! {
+            declared = declare => declared,
+            why = self.shared.consuming.gone() => Err(Error::Lost(why)),
         };
         match declared {
             Ok(()) => {
@@ -149,12 +161,12 @@ impl Inlet {
 
     /// Waits until the broker takes no messages.
     pub(crate) fn blocked(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut link = self.shared.publishing.clone();
+        let link = self.shared.publishing.clone();
         async move { link.blocked().await }
     }
 
     /// Waits until the broker takes messages.
     pub(crate) async fn unblocked(&self) {
-        self.shared.publishing.clone().fine().await;
+        self.shared.publishing.fine().await;
     }
 }

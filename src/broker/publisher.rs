@@ -65,12 +65,14 @@ impl Publisher {
     }
 }
 
-async fn run(channel: Channel, mut link: Link, mut inbox: mpsc::Receiver<(Message, Answer)>) {
+async fn run(channel: Channel, link: Link, mut inbox: mpsc::Receiver<(Message, Answer)>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let outcome = tokio::select! {
+            biased;
             outcome = send(&channel, &batch) => outcome,
-            () = overdue(&mut link, CONFIRM_TIMEOUT) => {
+            why = link.gone() => Err(Error::Lost(why)),
+            () = overdue(&link, CONFIRM_TIMEOUT) => {
                 Err(Error::Lost(format!("no confirm within {CONFIRM_TIMEOUT:?}")))
             }
         };
@@ -92,7 +94,7 @@ async fn run(channel: Channel, mut link: Link, mut inbox: mpsc::Receiver<(Messag
 }
 
 /// Waits until the connection has not been blocked for that long.
-async fn overdue(link: &mut Link, limit: Duration) {
+async fn overdue(link: &Link, limit: Duration) {
     loop {
         link.unblocked().await;
         if tokio::time::timeout(limit, link.blocked()).await.is_err() {
@@ -158,20 +160,17 @@ fn key_of_returned(message: &BasicReturnMessage) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::watch;
-
     use super::super::link::Standing;
     use super::*;
 
     #[tokio::test]
     async fn a_confirm_is_not_overdue_while_the_broker_blocks() {
-        let (standing, link) = watch::channel(Standing::Blocked);
-        let mut link = Link(link);
+        let link = Link::new(Standing::Blocked);
         let limit = Duration::from_millis(20);
         let much_longer = limit * 20;
-        let waited = tokio::time::timeout(much_longer, overdue(&mut link, limit)).await;
+        let waited = tokio::time::timeout(much_longer, overdue(&link, limit)).await;
         assert!(waited.is_err(), "blocked for long is not overdue");
-        standing.send_replace(Standing::Fine);
-        overdue(&mut link, limit).await;
+        link.stand(Standing::Fine);
+        overdue(&link, limit).await;
     }
 }

@@ -87,6 +87,8 @@ async fn a_worker_that_starts_while_memory_is_short_calls_for_nothing() {
     let waiting = async || (rig.broker.count("transfer_otp").await == Some(1)).then_some(());
     eventually("the command is in the queue", waiting).await;
     assert!(rig.stub().all_requests().is_empty());
+    rig.stop_worker().await;
+    rig.start_worker().await;
     node.be_short_of_memory(false);
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
     rig.finish().await;
@@ -272,5 +274,49 @@ async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
     rig.stub().release();
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
     assert_eq!(rig.stub().all_requests().len(), 1, "called for once");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_publish_does_not_have_commands_delivered_over_and_over() {
+    let (node, _dir) = own_node(Vec::new());
+    let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start_without_worker().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    let url = node.user("mute", [".*", r"^(?!.*\.events$).*$", ".*"]);
+    rig.settings.insert("AMQP_URL".to_owned(), url);
+    rig.start_worker().await;
+    rig.publish(&transfer_otp("a", "REF-A")).await;
+    let again = async || (sessions(&mut rig) == 3).then_some(());
+    eventually("it has tried again, twice", again).await;
+    let told = rig.worker().log();
+    assert!(told.contains("ACCESS_REFUSED") && told.contains(&rig.broker.name("events")), "{told}");
+    let lines: Vec<_> =
+        told.lines().filter(|line| line.contains("waiting for the broker")).collect();
+    assert!(lines.len() == 2, "it takes its time: {lines:?}");
+    node.permit("mute", [".*", ".*", ".*"]);
+    assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    assert_eq!(rig.stub().all_requests().len(), 1, "called for once");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn the_next_node_is_tried_where_one_is_lost() {
+    let (mut one, mut two) = (Proxy::closed().await, Proxy::closed().await);
+    one.open().await;
+    let nodes = format!("{},{}", one.amqp_url(), two.amqp_url());
+    let mut rig = Rig::builder().set("AMQP_URL", &nodes).at_least_once().stub().start().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    two.open().await;
+    one.close().await;
+    let again = async || (sessions(&mut rig) == 2).then_some(());
+    eventually("it is connected to the other node", again).await;
+    rig.worker().ready().await;
+    rig.publish(&transfer_otp("a", "REF-A")).await;
+    assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    one.open().await;
+    two.close().await;
+    let again = async || (sessions(&mut rig) == 3).then_some(());
+    eventually("it is connected to the first node again", again).await;
+    rig.worker().ready().await;
     rig.finish().await;
 }

@@ -30,9 +30,13 @@ impl Node {
     /// gives the URL to connect by.
     pub(super) fn user(&self, name: &str, permissions: [&str; 3]) -> String {
         self.ctl(&["add_user", name, name]);
-        let [configure, write, read] = permissions;
-        self.ctl(&["set_permissions", "-p", "/", name, configure, write, read]);
+        self.permit(name, permissions);
         self.url.replace("guest:guest", &format!("{name}:{name}"))
+    }
+
+    /// Gives a user other permissions.
+    pub(super) fn permit(&self, name: &str, [configure, write, read]: [&str; 3]) {
+        self.ctl(&["set_permissions", "-p", "/", name, configure, write, read]);
     }
 
     /// Has it think that it is short of memory, or not.
