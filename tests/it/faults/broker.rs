@@ -9,6 +9,7 @@ use super::pick;
 use super::scene::Scene;
 use crate::load::node::Node;
 use crate::load::world::{Setup, World};
+use crate::rig::eventually;
 use crate::rig::proxy::Proxy;
 
 /// One RabbitMQ for several faults: booting one takes longer than most of them.
@@ -40,10 +41,13 @@ pub(super) fn impatient(mut setup: Setup) -> Setup {
     setup
 }
 
-/// Starts a node, and tells when its port opened.
+/// Starts a node that was killed, and tells when its port opened.
 async fn start_again(node: &Node) -> Instant {
     let url = url::Url::parse(&node.url).unwrap();
     let port = url.port().unwrap();
+    // The port of a process just killed is open for a moment longer.
+    let closed = async || TcpStream::connect(("127.0.0.1", port)).is_err().then_some(());
+    eventually("the port is closed", closed).await;
     let opened = tokio::spawn(async move {
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::flow::{Flow, Pulse};
 use super::row::Row;
@@ -11,6 +11,7 @@ use crate::load::evidence::{Evidence, Violation};
 use crate::load::orders::Orders;
 use crate::load::report::fail;
 use crate::load::world::{Setup, World};
+use crate::rig::event::Event;
 use crate::rig::eventually;
 
 /// Commands a second.
@@ -87,6 +88,7 @@ impl Scene {
     pub(super) async fn relieve_at(&mut self, opened: Instant) {
         self.relieve();
         self.relieved = opened;
+        self.before.0 -= SignedDuration::try_from(opened.elapsed()).unwrap();
         for worker in &mut self.world.workers {
             worker.ready().await;
         }
@@ -144,7 +146,9 @@ impl Scene {
         let executions = eko["executions"].as_object().unwrap().values();
         self.row.twice = executions.filter(|count| count.as_u64() > Some(1)).count();
         self.row.commands = orders.len();
-        self.row.settled = settled(&evidence, self.before);
+        let (end, published) = self.before;
+        self.row.settled = settled(&evidence, end, published);
+        self.row.recovery = self.row.recovery.max(first_end(&evidence, end));
         self.row.repeats = evidence.repeats;
         self.row.wrong = violations.len() - self.row.lost;
         self.row.keep();
@@ -159,11 +163,25 @@ impl Scene {
 const QUIET: Duration = Duration::from_millis(1_500);
 
 /// How long the commands that were there when the fault ended took from then.
-fn settled(evidence: &Evidence, (end, published): (Timestamp, usize)) -> Duration {
+fn settled(evidence: &Evidence, end: Timestamp, published: usize) -> Duration {
     let ids = (0..published).map(Orders::plain_id);
-    let ends = ids.flat_map(|id| evidence.outcomes(&id).into_iter().map(|end| end.text("/time")));
-    let last = ends.map(|time| time.parse::<Timestamp>().unwrap()).max().unwrap_or(end);
-    Duration::try_from(last.duration_since(end)).unwrap_or_default()
+    let ends = ids.flat_map(|id| evidence.outcomes(&id).into_iter().map(time_of));
+    ends.max().map_or(Duration::ZERO, |last| since(end, last))
+}
+
+/// How long it took from the end of the fault until a command ended: what is seen first may
+/// have been told before.
+fn first_end(evidence: &Evidence, end: Timestamp) -> Duration {
+    let later = evidence.events.values().map(time_of).filter(|time| *time > end);
+    later.min().map_or(Duration::ZERO, |first| since(end, first))
+}
+
+fn time_of(event: &Event) -> Timestamp {
+    event.text("/time").parse().unwrap()
+}
+
+fn since(begin: Timestamp, end: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(begin)).unwrap_or_default()
 }
 
 /// Every worker consumes, and nothing is paused.
