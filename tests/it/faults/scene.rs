@@ -100,6 +100,11 @@ impl Scene {
         self.allowed = outcomes;
     }
 
+    /// Waits until every worker consumes from every queue.
+    pub(super) async fn until_working(&mut self) {
+        is_working(&mut self.world).await;
+    }
+
     /// Waits until no command is on its way; the flow is held.
     pub(super) async fn until_idle(&mut self, orders: &Orders) {
         self.world.reconnect().await;

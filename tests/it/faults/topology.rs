@@ -54,8 +54,7 @@ async fn a_queue_has_other_arguments_for_a_while() {
     assert!(!moved.is_empty(), "refunds wait in a queue that the worker does not want");
     scene.world.broker.delete("refund").await;
     scene.relieve();
-    let again = async || scene.world.broker.count("refund").await;
-    eventually("the worker declares its queue again", again).await;
+    scene.until_working().await;
     scene.world.publish(moved).await;
     drop(held);
     scene.finish().await;

@@ -5,6 +5,9 @@ use std::process::{Command, Stdio};
 
 use crate::rig::process::signal;
 
+/// How much of a node's log is shown where a test fails.
+const LAST_LINES: usize = 400;
+
 /// One node, gone with its owner.
 pub(crate) struct Node {
     /// Where it listens.
@@ -88,8 +91,22 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The last lines of its log.
+    fn last_lines(&self) -> String {
+        let entries = std::fs::read_dir(self.dir.join("log")).into_iter().flatten().flatten();
+        let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+        let text = texts.max_by_key(String::len).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the last of the broker ---\n{}", self.last_lines());
+        }
         self.run("wipe", &[]);
     }
 }
