@@ -20,6 +20,10 @@ use crate::worker::Worker;
 /// that a kind needs, and a person has to repair it.
 const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
 
+/// Time to hand back what has not begun at the end: a broker that does not answer may not use
+/// up the grace time of what has.
+const HAND_BACK: Duration = Duration::from_secs(2);
+
 /// Moves deliveries from one queue into journeys.
 pub(super) struct Pump {
     pub(super) worker: Arc<Worker>,
@@ -50,7 +54,13 @@ impl Pump {
                 }
                 break;
             }
-            if let Err(error) = inlet.resume().await {
+            // A queue without a leader keeps the broker from answering for a minute.
+            let resumed = tokio::select! {
+                resumed = inlet.resume() => resumed,
+                () = stop.cancelled() => break,
+                () = self.lost.cancelled() => break,
+            };
+            if let Err(error) = resumed {
                 tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
                 break;
             }
@@ -61,7 +71,10 @@ impl Pump {
             let blocked = inlet.blocked();
             tokio::select! {
                 () = stop.cancelled() => {
-                    self.hand_back(&mut inlet).await;
+                    let handed_back = self.hand_back(&mut inlet);
+                    if tokio::time::timeout(HAND_BACK, handed_back).await.is_err() {
+                        tracing::debug!("the broker does not answer; what is left comes again");
+                    }
                     break;
                 }
                 () = self.lost.cancelled() => break,
