@@ -162,7 +162,13 @@ fn eko_settings(args: &Args, reader: &mut Reader) -> Option<eko::Settings> {
         developer_key: args.eko_developer_key_file.as_ref().map(PathBuf::from),
         access_key: args.eko_access_key_file.as_ref().map(PathBuf::from),
     };
-    Some(eko::Settings { base_url: base_url?, timeout: timeout?, keys, key_files })
+    let roots = args.eko_ca_file.as_deref().filter(|path| !path.is_empty());
+    let roots = roots.and_then(|path| reader.roots("EKO_CA_FILE", path));
+    let base_url = base_url?;
+    if roots.is_some() && base_url.scheme() != "https" {
+        reader.wrong("EKO_CA_FILE", "is for https, and EKO_BASE_URL is not");
+    }
+    Some(eko::Settings { base_url, timeout: timeout?, keys, key_files, roots })
 }
 
 fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {

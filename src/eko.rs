@@ -6,11 +6,13 @@ mod client;
 mod endpoint;
 mod envelope;
 mod keys;
+mod roots;
 mod sign;
 
 pub(crate) use client::{Client, Settings};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use keys::{KeyFiles, Keys, Reread};
+pub(crate) use roots::Roots;
 
 /// See [`crate::harness`].
 #[cfg(any(test, feature = "fuzz"))]

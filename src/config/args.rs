@@ -39,6 +39,9 @@ pub struct Args {
     /// Lets `EKO_BASE_URL` be plain http beyond loopback
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub eko_allow_http: bool,
+    /// PEM file: who signs the certificate of a private endpoint [default: the system's CAs]
+    #[arg(long, env, value_name = "PATH")]
+    pub eko_ca_file: Option<String>,
     /// Eko's static key of the account (required)
     #[arg(long, env, hide_env_values = true, value_name = "KEY")]
     pub eko_developer_key: Option<String>,

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
@@ -14,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::command::{is_mobile, is_user_code};
 use crate::log::Format;
 use crate::privacy::Mobile;
-use crate::{broker, ledger};
+use crate::{broker, eko, ledger};
 
 /// The last retry queue: nothing waits longer in the broker.
 const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
@@ -252,6 +253,11 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// Certificates of those who may vouch for Eko.
+    pub(super) fn roots(&mut self, name: &str, path: &str) -> Option<eko::Roots> {
+        self.noted(name, eko::Roots::read(Path::new(path)))
     }
 
     pub(super) fn ledger(

@@ -60,6 +60,7 @@ fn every_wrong_setting_is_named_with_the_reason() {
             "EKO_BASE_URL: plain http only goes to loopback, unless EKO_ALLOW_HTTP=true",
         ),
         ("--eko-base-url=ftp://eko.example", "EKO_BASE_URL: must begin with https://"),
+        ("--eko-ca-file=no/such/file", "EKO_CA_FILE: cannot read no/such/file"),
         (
             "--eko-base-url=https://user:pw@eko.example/v3",
             "EKO_BASE_URL: must be a scheme, a host and a path, and nothing else",

@@ -1,6 +1,6 @@
 //! Sends the signed calls: the only HTTP client.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use url::Url;
 use super::answer::{self, HttpAnswer, Read};
 use super::endpoint;
 use super::keys::{Key, KeyFiles, Keys, ReadyKeys, Reread};
+use super::roots::Roots;
 use super::sign::Stamps;
 use crate::command::{Command, Request as Asked};
 use crate::verdict::{Cause, Reading, Verdict};
@@ -32,6 +33,9 @@ const MAX_BODY: usize = 1024 * 1024;
 /// own, so more than 1,000 calls a second run ahead, and Eko refuses 2 minutes.
 const MAX_AHEAD: i64 = 60_000;
 
+/// Between log lines that say the same of a connection that does not come about.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// Where and how Eko is called.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -43,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) keys: Keys,
     /// Where they came from.
     pub(crate) key_files: KeyFiles,
+    /// Whom to trust, in place of the system's.
+    pub(crate) roots: Option<Roots>,
 }
 
 /// One call and what it told.
@@ -70,6 +76,8 @@ pub(crate) struct Client {
     keys: RwLock<ReadyKeys>,
     key_files: KeyFiles,
     stamps: Stamps,
+    /// Why no connection came about, as it was last logged, and when.
+    told: Mutex<Option<(String, Instant)>>,
 }
 
 /// A call without an answer.
@@ -94,22 +102,26 @@ impl Client {
     /// Where TLS cannot be set up, or the developer key cannot be a header.
     pub(crate) fn new(settings: Settings) -> anyhow::Result<Self> {
         let connect = CONNECT_TIMEOUT.min(settings.timeout.mul_f64(0.9));
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .http1_only()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .connect_timeout(connect)
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .user_agent(concat!("eko-worker/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            .user_agent(concat!("eko-worker/", env!("CARGO_PKG_VERSION")));
+        if let Some(Roots(roots)) = settings.roots {
+            http = http.tls_certs_only(roots);
+        }
         Ok(Self {
-            http,
+            http: http.build()?,
             base_url: settings.base_url,
             timeout: settings.timeout,
             keys: RwLock::new(ReadyKeys::new(&settings.keys)?),
             key_files: settings.key_files,
             stamps: Stamps::default(),
+            told: Mutex::default(),
         })
     }
 
@@ -248,12 +260,37 @@ impl Client {
     }
 
     async fn execute(&self, request: Request) -> Result<Answered, Lost> {
-        let response = self.http.execute(request).await.map_err(|error| lost(&error))?;
+        let response = match self.http.execute(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let lost = lost(&error);
+                if let Lost::Unsent(_) = lost {
+                    self.tell(error);
+                }
+                return Err(lost);
+            }
+        };
         let status = response.status().as_u16();
         let (at, headers) = (now(), response.headers());
         let (date, after) = (date(headers), retry_after(headers, at));
         let body = read_body(response).await;
         Ok(Answered { http: HttpAnswer { status, after, body }, date, at })
+    }
+}
+
+impl Client {
+    /// Says why no connection comes about: once, and again now and then, since every call fails
+    /// for the same reason.
+    fn tell(&self, error: reqwest::Error) {
+        // The URL of an inquiry holds the initiator's number.
+        let why = format!("{:#}", anyhow::Error::new(error.without_url()));
+        let now = deadline_after(Duration::ZERO);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = |(last, at): &(String, Instant)| *last != why || now >= *at + TELL_AGAIN;
+        if told.as_ref().is_none_or(is_new) {
+            tracing::warn!(error = why, "no connection to Eko: nothing was sent");
+            *told = Some((why, now));
+        }
     }
 }
 

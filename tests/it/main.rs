@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod operations;
 mod pauses;
+mod private_eko;
 mod refusals;
 mod repeats;
 mod results;
