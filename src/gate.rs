@@ -325,7 +325,8 @@ mod tests {
             tokio::pin!(fifth);
             assert!(futures_util::poll!(&mut fifth).is_pending());
             close(&gate);
-            assert_eq!(fifth.await.err().as_ref(), Some(&shut));
+            let turned_away = tokio::time::timeout(Duration::from_secs(5), fifth).await.unwrap();
+            assert_eq!(turned_away.err().as_ref(), Some(&shut));
             assert_eq!(gate.enter(Kind::Refund).await.err(), Some(shut));
             // What is begun goes on.
             drop(gate.again(Kind::Refund, taken.pop()).await);

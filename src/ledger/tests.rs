@@ -837,6 +837,8 @@ async fn a_probe_fails_where_a_write_would_and_goes_well_again() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert!(matches!(ledger.probe().await, Err(Error::Store(_))));
     other.execute_batch("ROLLBACK").unwrap();
+    // After a failure the store may have more to write than the probe.
+    ledger.probe().await.unwrap();
     let log = rig.path().with_extension("db-wal");
     let before = std::fs::metadata(&log).unwrap().len();
     ledger.probe().await.unwrap();
