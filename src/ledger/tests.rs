@@ -780,7 +780,7 @@ async fn on_postgres_a_server_that_stays_away_is_an_error_until_it_is_back() {
     claim(&ledger, ask("a", 0)).await;
     cable.cut();
     let (one, two) = tokio::join!(ledger.claim(ask("a", 0), 1), ledger.claim(ask("b", 0), 2));
-    assert!(matches!((one, two), (Err(Error::Store(_)), Err(Error::Store(_)))));
+    assert!(matches!((one, two), (Err(Error::Away(_)), Err(Error::Away(_)))));
     cable.mend();
     assert_eq!(word(&claim(&ledger, ask("a", 0)).await), "busy");
     assert_eq!(word(&claim(&ledger, ask("b", 0)).await), "fresh");
@@ -790,7 +790,7 @@ async fn on_postgres_a_server_that_stays_away_is_an_error_until_it_is_back() {
 async fn on_postgres_a_commit_without_an_answer_is_an_error_though_it_may_stand() {
     let Some((ledger, cable)) = behind_cable("commit_unknown").await else { return };
     cable.spares_commit.store(true, Ordering::SeqCst);
-    assert!(matches!(ledger.claim(ask("a", 0), 1).await, Err(Error::Store(_))));
+    assert!(matches!(ledger.claim(ask("a", 0), 1).await, Err(Error::Away(_))));
     assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "busy");
     assert_eq!(word(&claim(&ledger, ask("a", 55)).await), "interrupted");
 }
