@@ -291,7 +291,8 @@ impl Ledger {
         let mut mac = (*self.digest_key).clone();
         mac.update(bytes);
         let digest = mac.finalize().into_bytes();
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let half = digest.first_chunk().map_or(0, |half| u128::from_be_bytes(*half));
+        format!("{half:032x}")
     }
 
     /// Claims a command. `random` tells this claim from all others of this process.

@@ -72,9 +72,9 @@ impl Worker {
     /// Where the broker failed: the delivery is not settled.
     pub(crate) async fn handle(&self, delivery: Delivery) -> Result<(), Error> {
         let at = now();
-        let envelope = &delivery.envelope;
+        let envelope = delivery.envelope();
         let correlation_id = envelope.correlation_id.as_deref();
-        let parsed = command::parse(&delivery.body, correlation_id, &self.defaults);
+        let parsed = command::parse(delivery.body(), correlation_id, &self.defaults);
         let state = envelope.tracestate.as_deref().or(parsed.tracestate.as_deref());
         let trace = [envelope.traceparent.as_deref(), parsed.traceparent.as_deref()]
             .into_iter()
@@ -151,7 +151,7 @@ impl Worker {
     fn ask_for(&self, delivery: &Delivery, command: &Command) -> Ask {
         let now = now();
         let is_refund = command.kind() == Kind::Refund;
-        let was_seen = delivery.envelope.redelivered || delivery.envelope.attempts > 0;
+        let was_seen = delivery.envelope().redelivered || delivery.envelope().attempts > 0;
         let digest = self.ledger.digest(command.canonical().as_bytes());
         Ask {
             suspect_until: (is_refund && was_seen)
@@ -168,7 +168,7 @@ impl Worker {
         invalid: &Invalid,
         received: &Received,
     ) -> Result<(), Error> {
-        let digest = self.ledger.digest(&delivery.body);
+        let digest = self.ledger.digest(delivery.body());
         let id = invalid.id.clone().unwrap_or_else(|| digest.clone());
         let subject = Subject {
             id: &id,
@@ -187,7 +187,7 @@ impl Worker {
         subject: &Subject<'_>,
         received: &Received,
     ) -> Result<(), Error> {
-        let digest = self.ledger.digest(&delivery.body);
+        let digest = self.ledger.digest(delivery.body());
         let id = format!("{}:{digest}", subject.command_id);
         let subject = Subject { id: &id, subject: None, ..*subject };
         let message = "id: belongs to an earlier command of another type or with other data; \
@@ -235,9 +235,9 @@ impl Worker {
             tid: None,
             digest,
             now: now(),
-            parked: delivery.envelope.parked,
+            parked: delivery.envelope().parked,
             suspect_until: None,
-            has_reply_to: delivery.envelope.has_reply_to,
+            has_reply_to: delivery.envelope().has_reply_to,
             may_begin: false,
             lease: self.lease,
         }

@@ -97,7 +97,8 @@ impl Pump {
         let (worker, metrics) = (Arc::clone(&self.worker), Arc::clone(&self.metrics));
         let lost = self.lost.clone();
         self.metrics.holds(kind, 1);
-        self.journeys.spawn(async move {
+        // Boxed once: moved as it is, all its states would be copied a dozen times on the way.
+        self.journeys.spawn(Box::pin(async move {
             let journey = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
             match journey.await {
                 Ok(Ok(())) => {}
@@ -114,7 +115,7 @@ impl Pump {
                 }
             }
             metrics.holds(kind, -1);
-        });
+        }));
     }
 
     /// Takes no more and gives back what has not begun.

@@ -76,11 +76,12 @@ pub(crate) struct Parking<'a> {
 /// A message in the worker's hands. Unless it is settled, the broker delivers it again once
 /// the channel is gone.
 #[must_use = "a delivery that is not settled comes again"]
-pub(crate) struct Delivery {
-    /// What it says, byte for byte.
-    pub(crate) body: Vec<u8>,
-    /// What its properties say.
-    pub(crate) envelope: Envelope,
+pub(crate) struct Delivery(Box<Parts>);
+
+/// Apart, since every future of a journey holds its delivery, and is moved as a whole.
+struct Parts {
+    body: Vec<u8>,
+    envelope: Envelope,
     properties: BasicProperties,
     acker: Acker,
     consuming: Link,
@@ -96,7 +97,7 @@ impl Delivery {
         names: Arc<Names>,
     ) -> Self {
         let envelope = read_envelope(&delivery.properties, delivery.redelivered);
-        Self {
+        Self(Box::new(Parts {
             body: delivery.data,
             envelope,
             properties: delivery.properties,
@@ -104,7 +105,17 @@ impl Delivery {
             consuming,
             publisher,
             names,
-        }
+        }))
+    }
+
+    /// What it says, byte for byte.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+
+    /// What its properties say.
+    pub(crate) fn envelope(&self) -> &Envelope {
+        &self.0.envelope
     }
 
     /// Publishes the event, a copy to whoever asked for one, and, with `bury`, the command
@@ -132,7 +143,7 @@ impl Delivery {
     pub(crate) async fn park(self, parking: Parking<'_>) -> Result<(), Error> {
         let message = self.parked_copy(parking);
         let unrouted = message.refused("no retry queue takes it");
-        match self.publisher.publish(message).await? {
+        match self.0.publisher.publish(message).await? {
             Routed::Yes => self.ack().await,
             Routed::No => Err(unrouted),
         }
@@ -140,7 +151,7 @@ impl Delivery {
 
     /// Acknowledges: nothing more follows from it.
     pub(crate) async fn ack(self) -> Result<(), Error> {
-        match self.consuming.during(self.acker.ack(BasicAckOptions::default())).await? {
+        match self.0.consuming.during(self.0.acker.ack(BasicAckOptions::default())).await? {
             true => Ok(()),
             false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
         }
@@ -149,7 +160,7 @@ impl Delivery {
     /// Hands it back untouched.
     pub(crate) async fn hand_back(self) -> Result<(), Error> {
         let requeue = BasicNackOptions { requeue: true, multiple: false };
-        match self.consuming.during(self.acker.nack(requeue)).await? {
+        match self.0.consuming.during(self.0.acker.nack(requeue)).await? {
             true => Ok(()),
             false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
         }
@@ -157,18 +168,22 @@ impl Delivery {
 
     async fn publish_event(&self, event: &Event) -> Result<Routed, Error> {
         let message = Message {
-            exchange: self.names.events(),
+            exchange: self.0.names.events(),
             routing_key: event.message_type.clone(),
             properties: self.event_properties(event),
             body: event.body.clone(),
         };
-        if self.publisher.publish(message.clone()).await? == Routed::Yes {
+        if self.0.publisher.publish(message).await? == Routed::Yes {
             return Ok(Routed::Yes);
         }
-        let kept =
-            Message { exchange: String::new(), routing_key: self.names.unrouted(), ..message };
+        let kept = Message {
+            exchange: String::new(),
+            routing_key: self.0.names.unrouted(),
+            properties: self.event_properties(event),
+            body: event.body.clone(),
+        };
         let lost = kept.refused("the queue for unrouted events is missing");
-        match self.publisher.publish(kept).await? {
+        match self.0.publisher.publish(kept).await? {
             Routed::Yes => Ok(Routed::No),
             Routed::No => Err(lost),
         }
@@ -176,7 +191,7 @@ impl Delivery {
 
     async fn reply(&self, event: &Event) -> Result<(), Error> {
         let Some(reply_to) =
-            self.properties.reply_to().as_ref().filter(|to| !to.as_str().is_empty())
+            self.0.properties.reply_to().as_ref().filter(|to| !to.as_str().is_empty())
         else {
             return Ok(());
         };
@@ -186,7 +201,7 @@ impl Delivery {
             properties: self.event_properties(event),
             body: event.body.clone(),
         };
-        if self.publisher.publish(message).await? == Routed::No {
+        if self.0.publisher.publish(message).await? == Routed::No {
             // Whoever asked has gone; the event itself is safe.
             tracing::info!(event_id = event.id, "the queue named by reply_to is gone");
         }
@@ -194,20 +209,20 @@ impl Delivery {
     }
 
     async fn publish_dead(&self, event: &Event) -> Result<(), Error> {
-        let mut headers = own_headers(&self.properties);
+        let mut headers = own_headers(&self.0.properties);
         headers.insert("eko-outcome".into(), text(&event.outcome));
         if let Some(code) = &event.code {
             headers.insert("eko-code".into(), text(code));
         }
         headers.insert("eko-event-id".into(), text(&event.id));
         let message = Message {
-            exchange: self.names.dead(),
+            exchange: self.0.names.dead(),
             routing_key: event.message_type.clone(),
-            properties: copy_of(&self.properties).with_headers(FieldTable::from(headers)),
-            body: self.body.clone(),
+            properties: copy_of(&self.0.properties).with_headers(FieldTable::from(headers)),
+            body: self.0.body.clone(),
         };
         let lost = message.refused("the queue for dead letters is missing");
-        match self.publisher.publish(message).await? {
+        match self.0.publisher.publish(message).await? {
             Routed::Yes => Ok(()),
             Routed::No => Err(lost),
         }
@@ -215,6 +230,7 @@ impl Delivery {
 
     fn event_properties(&self, event: &Event) -> BasicProperties {
         let correlation_id = self
+            .0
             .envelope
             .correlation_id
             .as_deref()
@@ -238,26 +254,26 @@ impl Delivery {
 
     fn parked_copy(&self, parking: Parking<'_>) -> Message {
         let (level, expiry) = topology::level(parking.delay);
-        let mut headers = own_headers(&self.properties);
-        if self.envelope.traceparent.is_none() {
+        let mut headers = own_headers(&self.0.properties);
+        if self.0.envelope.traceparent.is_none() {
             headers.insert("traceparent".into(), text(parking.traceparent));
         }
         for (name, value) in [
             (DELAY_HEADER, level.to_string()),
             (PARKED, parking.parked.to_string()),
-            (ATTEMPT, self.envelope.attempts_of_copy(parking.attempts).to_string()),
+            (ATTEMPT, self.0.envelope.attempts_of_copy(parking.attempts).to_string()),
             ("eko-first-received", format!("{:.3}", parking.first_received)),
             ("eko-reason", parking.reason.to_owned()),
         ] {
             headers.insert(name.into(), text(&value));
         }
         Message {
-            exchange: self.names.retry(),
+            exchange: self.0.names.retry(),
             routing_key: topology::command_key(parking.kind),
-            properties: copy_of(&self.properties)
+            properties: copy_of(&self.0.properties)
                 .with_headers(FieldTable::from(headers))
                 .with_expiration(expiry.to_string().into()),
-            body: self.body.clone(),
+            body: self.0.body.clone(),
         }
     }
 }

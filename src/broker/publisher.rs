@@ -45,7 +45,7 @@ type Answer = oneshot::Sender<Result<Routed, Error>>;
 
 /// A handle on the publishing task.
 #[derive(Clone)]
-pub(super) struct Publisher(mpsc::Sender<(Message, Answer)>);
+pub(super) struct Publisher(mpsc::Sender<(Box<Message>, Answer)>);
 
 impl Publisher {
     /// Starts the task on a channel that is in confirm mode and nobody else uses. The task
@@ -57,7 +57,15 @@ impl Publisher {
     }
 
     /// Publishes a message and waits for its confirm.
-    pub(super) async fn publish(&self, message: Message) -> Result<Routed, Error> {
+    pub(super) fn publish(
+        &self,
+        message: Message,
+    ) -> impl Future<Output = Result<Routed, Error>> + use<'_> {
+        // Boxed before the future holds it: many are in flight.
+        self.send(Box::new(message))
+    }
+
+    async fn send(&self, message: Box<Message>) -> Result<Routed, Error> {
         let (answer, confirmed) = oneshot::channel();
         let lost = || Error::Lost("the publishing channel is closed".to_owned());
         self.0.send((message, answer)).await.map_err(|_| lost())?;
@@ -65,7 +73,7 @@ impl Publisher {
     }
 }
 
-async fn run(channel: Channel, link: Link, mut inbox: mpsc::Receiver<(Message, Answer)>) {
+async fn run(channel: Channel, link: Link, mut inbox: mpsc::Receiver<(Box<Message>, Answer)>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let outcome = tokio::select! {
@@ -106,7 +114,7 @@ async fn overdue(link: &Link, limit: Duration) {
 /// Sends one batch and waits for all its confirms; the results are in the batch's order.
 async fn send(
     channel: &Channel,
-    batch: &[(Message, Answer)],
+    batch: &[(Box<Message>, Answer)],
 ) -> Result<Vec<Result<Routed, Error>>, Error> {
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let mut confirms = Vec::with_capacity(batch.len());

@@ -152,7 +152,7 @@ impl Worker {
         attempts: u32,
     ) -> Result<(), Error> {
         let trace = Trace::new(random_u128());
-        let (known, parked) = (delivery.envelope.attempts, delivery.envelope.parked);
+        let (known, parked) = (delivery.envelope().attempts, delivery.envelope().parked);
         let parking = Parking {
             delay: self.policy.retry.initial,
             kind: kind.as_str(),

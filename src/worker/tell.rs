@@ -65,7 +65,7 @@ impl Worker {
             "command seen before: answered from the ledger"
         );
         let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
-        let bury = needs_a_person && delivery.envelope.redelivered;
+        let bury = needs_a_person && delivery.envelope().redelivered;
         self.tell(delivery, subject.kind, event, bury).await
     }
 
@@ -92,7 +92,7 @@ impl Worker {
         received: &Received,
         until: Option<Timestamp>,
     ) -> Result<(), Error> {
-        let parked = delivery.envelope.parked.saturating_add(1);
+        let parked = delivery.envelope().parked.saturating_add(1);
         let wait = self.policy.retry.delay(parked, random_f64());
         let again = decision::later(now(), wait);
         // Once the claim is over there is something to see.
@@ -108,7 +108,7 @@ impl Worker {
         received: &Received,
         due: Timestamp,
     ) -> Result<(), Error> {
-        let parked = delivery.envelope.parked;
+        let parked = delivery.envelope().parked;
         self.park_copy(delivery, subject, received, due, parked).await
     }
 
@@ -124,7 +124,7 @@ impl Worker {
             delay: Duration::try_from(due.duration_since(now())).unwrap_or_default(),
             kind: subject.kind.map_or(Kind::Refund.as_str(), Kind::as_str),
             reason: "busy",
-            attempts: delivery.envelope.attempts,
+            attempts: delivery.envelope().attempts,
             parked,
             first_received: received.at,
             traceparent: &received.trace.parent(random_u64()),
