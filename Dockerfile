@@ -45,12 +45,11 @@ FROM base AS worker
 LABEL org.opencontainers.image.title="eko-worker" \
       org.opencontainers.image.description="Turns refund and OTP commands from RabbitMQ into signed calls to Eko and one true outcome event each"
 COPY --from=build --chmod=755 /out/eko-worker /usr/local/bin/eko-worker
-# The SQLite ledger: mount a volume here, or set LEDGER_URL to PostgreSQL.
+# The SQLite ledger, by its default name: mount a volume here, or set LEDGER_URL (or LEDGER_URL_FILE) to PostgreSQL.
 COPY --from=build --chown=65532:65532 /out/data /data
 VOLUME ["/data"]
 WORKDIR /data
-ENV LEDGER_URL=sqlite:///data/eko-worker.db \
-    ADMIN_ADDR=0.0.0.0:9464
+ENV ADMIN_ADDR=0.0.0.0:9464
 EXPOSE 9464
 ENTRYPOINT ["/usr/local/bin/eko-worker"]
 CMD ["run"]
