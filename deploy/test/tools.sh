@@ -54,6 +54,7 @@ npm_tools() {
 }
 
 # Sets $chromium. A browser is too much to be unpacked by hand: as root it is installed, else it must be there.
+# shellcheck disable=SC2034
 browser() {
   local name
   for name in chromium chromium-browser google-chrome; do
