@@ -15,12 +15,14 @@ async fn connections_are_cut_at_random_bytes() {
     scene.extent(format!("{times} ×"));
     scene.strike();
     for cut in 1..=times {
-        // From the first byte of the handshake to a second or so of work.
-        proxy.cut_at_random(1, 40_000);
-        if cut % 5 == 0 {
-            // The connections at hand do not count, the next ones break in their handshake.
-            proxy.cut_at_random(1, 1_500);
-            proxy.cut();
+        // The names that the worker gives its connections; then any, in its handshake.
+        match cut % 5 {
+            0 => {
+                proxy.cut_at_random("AMQP", 1_500);
+                proxy.cut();
+            }
+            1 | 3 => proxy.cut_at_random("publishes", 20_000),
+            _ => proxy.cut_at_random("consumes", 20_000),
         }
         let done = async || (proxy.cuts() >= cut).then_some(());
         eventually(&format!("connection {cut} is cut"), done).await;

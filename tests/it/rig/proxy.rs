@@ -29,9 +29,10 @@ pub(crate) struct Proxy {
 struct Rules {
     /// Connections whose client said this at first get nothing from the server any more.
     stalled: Option<&'static str>,
-    /// How many more connections are cut, each after a random number of bytes up to `cut_within`.
+    /// How many more connections are cut.
     cuts_left: usize,
-    cut_within: usize,
+    /// Which ones, by what their client said at first, and after how many bytes at the most.
+    cut: (&'static str, usize),
     /// Connections made under a lower number are cut.
     generation: u64,
 }
@@ -111,9 +112,10 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.stalled = said);
     }
 
-    /// Resets so many connections, each after a random number of bytes up to `within`.
-    pub(crate) fn cut_at_random(&self, times: usize, within: usize) {
-        self.rules.send_modify(|rules| (rules.cuts_left, rules.cut_within) = (times, within));
+    /// Resets one connection whose client said this at first, after a random number of bytes up
+    /// to `within`.
+    pub(crate) fn cut_at_random(&self, said: &'static str, within: usize) {
+        self.rules.send_modify(|rules| (rules.cuts_left, rules.cut) = (1, (said, within)));
     }
 
     /// How many connections were reset at random so far.
@@ -138,7 +140,7 @@ async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cut
                 said.extend_from_slice(&chunk[..room]);
                 room > 0
             });
-            if !pass(&mut far_out, &chunk[..count], rules, &budget).await {
+            if !pass(&mut far_out, &chunk[..count], rules, &greeting, &budget).await {
                 return;
             }
         }
@@ -150,7 +152,7 @@ async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cut
                 rules.stalled.is_none_or(|needle| !contains(&greeting.borrow(), needle))
             };
             watched.wait_for(flows).await.ok();
-            if !pass(&mut near_out, &chunk[..count], rules, &budget).await {
+            if !pass(&mut near_out, &chunk[..count], rules, &greeting, &budget).await {
                 return;
             }
         }
@@ -176,15 +178,16 @@ async fn pass(
     to: &mut (impl AsyncWriteExt + Unpin),
     bytes: &[u8],
     rules: &watch::Sender<Rules>,
+    greeting: &watch::Sender<Vec<u8>>,
     budget: &watch::Sender<Option<usize>>,
 ) -> bool {
     if budget.borrow().is_none() {
         // Each cut is promised to one connection, once.
         rules.send_if_modified(|rules| {
-            let promised = rules.cuts_left > 0;
-            if promised {
+            let (said, within) = rules.cut;
+            if rules.cuts_left > 0 && contains(&greeting.borrow(), said) {
                 rules.cuts_left -= 1;
-                budget.send_replace(Some(fastrand::usize(1..=rules.cut_within)));
+                budget.send_replace(Some(fastrand::usize(1..=within)));
             }
             false
         });
@@ -200,5 +203,5 @@ async fn pass(
 }
 
 fn contains(said: &[u8], needle: &str) -> bool {
-    said.windows(needle.len()).any(|window| window == needle.as_bytes())
+    String::from_utf8_lossy(said).contains(needle)
 }
