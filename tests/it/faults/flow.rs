@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
+use lapin::Confirmation;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -93,9 +94,12 @@ impl Link {
         loop {
             let published = self.broker().await.try_publish(("commands", key), body);
             match tokio::time::timeout(CONFIRM_TIMEOUT, published).await {
-                Ok(Ok(true)) => return,
-                Ok(Ok(false)) => {}
-                Ok(Err(_)) | Err(_) => self.broker = None,
+                Ok(Ok(Confirmation::Ack(None))) => return,
+                // No queue is bound yet.
+                Ok(Ok(Confirmation::Ack(Some(_)))) => {}
+                // RabbitMQ 3.10 refuses for ever on a channel that first published to a queue
+                // while this had no leader.
+                Ok(Ok(_) | Err(_)) | Err(_) => self.broker = None,
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -221,14 +221,18 @@ impl Broker {
         }
     }
 
-    /// Publishes one message; whether a queue has taken it, where the broker says so.
-    pub(crate) async fn try_publish(&self, to: (&str, &str), body: &[u8]) -> lapin::Result<bool> {
+    /// Publishes one message; what the broker says to it.
+    pub(crate) async fn try_publish(
+        &self,
+        to: (&str, &str),
+        body: &[u8],
+    ) -> lapin::Result<Confirmation> {
         let exchange = self.name(to.0);
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let properties = BasicProperties::default().with_delivery_mode(2);
         let (exchange, key) = (exchange.as_str().into(), to.1.into());
         let sent = self.channel.basic_publish(exchange, key, options, body, properties);
-        Ok(matches!(sent.await?.await?, Confirmation::Ack(None)))
+        sent.await?.await
     }
 
     /// How many messages are ready in a queue that is there, asked on the rig's own channel.
