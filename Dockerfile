@@ -51,5 +51,6 @@ VOLUME ["/data"]
 WORKDIR /data
 ENV ADMIN_ADDR=0.0.0.0:9464
 EXPOSE 9464
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/local/bin/eko-worker", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/eko-worker"]
 CMD ["run"]

@@ -1,7 +1,8 @@
-//! A load of refunds for `scripts/bench-ledger`: publishes them, waits for their events, and
+//! A load of refunds for `scripts/bench-ledger` and `scripts/bench-memory`: publishes them, waits for their events, and
 //! prints how long that took.
 //!
 //! - `load backlog N`: publishes N, prints `loaded`, and times the events from first to last.
+//! - `load publish N`: publishes N and waits for nothing.
 //! - `load steady N RATE`: publishes RATE a second, and times each from publishing to its event.
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
@@ -44,6 +45,8 @@ struct Settings {
 enum Load {
     /// All at once.
     Backlog { count: usize },
+    /// All at once, whatever becomes of them.
+    Publish { count: usize },
     /// One after the other.
     Steady { count: usize, rate: f64 },
 }
@@ -58,16 +61,22 @@ async fn main() -> anyhow::Result<()> {
     let events = listen(&reading.create_channel().await?, &settings.amqp_prefix).await?;
     match settings.load {
         Load::Backlog { count } => backlog(&sender, events, count).await,
+        Load::Publish { count } => publish(&sender, count).await,
         Load::Steady { count, rate } => steady(sender, events, count, rate).await,
     }
 }
 
-async fn backlog(sender: &Sender, mut events: Consumer, count: usize) -> anyhow::Result<()> {
+async fn publish(sender: &Sender, count: usize) -> anyhow::Result<()> {
     let all: Vec<usize> = (0..count).collect();
     for batch in all.chunks(BATCH) {
         sender.send(batch).await?;
     }
     println!("loaded");
+    Ok(())
+}
+
+async fn backlog(sender: &Sender, mut events: Consumer, count: usize) -> anyhow::Result<()> {
+    publish(sender, count).await?;
     let mut seen = HashMap::new();
     while seen.len() < count {
         let number = next(&mut events).await?;

@@ -1,6 +1,7 @@
 //! The admin server: `/metrics`, `/healthz`, `/readyz`, on a thread of its own, so that it
 //! answers also when the worker's event loop is stuck.
 
+mod healthcheck;
 mod heartbeat;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::command::Kind;
 use crate::gate::Reason;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+pub(crate) use healthcheck::healthcheck;
 pub(crate) use heartbeat::Heartbeat;
 
 /// How long a scrape waits for the ledger's counts before it goes without new ones.
@@ -265,7 +267,24 @@ mod tests {
         };
         let told = get("/healthz");
         assert!(told.starts_with("HTTP/1.1 503") && told.contains("stuck: "), "{told}");
+        let error = healthcheck(free).unwrap_err().to_string();
+        assert!(error.starts_with("stuck: "), "{error}");
         assert!(get("/metrics").starts_with("HTTP/1.1 200"), "without a ledger, too");
+    }
+
+    #[test]
+    fn a_health_check_asks_on_loopback_what_listens_everywhere() {
+        let shared = Shared {
+            metrics: Arc::new(Metrics::new(64).unwrap()),
+            readiness: Readiness::default(),
+            heartbeat: Heartbeat::stopped_for(Duration::ZERO),
+            ledger: Arc::default(),
+        };
+        let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+        let error = format!("{:#}", healthcheck(port).unwrap_err());
+        assert!(error.starts_with("no answer from 127.0.0.1:"), "{error}");
+        let _server = Server::start(port, shared).unwrap();
+        assert!(healthcheck(port).unwrap().starts_with("ok: "));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Heartbeat, Readiness, Server, Shared};
+use crate::admin::{self, Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
 use crate::broker::{self, Session};
-use crate::config::{Config, ShowArgs};
+use crate::config::{Config, HealthcheckArgs, ShowArgs};
 use crate::eko::Client;
 use crate::gate::Gate;
 use crate::ledger::{self, Ledger};
@@ -275,6 +275,15 @@ async fn forget_finished(ledger: Ledger, retention: Duration) {
             Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),
         }
     }
+}
+
+/// Asks the worker that runs on this machine how it is, and prints its answer.
+///
+/// # Errors
+/// Where it does not answer, or is stuck.
+pub fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<()> {
+    println!("{}", admin::healthcheck(args.admin_addr)?);
+    Ok(())
 }
 
 /// Prints what the ledger knows of a command, or of all commands of a tid.

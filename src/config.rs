@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use args::Args;
+pub use args::{Args, HealthcheckArgs};
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 

@@ -50,8 +50,8 @@ mod trace;
 mod verdict;
 mod worker;
 
-pub use app::{check, run, show};
-pub use config::{Args, Config, Problems, ShowArgs};
+pub use app::{check, healthcheck, run, show};
+pub use config::{Args, Config, HealthcheckArgs, Problems, ShowArgs};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use ledger::bench;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use eko_worker::{Args, Config, Problems, ShowArgs};
+use eko_worker::{Args, Config, HealthcheckArgs, Problems, ShowArgs};
 
 /// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
 /// publishes one true outcome for each.
@@ -22,6 +22,8 @@ enum Command {
     Check(Args),
     /// Show what the ledger knows of a command, or of all commands of a tid
     Show(ShowArgs),
+    /// Ask the worker that runs on this machine whether it is well: exit code 0 or 1
+    Healthcheck(HealthcheckArgs),
 }
 
 /// A setting that is wrong.
@@ -39,6 +41,7 @@ async fn main() -> ExitCode {
             Err(problems) => Err(problems.into()),
         },
         Command::Show(args) => eko_worker::show(&args).await,
+        Command::Healthcheck(args) => eko_worker::healthcheck(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -131,3 +131,11 @@ pub struct Args {
     #[arg(long, env, value_name = "DURATION", default_value = "25s")]
     pub shutdown_grace: String,
 }
+
+/// Where the running worker is asked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HealthcheckArgs {
+    /// Address that its `/healthz` listens on
+    #[arg(long, env, value_name = "HOST:PORT", default_value = "127.0.0.1:9464")]
+    pub admin_addr: std::net::SocketAddr,
+}
