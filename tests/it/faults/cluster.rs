@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::scene::Scene;
+use super::scene::{PROMPT, Scene};
 use crate::load::node::Node;
 use crate::load::world::Setup;
 
@@ -75,12 +75,15 @@ async fn the_leader_is_killed_and_then_a_second_node_restarted() {
     cluster.nodes[leader].kill9();
     scene.relieve();
     let setup = cluster.setup().await;
+    scene.at_most_gap(PROMPT);
     scene.finish().await;
     cluster.nodes[leader].start_again();
     let mut scene =
         Scene::begin(112, "cluster of three: then a second node restarted", setup).await;
     scene.until_beats(50).await;
-    let other = (leader + 1) % cluster.nodes.len();
+    let leads = cluster.leader(&scene.world.broker.name("refund"));
+    let other = if leads == leader { (leader + 1) % cluster.nodes.len() } else { leads };
+    scene.at_most_gap(PROMPT);
     scene.extent("stop and start".to_owned());
     scene.strike();
     cluster.nodes[other].stop();

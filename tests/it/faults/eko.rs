@@ -9,6 +9,10 @@ use crate::load::world::Setup;
 use crate::rig::proxy::Proxy;
 use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, stub};
 
+/// How many calls an outage may cost a command, however long it lasts: the one that met it, those
+/// of the trials, and the last one.
+const OUTAGE_CALLS: u64 = 5;
+
 /// A world that reaches Eko through a proxy.
 async fn through_a_proxy() -> (Proxy, Setup) {
     let setup = Setup::usual("fault-").await;
@@ -21,6 +25,7 @@ async fn through_a_proxy() -> (Proxy, Setup) {
 async fn eko_refuses_connections() {
     let (mut proxy, setup) = through_a_proxy().await;
     let mut scene = Scene::begin(201, "Eko: connection refused", setup).await;
+    scene.at_most_calls(OUTAGE_CALLS);
     scene.strike();
     proxy.close().await;
     scene.last(3_000, 30).await;
@@ -33,6 +38,7 @@ async fn eko_refuses_connections() {
 async fn eko_is_frozen() {
     let setup = Setup::usual("fault-").await;
     let mut scene = Scene::begin(202, "Eko: frozen (SIGSTOP)", setup).await;
+    scene.at_most_calls(OUTAGE_CALLS);
     scene.strike();
     scene.world.simulator.freeze(true);
     scene.last(4_000, 30).await;
@@ -62,6 +68,7 @@ async fn core_eko_resets_one_call_in_ten_after_executing_it() {
 /// Every call ends in this fault for a while.
 async fn every_call(row: u32, name: &'static str, order: serde_json::Value, ms: u64, s: u64) {
     let mut scene = Scene::begin(row, name, Setup::usual("fault-").await).await;
+    scene.at_most_calls(OUTAGE_CALLS);
     scene.strike();
     scene.world.simulator.fail_all(&order).await;
     scene.last(ms, s).await;

@@ -19,19 +19,24 @@ const RATE: u32 = 20;
 /// Eko's usual latency, in milliseconds.
 pub(super) const LATENCY: u32 = 30;
 
+/// How soon after the broker's port opened a worker consumes, and how long a cluster that loses
+/// a node may hold it up.
+pub(super) const PROMPT: Duration = Duration::from_secs(2);
+
 /// A world with a flow of commands through it.
 pub(super) struct Scene {
     pub(super) world: World,
     pub(super) flow: Flow,
     pulse: Pulse,
     row: Row,
-    struck: Instant,
+    struck: Option<Instant>,
     relieved: Instant,
     /// That moment by the clock that events show, and how many commands there were by then.
     before: (Timestamp, usize),
     /// What commands may end with beside success, where the fault leaves no other truth.
     allowed: &'static [&'static str],
-    one_call_each: bool,
+    most_calls: u64,
+    most_gap: Duration,
 }
 
 impl Scene {
@@ -48,9 +53,10 @@ impl Scene {
         let flow = Flow::start(world.address(), fastrand::u64(..1_000_000), RATE);
         let pulse = Pulse::watch(world.address());
         let row = Row { order, fault, ..Row::default() };
-        let (struck, relieved, before) = (Instant::now(), Instant::now(), (Timestamp::now(), 0));
-        let (allowed, one_call_each): (&[&str], _) = (&[], false);
-        Self { world, flow, pulse, row, struck, relieved, before, allowed, one_call_each }
+        let (struck, relieved, before) = (None, Instant::now(), (Timestamp::now(), 0));
+        let (allowed, most_calls): (&[&str], _) = (&[], u64::MAX);
+        let most_gap = Duration::MAX;
+        Self { world, flow, pulse, row, struck, relieved, before, allowed, most_calls, most_gap }
     }
 
     /// Waits until news was seen so many times more.
@@ -60,9 +66,9 @@ impl Scene {
         eventually(&format!("commands end under {}", self.row.fault), told).await;
     }
 
-    /// The fault begins.
+    /// The fault begins, for the first time or once more.
     pub(super) fn strike(&mut self) {
-        self.struck = Instant::now();
+        self.struck.get_or_insert_with(Instant::now);
     }
 
     /// Lasts for a while; longer in the long form.
@@ -92,7 +98,7 @@ impl Scene {
         for worker in &mut self.world.workers {
             worker.ready().await;
         }
-        self.row.consuming = Some(opened.elapsed());
+        self.row.consuming = self.row.consuming.max(Some(opened.elapsed()));
     }
 
     /// Lets commands end with these outcomes, too.
@@ -121,10 +127,28 @@ impl Scene {
         }
     }
 
-    /// As [`Self::finish`], where nothing may have been called twice either.
-    pub(super) async fn finish_with_one_call_each(mut self) {
-        self.one_call_each = true;
-        self.finish().await;
+    /// Lets no command cost more calls than these.
+    pub(super) fn at_most_calls(&mut self, calls: u64) {
+        self.most_calls = calls;
+    }
+
+    /// Lets no gap be longer than this; in the long form only, which has the machine to itself.
+    pub(super) fn at_most_gap(&mut self, gap: Duration) {
+        self.most_gap = pick(Duration::MAX, gap);
+    }
+
+    /// What took longer than promised.
+    fn too_slow(&self) -> Vec<Violation> {
+        let promised = pick(Duration::MAX, PROMPT);
+        let mut violations = Vec::new();
+        let Row { gap, consuming, .. } = self.row;
+        if gap > self.most_gap {
+            violations.push(Violation::new("", format!("nothing ended for {gap:?}")));
+        }
+        if let Some(took) = consuming.filter(|took| *took > promised) {
+            violations.push(Violation::new("", format!("it took {took:?} to consume again")));
+        }
+        violations
     }
 
     /// Sees that the line goes on by itself, and settles the account.
@@ -133,7 +157,9 @@ impl Scene {
         let what = format!("a command ends after {}", self.row.fault);
         self.row.recovery = eventually(&what, next).await.duration_since(self.relieved);
         tokio::time::sleep(if is_long() { Duration::from_secs(5) } else { QUIET }).await;
-        self.row.gap = self.pulse.longest_gap(self.struck, Instant::now());
+        let struck = self.struck.expect("something went wrong");
+        self.row.gap = self.pulse.longest_gap(struck, Instant::now());
+        let too_slow = self.too_slow();
         let orders = self.flow.end().await;
         let mut world = self.world;
         world.reconnect().await;
@@ -145,9 +171,8 @@ impl Scene {
         let eko = world.simulator.state().await;
         violations.extend(evidence.check(&orders, &eko));
         violations.extend(not_allowed(&orders, &evidence, self.allowed));
-        if self.one_call_each {
-            violations.extend(called_again(&evidence));
-        }
+        violations.extend(too_slow);
+        violations.extend(called_too_often(&evidence, self.most_calls));
         let executions = eko["executions"].as_object().unwrap().values();
         self.row.twice = executions.filter(|count| count.as_u64() > Some(1)).count();
         self.row.commands = orders.len();
@@ -201,12 +226,11 @@ async fn is_working(world: &mut World) {
     }
 }
 
-/// Commands that took more than one call.
-fn called_again(evidence: &Evidence) -> impl Iterator<Item = Violation> {
-    let again = evidence.events.values().filter(|event| event.attempts() > 1);
-    again.map(|event| {
-        Violation::new(event.command_id(), format!("{} calls were made", event.attempts()))
-    })
+/// Commands that took more calls than the fault can explain.
+fn called_too_often(evidence: &Evidence, most: u64) -> impl Iterator<Item = Violation> {
+    let calls = evidence.events.values().map(|event| (event.command_id(), event.attempts()));
+    let too_often = calls.filter(move |(_, calls)| *calls > most);
+    too_often.map(|(id, calls)| Violation::new(id, format!("{calls} calls were made")))
 }
 
 /// Commands that ended otherwise than the fault can explain (invariant 6).
