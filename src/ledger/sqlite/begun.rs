@@ -108,7 +108,7 @@ impl Begun {
         let old = self.members.values().filter(|member| member.batch <= self.seen);
         let old: Vec<String> = old.map(|member| member.row.id.clone()).collect();
         for row in old.iter().filter_map(|id| self.take(id)) {
-            rows::insert(transaction, &row)?;
+            rows::save(transaction, &row)?;
         }
         self.seen = self.current;
         Ok(())
@@ -119,7 +119,7 @@ impl Begun {
 pub(super) fn settle_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for row in read_all(transaction)? {
         if !is_known(transaction, &row.id)? {
-            rows::insert(transaction, &row)?;
+            rows::save(transaction, &row)?;
         }
     }
     transaction.execute("DELETE FROM begun", ())?;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{OptionalExtension as _, Params, Transaction, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use crate::ledger::rules::{Finished, Lease, Row, TidState};
 
@@ -23,16 +23,16 @@ pub(super) const BY_ID_OR_TID: &str =
 const REFUNDS_OF: &str = "SELECT outcome, finished, event, doubted_since FROM commands
     WHERE tid = ?1 AND kind = 'refund'";
 
-const INSERT: &str = "INSERT INTO commands (history, lease_token, lease_until, due, parked,
-        interruptions, doubted_since, unsettled, outcome, finished, event, id, kind, tid, digest,
-        first_received)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-
 /// What never changes is not set again: SQLite would write its indexes anew.
-const UPDATE: &str = "UPDATE commands SET history = ?1, lease_token = ?2, lease_until = ?3,
-        due = ?4, parked = ?5, interruptions = ?6, doubted_since = ?7, unsettled = ?8,
-        outcome = ?9, finished = ?10, event = ?11
-    WHERE id = ?12";
+const SAVE: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
+        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
+        finished, event)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+    ON CONFLICT (id) DO UPDATE SET history = excluded.history,
+        lease_token = excluded.lease_token, lease_until = excluded.lease_until,
+        due = excluded.due, parked = excluded.parked, interruptions = excluded.interruptions,
+        doubted_since = excluded.doubted_since, unsettled = excluded.unsettled,
+        outcome = excluded.outcome, finished = excluded.finished, event = excluded.event";
 
 /// Loads a command.
 pub(super) fn load(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<Row>> {
@@ -51,68 +51,29 @@ pub(super) fn tid_state(transaction: &Transaction<'_>, tid: &str) -> rusqlite::R
     Ok(state)
 }
 
-/// Adds a command.
-pub(super) fn insert(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<()> {
-    let received = row.history.first_received.as_millisecond();
-    let (history, lease, end) = (history(row)?, row.lease, row.finished.as_ref());
-    execute(
-        transaction,
-        INSERT,
-        params![
-            history,
-            lease.map(|lease| lease.token.cast_signed()),
-            lease.map(|lease| lease.until.as_millisecond()),
-            row.due.map(Timestamp::as_millisecond),
-            row.parked,
-            row.interruptions,
-            row.doubted_since().map(Timestamp::as_millisecond),
-            row.unsettled,
-            end.map(|end| end.outcome.as_str()),
-            end.map(|end| end.at.as_millisecond()),
-            end.map(|end| end.event.as_slice()),
-            row.id,
-            row.kind,
-            row.tid,
-            row.digest,
-            received,
-        ],
-    )
-}
-
-/// Writes what has changed of a command.
-pub(super) fn update(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<()> {
-    let (history, lease, end) = (history(row)?, row.lease, row.finished.as_ref());
-    execute(
-        transaction,
-        UPDATE,
-        params![
-            history,
-            lease.map(|lease| lease.token.cast_signed()),
-            lease.map(|lease| lease.until.as_millisecond()),
-            row.due.map(Timestamp::as_millisecond),
-            row.parked,
-            row.interruptions,
-            row.doubted_since().map(Timestamp::as_millisecond),
-            row.unsettled,
-            end.map(|end| end.outcome.as_str()),
-            end.map(|end| end.at.as_millisecond()),
-            end.map(|end| end.event.as_slice()),
-            row.id,
-        ],
-    )
-}
-
-fn execute(
-    transaction: &Transaction<'_>,
-    statement: &str,
-    values: impl Params,
-) -> rusqlite::Result<()> {
-    transaction.prepare_cached(statement)?.execute(values)?;
+/// Writes a command, new or known.
+pub(super) fn save(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<()> {
+    let history = serde_json::to_string(&row.history).map_err(unwritable)?;
+    let (lease, end) = (row.lease, row.finished.as_ref());
+    transaction.prepare_cached(SAVE)?.execute(params![
+        row.id,
+        row.kind,
+        row.tid,
+        row.digest,
+        row.history.first_received.as_millisecond(),
+        history,
+        lease.map(|lease| lease.token.cast_signed()),
+        lease.map(|lease| lease.until.as_millisecond()),
+        row.due.map(Timestamp::as_millisecond),
+        row.parked,
+        row.interruptions,
+        row.doubted_since().map(Timestamp::as_millisecond),
+        row.unsettled,
+        end.map(|end| end.outcome.as_str()),
+        end.map(|end| end.at.as_millisecond()),
+        end.map(|end| end.event.as_slice()),
+    ])?;
     Ok(())
-}
-
-fn history(row: &Row) -> rusqlite::Result<String> {
-    serde_json::to_string(&row.history).map_err(unwritable)
 }
 
 /// Reads one command.

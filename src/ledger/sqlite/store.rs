@@ -73,11 +73,11 @@ impl Store<'_> {
     }
 
     fn save(&mut self, changed: Option<Row>) -> rusqlite::Result<()> {
-        match changed {
-            Some(row) if self.begun.take(&row.id).is_some() => rows::insert(self.transaction, &row),
-            Some(row) => rows::update(self.transaction, &row),
-            None => Ok(()),
-        }
+        let Some(row) = changed else {
+            return Ok(());
+        };
+        self.begun.take(&row.id);
+        rows::save(self.transaction, &row)
     }
 
     /// Counts what waits.
