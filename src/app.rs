@@ -206,6 +206,7 @@ impl App {
                 journeys: journeys.clone(),
                 stop: self.stop.clone(),
                 lost: lost.clone(),
+                held: Arc::default(),
             };
             tokio::spawn(pump.run(inlet))
         });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,10 @@ const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duratio
 /// up the grace time of what has.
 const HAND_BACK: Duration = Duration::from_secs(2);
 
+/// After how long without a delivery, and with nothing in flight, a consumer is registered anew:
+/// it may be one that the broker has forgotten.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// Moves deliveries from one queue into journeys.
 pub(super) struct Pump {
     pub(super) worker: Arc<Worker>,
@@ -34,6 +39,8 @@ pub(super) struct Pump {
     pub(super) stop: CancellationToken,
     /// The session is lost.
     pub(super) lost: CancellationToken,
+    /// Each journey of this pump holds it, too.
+    pub(super) held: Arc<()>,
 }
 
 impl Pump {
@@ -43,6 +50,9 @@ impl Pump {
         let kind = inlet.kind;
         let mut closed = self.worker.gate.watch(kind);
         let stop = self.stop.clone();
+        let mut look = tokio::time::interval(IDLE);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_idle = false;
         loop {
             if let Some(reason) = broken(&inlet) {
                 self.worker.pause(kind, reason);
@@ -71,17 +81,22 @@ impl Pump {
             let blocked = inlet.blocked();
             tokio::select! {
                 () = stop.cancelled() => {
-                    let handed_back = self.hand_back(&mut inlet);
-                    if tokio::time::timeout(HAND_BACK, handed_back).await.is_err() {
-                        tracing::debug!("the broker does not answer; what is left comes again");
-                    }
+                    self.let_go(&mut inlet).await;
                     break;
                 }
                 () = self.lost.cancelled() => break,
                 _ = closed.changed() => {}
                 () = blocked => {}
+                _ = look.tick() => if is_idle && !self.renew(&mut inlet).await {
+                    break;
+                } else {
+                    is_idle = self.in_flight() == 0;
+                },
                 delivery = inlet.next() => match delivery {
-                    Some(delivery) => self.begin(kind, delivery),
+                    Some(delivery) => {
+                        is_idle = false;
+                        self.begin(kind, delivery);
+                    }
                     None => break,
                 },
             }
@@ -93,7 +108,32 @@ impl Pump {
         inlet
     }
 
+    /// Registers the consumer anew; tells whether that went well.
+    async fn renew(&self, inlet: &mut Inlet) -> bool {
+        let kind = inlet.kind;
+        let renewed = tokio::select! {
+            renewed = inlet.renew() => renewed,
+            () = self.stop.cancelled() => return true,
+        };
+        match renewed {
+            Ok(left) => {
+                left.into_iter().for_each(|delivery| self.begin(kind, delivery));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(kind = kind.as_str(), %error, "the consumer could not be renewed");
+                false
+            }
+        }
+    }
+
+    /// How many journeys of this pump there are.
+    fn in_flight(&self) -> usize {
+        Arc::strong_count(&self.held) - 1
+    }
+
     fn begin(&self, kind: Kind, delivery: Delivery) {
+        let held = Arc::clone(&self.held);
         let (worker, metrics) = (Arc::clone(&self.worker), Arc::clone(&self.metrics));
         let lost = self.lost.clone();
         self.metrics.holds(kind, 1);
@@ -115,7 +155,15 @@ impl Pump {
                 }
             }
             metrics.holds(kind, -1);
+            drop(held);
         }));
+    }
+
+    /// Gives back what has not begun, unless the broker takes too long to take it.
+    async fn let_go(&self, inlet: &mut Inlet) {
+        if tokio::time::timeout(HAND_BACK, self.hand_back(inlet)).await.is_err() {
+            tracing::debug!("the broker does not answer; what is left comes again");
+        }
     }
 
     /// Takes no more and gives back what has not begun.

@@ -109,6 +109,25 @@ impl Inlet {
         Ok(self.channel.insert(channel).clone())
     }
 
+    /// Registers the consumer anew, on a channel of its own unless there was something left to
+    /// deliver, which is given back: RabbitMQ 3.10 delivers nothing any more where a queue was
+    /// deleted and declared again at once, tells nobody, and counts the consumer as well. With
+    /// the old channel goes what the broker believes to have delivered.
+    pub(crate) async fn renew(&mut self) -> Result<Vec<Delivery>, Error> {
+        self.cancel().await;
+        let mut left = Vec::new();
+        while let Some(delivery) = self.next().await {
+            left.push(delivery);
+        }
+        if left.is_empty()
+            && let Some(channel) = self.channel.take()
+        {
+            self.shared.consuming.during(channel.close(200, "renewed".into())).await?;
+        }
+        self.resume().await?;
+        Ok(left)
+    }
+
     /// Tells the broker to deliver no more; what it has sent already still comes.
     pub(crate) async fn cancel(&mut self) {
         if !std::mem::replace(&mut self.is_consuming, false) {

@@ -23,6 +23,9 @@ const BATCH: usize = 200;
 /// of memory confirms once it is not, and another connection would be blocked as well.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long what has failed waits for the connection to tell why.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A message to publish: persistent and mandatory.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
@@ -85,6 +88,10 @@ async fn run(channel: Channel, link: Link, mut inbox: mpsc::Receiver<(Box<Messag
             }
         };
         let failure = outcome.as_ref().err().cloned();
+        if failure.is_some() {
+            // Why the channel was closed comes right behind, and tells what to do next.
+            tokio::time::timeout(REASON_TIMEOUT, link.gone()).await.ok();
+        }
         let results = outcome.unwrap_or_default();
         for (index, (_, answer)) in batch.drain(..).enumerate() {
             let result = match (&failure, results.get(index)) {

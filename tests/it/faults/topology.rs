@@ -29,6 +29,21 @@ async fn a_queue_is_deleted_and_its_consumer_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_is_recreated_at_once_under_its_consumer() {
+    let setup = Setup::usual("fault-").await;
+    let mut scene = Scene::begin(110, "queue deleted and recreated at once", setup).await;
+    let held = scene.flow.hold().await;
+    scene.until_idle(&held).await;
+    scene.strike();
+    // RabbitMQ 3.10 then tells the consumer nothing, and delivers nothing to it either.
+    scene.world.broker.delete("refund").await;
+    scene.world.broker.declare_as_wanted("refund").await;
+    scene.relieve();
+    drop(held);
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_has_other_arguments_for_a_while() {
     let mut proxy = Proxy::open_to(&Broker::url()).await;
     let setup = Setup::usual("fault-").await.set("AMQP_URL", &proxy.amqp_url());

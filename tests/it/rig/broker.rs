@@ -281,9 +281,24 @@ impl Broker {
     /// Declares and binds a command queue as somebody might who does not know what the worker
     /// needs.
     pub(crate) async fn declare_otherwise(&self, kind: &str) {
+        self.declare_command_queue(kind, quorum()).await;
+    }
+
+    /// Declares and binds a command queue as the worker does.
+    pub(crate) async fn declare_as_wanted(&self, kind: &str) {
+        let mut arguments = quorum();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        arguments.insert("x-dead-letter-exchange".into(), text(&self.name("dead")));
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        arguments.insert("x-overflow".into(), text("reject-publish"));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000));
+        self.declare_command_queue(kind, arguments).await;
+    }
+
+    async fn declare_command_queue(&self, kind: &str, arguments: FieldTable) {
         let channel = &self.channel;
         let (queue, options) = (self.name(kind), QueueDeclareOptions::durable());
-        channel.queue_declare(queue.as_str().into(), options, quorum()).await.unwrap();
+        channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
         let (exchange, key) = (self.name("commands"), format!("eko.{kind}.request"));
         let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
         let (options, table) = (QueueBindOptions::default(), FieldTable::default());
