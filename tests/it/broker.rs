@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use lapin::ExchangeKind;
 use lapin::types::AMQPValue;
-use tempfile::TempDir;
 
 use crate::rig::broker::Broker;
 use crate::rig::command::{refund, transfer_otp};
@@ -31,15 +30,13 @@ fn is_paused(metrics: &Metrics, kind: &str, reason: &str) -> bool {
     metrics.value("paused", &[("kind", kind), ("reason", reason)]) == 1.0
 }
 
-/// A node that ends before its directory goes.
-fn own_node(environment: Vec<(&'static str, String)>) -> (Node, TempDir) {
-    let dir = tempfile::Builder::new().prefix("it-node-").tempdir().unwrap();
-    (Node::start(dir.path().join("node"), environment), dir)
+fn own_node(environment: Vec<(&'static str, String)>) -> Node {
+    Node::start(tempfile::Builder::new().prefix("it-node-").tempdir().unwrap(), environment)
 }
 
 #[tokio::test]
 async fn a_broker_short_of_memory_pauses_every_kind_until_it_is_not() {
-    let (node, _dir) = own_node(Vec::new());
+    let node = own_node(Vec::new());
     let rig = Rig::builder().at(&node.url).stub().set("WORKER_CONCURRENCY", "1");
     let mut rig = rig.start().await;
     let held = Answer::Held(Box::new(transfer_otp_sent()));
@@ -75,7 +72,7 @@ async fn a_broker_short_of_memory_pauses_every_kind_until_it_is_not() {
 
 #[tokio::test]
 async fn a_worker_that_starts_while_memory_is_short_calls_for_nothing() {
-    let (node, _dir) = own_node(Vec::new());
+    let node = own_node(Vec::new());
     let mut rig = Rig::builder().at(&node.url).stub().start().await;
     rig.stop_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
@@ -98,7 +95,7 @@ async fn a_worker_that_starts_while_memory_is_short_calls_for_nothing() {
 
 #[tokio::test]
 async fn a_connection_that_ends_while_idle_is_noticed_at_once() {
-    let (node, _dir) = own_node(Vec::new());
+    let node = own_node(Vec::new());
     let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let end = |what: &str| {
@@ -215,7 +212,7 @@ async fn a_queue_that_is_deleted_is_made_again_and_consumed() {
 
 #[tokio::test]
 async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
-    let (node, _dir) = own_node(Vec::new());
+    let node = own_node(Vec::new());
     let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start_without_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     rig.stub().on_refund("621", [refunded("621")]);
@@ -260,7 +257,7 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
 
 #[tokio::test]
 async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
-    let (node, _dir) = own_node(Vec::new());
+    let node = own_node(Vec::new());
     node.ctl(&[
         "eval",
         "application:set_env(rabbit, channel_tick_interval, 500), \
@@ -281,7 +278,7 @@ async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
 
 #[tokio::test]
 async fn a_user_who_may_not_publish_does_not_have_commands_delivered_over_and_over() {
-    let (node, _dir) = own_node(Vec::new());
+    let node = own_node(Vec::new());
     let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start_without_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let url = node.user("mute", [".*", r"^(?!.*\.events$).*$", ".*"]);

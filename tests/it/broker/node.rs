@@ -1,20 +1,22 @@
 //! A RabbitMQ node of a test alone, which it may bend.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
 
 /// One node, gone with its owner.
 pub(super) struct Node {
     /// Where it listens.
     pub(super) url: String,
-    dir: PathBuf,
+    /// Goes after the node has ended: without it the node would not be found any more.
+    home: TempDir,
     environment: Vec<(&'static str, String)>,
 }
 
 impl Node {
     /// Starts a node in a directory, with knobs of `scripts/private-broker`.
-    pub(super) fn start(dir: PathBuf, environment: Vec<(&'static str, String)>) -> Self {
-        let mut node = Self { url: String::new(), dir, environment };
+    pub(super) fn start(home: TempDir, environment: Vec<(&'static str, String)>) -> Self {
+        let mut node = Self { url: String::new(), home, environment };
         let said = node.run("start", &[]);
         let url = said.lines().find_map(|line| line.strip_prefix("AMQP_URL="));
         node.url = url.unwrap_or_else(|| panic!("no URL of the broker: {said}")).to_owned();
@@ -49,7 +51,7 @@ impl Node {
     fn run(&self, what: &str, arguments: &[&str]) -> String {
         let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-broker"))
             .arg(what)
-            .arg(&self.dir)
+            .arg(self.home.path().join("node"))
             .args(arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("RMQ_OWNER_PID", std::process::id().to_string())

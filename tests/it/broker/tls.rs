@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
-use tempfile::TempDir;
 
 use super::node::Node;
 use crate::rig::command::transfer_otp;
@@ -54,7 +53,7 @@ impl Ca {
 }
 
 /// A node with a TLS listener, whose certificate is for `localhost`.
-fn tls_node() -> (Node, Ca, u16, TempDir) {
+fn tls_node() -> (Node, Ca, u16) {
     let dir = tempfile::Builder::new().prefix("it-tls-").tempdir().unwrap();
     let ca = Ca::new(&dir.path().join("ca"));
     ca.sign("node", Some("localhost"));
@@ -76,8 +75,7 @@ fn tls_node() -> (Node, Ca, u16, TempDir) {
     );
     let environment =
         vec![("RMQ_CONF_EXTRA", lines), ("RMQ_PLUGINS", "rabbitmq_auth_mechanism_ssl".to_owned())];
-    let node = Node::start(dir.path().join("node"), environment);
-    (node, ca, port, dir)
+    (Node::start(dir, environment), ca, port)
 }
 
 /// Why the worker of these settings does not reach its broker.
@@ -98,7 +96,7 @@ async fn refusal(rig: &mut Rig, settings: &[(&str, String)]) -> String {
 
 #[tokio::test]
 async fn amqps_is_spoken_with_a_broker_that_a_given_ca_signed() {
-    let (node, ca, port, _dir) = tls_node();
+    let (node, ca, port) = tls_node();
     let mut rig = Rig::builder().at(&node.url).stub().start_without_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     rig.stub().on_inquiry("1", [found("1", 0)]);
