@@ -1,7 +1,7 @@
-//! Composition: Config → resources → tasks → orderly stop; and `check`.
+//! Composition: Config → resources → tasks → orderly stop.
 
 mod pump;
-mod start;
+pub(crate) mod start;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,15 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Heartbeat, Readiness, Server, Shared};
+use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
 use crate::broker::{self, Session};
-use crate::config::{Config, HealthcheckArgs, ShowArgs};
+use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
-use crate::ledger::{self, Ledger};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::verdict::Reading;
 use crate::worker::Worker;
 use crate::{log, shutdown};
 use pump::Pump;
@@ -86,9 +85,10 @@ async fn worker(
     opened: &OnceLock<Ledger>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Worker>> {
-    tls_provider();
+    start::tls_provider();
     let eko = Client::new(config.eko.clone())?;
-    let ledger = start::open_ledger(&config.ledger, new_digest_key()?, readiness, stop).await?;
+    let ledger =
+        start::open_ledger(&config.ledger, start::new_digest_key()?, readiness, stop).await?;
     let Some(ledger) = ledger else { return Ok(None) };
     Ok(Some(Worker {
         ledger: opened.get_or_init(|| ledger).clone(),
@@ -99,21 +99,6 @@ async fn worker(
         defaults: config.defaults.clone(),
         lease: config.lease,
     }))
-}
-
-/// lapin and reqwest would each bring a provider; ring serves both.
-fn tls_provider() {
-    // A second call in one process finds the first one's provider in place.
-    drop(rustls::crypto::ring::default_provider().install_default());
-}
-
-fn new_digest_key() -> anyhow::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut key)
-        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
-    Ok(key)
 }
 
 /// Everything that one life of the process shares.
@@ -246,7 +231,8 @@ fn accept(session: &Session) -> Result<(), crate::Problems> {
     let mismatches = session.mismatches();
     if session.is_unchecked {
         tracing::info!(
-            "the user of AMQP_URL may not declare: everything is there, but RabbitMQ does not              tell whether its arguments and bindings are right"
+            "the user of AMQP_URL may not declare: everything is there, but RabbitMQ does not \
+             tell whether its arguments and bindings are right"
         );
     }
     if mismatches.is_empty() { Ok(()) } else { Err(crate::Problems(mismatches)) }
@@ -275,86 +261,6 @@ async fn forget_finished(ledger: Ledger, retention: Duration) {
             Ok(forgotten) => tracing::debug!(forgotten, "finished commands forgotten"),
             Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),
         }
-    }
-}
-
-/// Asks the worker that runs on this machine how it is, and prints its answer.
-///
-/// # Errors
-/// Where it does not answer, or is stuck.
-pub fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<()> {
-    println!("{}", admin::healthcheck(args.admin_addr)?);
-    Ok(())
-}
-
-/// Prints what the ledger knows of a command, or of all commands of a tid.
-///
-/// # Errors
-/// Where the ledger's URL is wrong, it cannot be read, or it knows nothing of that.
-pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
-    tls_provider();
-    let told = ledger::show(&args.ledger()?, &args.what).await?;
-    let told = told.with_context(|| format!("the ledger knows nothing of {}", args.what))?;
-    print!("{told}");
-    Ok(())
-}
-
-/// Reaches broker and Eko once and tells what it saw.
-///
-/// # Errors
-/// What could not be reached, and why.
-pub async fn check(config: Config) -> anyhow::Result<()> {
-    tls_provider();
-    println!("settings  ok");
-    let broker = check_broker(&config).await;
-    let eko = check_eko(&config).await;
-    let ledger = check_ledger(&config).await;
-    for (name, result) in [("broker", &broker), ("Eko", &eko), ("ledger", &ledger)] {
-        match result {
-            Ok(told) => println!("{name:<9} ok: {told}"),
-            Err(error) => println!("{name:<9} FAILED: {error:#}"),
-        }
-    }
-    broker.and(eko).and(ledger).map(drop).context("not everything is in order")
-}
-
-async fn check_broker(config: &Config) -> anyhow::Result<String> {
-    let session = broker::connect(&config.broker, 0).await?;
-    let (mismatches, is_unchecked) = (session.mismatches(), session.is_unchecked);
-    session.close().await;
-    anyhow::ensure!(mismatches.is_empty(), mismatches.join("; "));
-    Ok(match is_unchecked {
-        true => "connected; the topology is there, but this user may not compare its arguments",
-        false => "connected; the topology is declared",
-    }
-    .to_owned())
-}
-
-async fn check_eko(config: &Config) -> anyhow::Result<String> {
-    let client = Client::new(config.eko.clone())?;
-    let initiator_id = config.defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
-    let user_code = config.defaults.user_code.as_deref().unwrap_or_default();
-    let called = client.probe(initiator_id, user_code).await;
-    if let Reading::NoAnswer(cause) = called.meaning {
-        let status =
-            called.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
-        anyhow::bail!("{}{status}", cause.sentence());
-    }
-    let skew = called
-        .skew
-        .map_or_else(String::new, |skew| format!("; its clock is {skew:+.1} s off ours"));
-    Ok(format!("took our signature and answered an inquiry{skew}"))
-}
-
-/// The ledger of a running worker is in use: that is no fault.
-async fn check_ledger(config: &Config) -> anyhow::Result<String> {
-    let store = config.ledger.store();
-    match Ledger::open(&config.ledger, 0, new_digest_key()?).await {
-        Ok(_) => Ok(format!("can be opened: {store}")),
-        Err(error) if error.to_string().contains("in use by another worker") => {
-            Ok(format!("in use by a running worker: {store}"))
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -19,8 +19,8 @@
 //! `broker` (the only AMQP), `ledger` (the only SQL).
 //!
 //! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
-//! whether a call may start; `app` composes everything and stops it in order; `admin`,
-//! `metrics`, `log`, `shutdown` and `config` are what an operator sees and sets.
+//! whether a call may start; `app` composes everything and stops it in order; `operate` is what
+//! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`, `log`, `shutdown` and `config` are what an operator sees and sets.
 
 mod admin;
 mod app;
@@ -43,6 +43,7 @@ mod house;
 mod ledger;
 mod log;
 mod metrics;
+mod operate;
 mod outcome;
 mod privacy;
 mod shutdown;
@@ -50,8 +51,9 @@ mod trace;
 mod verdict;
 mod worker;
 
-pub use app::{check, healthcheck, run, show};
+pub use app::run;
 pub use config::{Args, Config, HealthcheckArgs, Problems, ShowArgs};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use ledger::bench;
+pub use operate::{check, healthcheck, show};

@@ -66,3 +66,22 @@ pub(super) async fn reread_on(mut hangups: Signal, worker: Arc<Worker>) {
         worker.reread_keys_now();
     }
 }
+
+/// Names who does the cryptography of TLS: lapin and reqwest would each bring a provider.
+pub(crate) fn tls_provider() {
+    // A second call in one process finds the first one's provider in place.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// A key for the digests of a ledger that has none yet.
+///
+/// # Errors
+/// Where the system gives no random bytes.
+pub(crate) fn new_digest_key() -> anyhow::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut key)
+        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+    Ok(key)
+}

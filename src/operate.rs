@@ -1,0 +1,31 @@
+//! What an operator asks for once, each a subcommand: it does its work, tells it and ends.
+
+mod check;
+
+use anyhow::Context as _;
+
+use crate::app::start::tls_provider;
+use crate::config::{HealthcheckArgs, ShowArgs};
+use crate::{admin, ledger};
+pub use check::check;
+
+/// Asks the worker that runs on this machine how it is, and prints its answer.
+///
+/// # Errors
+/// Where it does not answer, or is stuck.
+pub fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<()> {
+    println!("{}", admin::healthcheck(args.admin_addr)?);
+    Ok(())
+}
+
+/// Prints what the ledger knows of a command, or of all commands of a tid.
+///
+/// # Errors
+/// Where the ledger's URL is wrong, it cannot be read, or it knows nothing of that.
+pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    tls_provider();
+    let told = ledger::show(&args.ledger()?, &args.what).await?;
+    let told = told.with_context(|| format!("the ledger knows nothing of {}", args.what))?;
+    print!("{told}");
+    Ok(())
+}
