@@ -29,6 +29,10 @@ const HAND_BACK: Duration = Duration::from_secs(2);
 /// it may be one that the broker has forgotten.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How long a queue may take to register a consumer before that is told: longer than an election
+/// of its leader. One that has lost its leader for good may never answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Moves deliveries from one queue into journeys.
 pub(super) struct Pump {
     pub(super) worker: Arc<Worker>,
@@ -53,6 +57,7 @@ impl Pump {
         let mut look = tokio::time::interval(IDLE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_idle = false;
+        let mut blocked = std::pin::pin!(inlet.blocked());
         loop {
             if let Some(reason) = broken(&inlet) {
                 self.worker.pause(kind, reason);
@@ -64,21 +69,13 @@ impl Pump {
                 }
                 break;
             }
-            // A queue without a leader keeps the broker from answering for a minute.
-            let resumed = tokio::select! {
-                resumed = inlet.resume() => resumed,
-                () = stop.cancelled() => break,
-                () = self.lost.cancelled() => break,
-            };
-            if let Err(error) = resumed {
-                tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
+            if !inlet.is_consuming() && !self.resume(&mut inlet).await {
                 break;
             }
             if inlet.mismatch().is_some() {
                 continue;
             }
             self.readiness.consuming(kind, true);
-            let blocked = inlet.blocked();
             tokio::select! {
                 () = stop.cancelled() => {
                     self.let_go(&mut inlet).await;
@@ -86,7 +83,7 @@ impl Pump {
                 }
                 () = self.lost.cancelled() => break,
                 _ = closed.changed() => {}
-                () = blocked => {}
+                () = &mut blocked => blocked.set(inlet.blocked()),
                 _ = look.tick() => if is_idle && !self.renew(&mut inlet).await {
                     break;
                 } else {
@@ -106,6 +103,39 @@ impl Pump {
             self.lost.cancel();
         }
         inlet
+    }
+
+    /// Has the broker deliver; tells whether that went well.
+    async fn resume(&self, inlet: &mut Inlet) -> bool {
+        let (kind, silence) = (inlet.kind, inlet.silence());
+        let mut resumed = std::pin::pin!(inlet.resume());
+        let mut is_silent = false;
+        let resumed = loop {
+            tokio::select! {
+                resumed = &mut resumed => break resumed,
+                () = tokio::time::sleep(ANSWER), if !is_silent => {
+                    tracing::warn!(kind = kind.as_str(), "{silence}");
+                    self.shows(kind, Reason::Topology, true, Some(&silence));
+                    is_silent = true;
+                }
+                () = self.stop.cancelled() => break Ok(()),
+                () = self.lost.cancelled() => break Ok(()),
+            }
+        };
+        if is_silent {
+            self.shows(kind, Reason::Topology, false, None);
+        }
+        if let Err(error) = &resumed {
+            tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
+        }
+        resumed.is_ok() && !self.stop.is_cancelled() && !self.lost.is_cancelled()
+    }
+
+    /// Shows that a kind is paused, and why, or no longer.
+    fn shows(&self, kind: Kind, reason: Reason, is_paused: bool, why: Option<&str>) {
+        self.metrics.paused(kind, reason, is_paused);
+        self.readiness.paused(kind, is_paused.then_some(reason));
+        self.readiness.mismatch(kind, why);
     }
 
     /// Registers the consumer anew; tells whether that went well.
@@ -197,9 +227,7 @@ impl Pump {
             reason = reason.as_str(),
             "consumption is paused; commands stay in the broker"
         );
-        self.metrics.paused(kind, reason, true);
-        self.readiness.paused(kind, Some(reason));
-        self.readiness.mismatch(kind, inlet.mismatch());
+        self.shows(kind, reason, true, inlet.mismatch());
         let goes_on = tokio::select! {
             () = self.stop.cancelled() => false,
             () = self.lost.cancelled() => false,
@@ -208,9 +236,7 @@ impl Pump {
         if goes_on {
             self.worker.reopen(kind);
         }
-        self.metrics.paused(kind, reason, false);
-        self.readiness.paused(kind, None);
-        self.readiness.mismatch(kind, None);
+        self.shows(kind, reason, false, None);
         if goes_on {
             tracing::info!(kind = kind.as_str(), reason = reason.as_str(), "consumption goes on");
         }

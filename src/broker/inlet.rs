@@ -71,7 +71,7 @@ impl Inlet {
     }
 
     /// Has the broker deliver, unless it does. Where it does not let this user, that is noted
-    /// as a mismatch.
+    /// as a mismatch. A queue without a leader answers when it has one again.
     pub(crate) async fn resume(&mut self) -> Result<(), Error> {
         if self.is_consuming {
             return Ok(());
@@ -100,6 +100,20 @@ impl Inlet {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the broker was asked to deliver, and not yet to stop.
+    pub(crate) const fn is_consuming(&self) -> bool {
+        self.is_consuming
+    }
+
+    /// What is to be said where the broker does not answer.
+    pub(crate) fn silence(&self) -> String {
+        let queue = self.shared.names.queue(self.kind);
+        format!(
+            "queue {queue} does not answer: it may have no leader \
+             (rabbitmq-queues quorum_status {queue})"
+        )
     }
 
     async fn open(&mut self) -> Result<Channel, Error> {

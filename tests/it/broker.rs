@@ -2,7 +2,6 @@
 //! has other queues than expected, or lets it do less than everything.
 
 mod admin;
-mod node;
 mod tls;
 
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use lapin::ExchangeKind;
 use lapin::types::AMQPValue;
 
+use crate::load::node::Node;
 use crate::rig::broker::Broker;
 use crate::rig::command::{refund, transfer_otp};
 use crate::rig::metrics::Metrics;
@@ -19,7 +19,6 @@ use crate::rig::stub::{Answer, TRANSFER_OTP};
 use crate::rig::worker::Worker;
 use crate::rig::{COMMAND_QUEUES, Rig, eventually};
 use admin::Admin;
-use node::Node;
 
 /// How often the worker built a session: one line each.
 fn sessions(rig: &mut Rig) -> usize {
@@ -30,13 +29,13 @@ fn is_paused(metrics: &Metrics, kind: &str, reason: &str) -> bool {
     metrics.value("paused", &[("kind", kind), ("reason", reason)]) == 1.0
 }
 
-fn own_node(environment: Vec<(&'static str, String)>) -> Node {
-    Node::start(tempfile::Builder::new().prefix("it-node-").tempdir().unwrap(), environment)
+fn own_node() -> Node {
+    Node::start_in(tempfile::Builder::new().prefix("it-node-").tempdir().unwrap(), Vec::new())
 }
 
 #[tokio::test]
 async fn a_broker_short_of_memory_pauses_every_kind_until_it_is_not() {
-    let node = own_node(Vec::new());
+    let node = own_node();
     let rig = Rig::builder().at(&node.url).stub().set("WORKER_CONCURRENCY", "1");
     let mut rig = rig.start().await;
     let held = Answer::Held(Box::new(transfer_otp_sent()));
@@ -72,7 +71,7 @@ async fn a_broker_short_of_memory_pauses_every_kind_until_it_is_not() {
 
 #[tokio::test]
 async fn a_worker_that_starts_while_memory_is_short_calls_for_nothing() {
-    let node = own_node(Vec::new());
+    let node = own_node();
     let mut rig = Rig::builder().at(&node.url).stub().start().await;
     rig.stop_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
@@ -95,7 +94,7 @@ async fn a_worker_that_starts_while_memory_is_short_calls_for_nothing() {
 
 #[tokio::test]
 async fn a_connection_that_ends_while_idle_is_noticed_at_once() {
-    let node = own_node(Vec::new());
+    let node = own_node();
     let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let end = |what: &str| {
@@ -116,6 +115,32 @@ async fn a_connection_that_ends_while_idle_is_noticed_at_once() {
     }
     rig.publish(&transfer_otp("a", "REF-A")).await;
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_queue_without_a_leader_pauses_its_kind_alone_until_it_answers() {
+    let node = own_node();
+    let mut rig = Rig::builder().at(&node.url).stub().start().await;
+    rig.stop_worker().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    rig.stub().on_refund("512", [refunded("512")]);
+    rig.publish_all(&[transfer_otp("t", "REF-T"), refund("r", "512")]).await;
+    // Its one replica is there and takes nothing: so is one that has forgotten its cluster.
+    let server = format!("'%2F_{}'", rig.broker.name("transfer_otp"));
+    let said = node.eval(&format!("sys:suspend({server})."));
+    assert!(said.contains("ok"), "no such queue: {said}");
+    rig.spawn_worker();
+    assert_eq!(rig.events_of(["r"]).await["r"].told(), "succeeded response");
+    rig.until_metrics("its kind is paused", |now| is_paused(now, "transfer_otp", "topology")).await;
+    let (status, body) = rig.worker().get("/readyz").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("it may have no leader"), "{body}");
+    assert_eq!(sessions(&mut rig), 1, "the other kinds were not disturbed");
+
+    node.eval(&format!("sys:resume({server})."));
+    assert_eq!(rig.events_of(["t"]).await["t"].told(), "succeeded response");
+    rig.until_metrics("it goes on", |now| !is_paused(now, "transfer_otp", "topology")).await;
     rig.finish().await;
 }
 
@@ -212,7 +237,7 @@ async fn a_queue_that_is_deleted_is_made_again_and_consumed() {
 
 #[tokio::test]
 async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
-    let node = own_node(Vec::new());
+    let node = own_node();
     let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start_without_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     rig.stub().on_refund("621", [refunded("621")]);
@@ -257,7 +282,7 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
 
 #[tokio::test]
 async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
-    let node = own_node(Vec::new());
+    let node = own_node();
     node.ctl(&[
         "eval",
         "application:set_env(rabbit, channel_tick_interval, 500), \
@@ -278,7 +303,7 @@ async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
 
 #[tokio::test]
 async fn a_user_who_may_not_publish_does_not_have_commands_delivered_over_and_over() {
-    let node = own_node(Vec::new());
+    let node = own_node();
     let mut rig = Rig::builder().at(&node.url).at_least_once().stub().start_without_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let url = node.user("mute", [".*", r"^(?!.*\.events$).*$", ".*"]);

@@ -74,6 +74,9 @@ async fn soak(numbers: &Numbers, store: Store) {
     let nodes = node.iter().map(|node| node.url.clone()).collect();
     let (workers, usual) = (numbers.workers, Setup::usual("soak-").await);
     let mut world = World::start(Setup { nodes, workers, store, ..usual }).await;
+    if let Some(node) = &node {
+        node.write_down_its_queues();
+    }
     faults::order_all(&world.simulator).await;
     let mut orders = Orders::new(numbers.seed);
     let mut chaos = Chaos::new(numbers);

@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 
-use super::node::Node;
+use crate::load::node::Node;
 use crate::rig::command::transfer_otp;
 use crate::rig::script::{found, transfer_otp_sent};
 use crate::rig::stub::TRANSFER_OTP;
@@ -73,9 +73,10 @@ fn tls_node() -> (Node, Ca, u16) {
         ca.file("node.pem"),
         ca.file("node.key"),
     );
-    let environment =
-        vec![("RMQ_CONF_EXTRA", lines), ("RMQ_PLUGINS", "rabbitmq_auth_mechanism_ssl".to_owned())];
-    (Node::start(dir, environment), ca, port)
+    let plugins = "rabbitmq_auth_mechanism_ssl".to_owned();
+    let environment = [("RMQ_CONF_EXTRA", lines), ("RMQ_PLUGINS", plugins)];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value));
+    (Node::start_in(dir, environment.into()), ca, port)
 }
 
 /// Why the worker of these settings does not reach its broker.

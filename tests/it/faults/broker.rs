@@ -62,9 +62,7 @@ async fn killed(node: &Node, setup: Setup) {
     let mut scene = Scene::begin(101, "broker: kill -9 and restart", setup).await;
     let times = pick(1, 3);
     scene.extent(format!("{times} ×"));
-    // RabbitMQ 3.10 may not find a leader any more for a queue that was declared less than half a
-    // second before a kill: its directory of queues is not on the disk until then.
-    scene.until_beats(40).await;
+    node.write_down_its_queues();
     for _ in 0..times {
         scene.until_beats(5).await;
         scene.strike();
@@ -88,9 +86,9 @@ async fn frozen(node: &Node, setup: Setup) {
 async fn short_of_memory(node: &Node, setup: Setup) {
     let mut scene = Scene::begin(103, "broker: memory alarm", setup).await;
     scene.strike();
-    node.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.0000001).");
+    node.be_short_of_memory(true);
     scene.last(4_000, 15).await;
-    node.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.6).");
+    node.be_short_of_memory(false);
     scene.relieve();
     scene.finish().await;
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tempfile::TempDir;
+
 use crate::rig::process::signal;
 
 /// How much of a node's log is shown where a test fails.
@@ -14,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) url: String,
     dir: PathBuf,
     environment: Vec<(String, String)>,
+    /// Goes after the node has ended: without it the node would not be found any more.
+    _home: Option<TempDir>,
 }
 
 impl Node {
@@ -22,11 +26,20 @@ impl Node {
         Self::start_with(dir, Vec::new())
     }
 
+    /// Starts a node in a directory that goes with it, with knobs of `scripts/private-broker`.
+    pub(crate) fn start_in(home: TempDir, environment: Vec<(String, String)>) -> Self {
+        let dir = home.path().join("node");
+        Self { url: String::new(), dir, environment, _home: Some(home) }.started()
+    }
+
+    fn started(mut self) -> Self {
+        self.url = self.start_again();
+        self
+    }
+
     /// Starts a node with knobs of `scripts/private-broker`.
     pub(crate) fn start_with(dir: PathBuf, environment: Vec<(String, String)>) -> Self {
-        let mut node = Self { url: String::new(), dir, environment };
-        node.url = node.start_again();
-        node
+        Self { url: String::new(), dir, environment, _home: None }.started()
     }
 
     /// Starts it once more after its end; where it listens.
@@ -59,9 +72,39 @@ impl Node {
         name.expect("a node has a name").trim_matches('\'').to_owned()
     }
 
+    /// Runs `rabbitmqctl`.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
+        self.run("ctl", arguments)
+    }
+
     /// Evaluates an Erlang expression in it.
     pub(crate) fn eval(&self, expression: &str) -> String {
-        self.run("ctl", &["eval", expression])
+        self.ctl(&["eval", expression])
+    }
+
+    /// Writes to the disk which queues there are. RabbitMQ 3.10 does so half a second after one
+    /// was declared, and what it is killed without never has a leader again.
+    pub(crate) fn write_down_its_queues(&self) {
+        self.eval("[ok = dets:sync(Table) || Table <- dets:all()].");
+    }
+
+    /// Adds a user, its password its name, with permissions to configure, write and read, and
+    /// gives the URL to connect by.
+    pub(crate) fn user(&self, name: &str, permissions: [&str; 3]) -> String {
+        self.ctl(&["add_user", name, name]);
+        self.permit(name, permissions);
+        self.url.replace("guest:guest", &format!("{name}:{name}"))
+    }
+
+    /// Gives a user other permissions.
+    pub(crate) fn permit(&self, name: &str, [configure, write, read]: [&str; 3]) {
+        self.ctl(&["set_permissions", "-p", "/", name, configure, write, read]);
+    }
+
+    /// Has it think that it is short of memory, or not.
+    pub(crate) fn be_short_of_memory(&self, is_short: bool) {
+        let watermark = if is_short { "0.0000001" } else { "0.6" };
+        self.eval(&format!("vm_memory_monitor:set_vm_memory_high_watermark({watermark})."));
     }
 
     /// Sends it a signal.
@@ -85,7 +128,8 @@ impl Node {
         assert!(
             output.status.success(),
             "a broker that goes down must be one of the test's own (a soak with \
-             EKO_SOAK_BROKER_KILLS=0 goes without): scripts/private-broker {what} failed"
+             EKO_SOAK_BROKER_KILLS=0 goes without): scripts/private-broker {what} {arguments:?} \
+             failed"
         );
         String::from_utf8(output.stdout).unwrap()
     }

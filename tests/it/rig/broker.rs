@@ -1,7 +1,7 @@
 //! The two sides that the worker stands between, played on one connection: who publishes commands,
 //! and who reads what comes of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::options::{
@@ -21,6 +21,9 @@ use super::PATIENCE;
 const END: &[u8] = b"end";
 /// How long a node may take to let the rig in before it is taken for dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Routing key, body and properties of a message to publish.
+pub(crate) type ToPublish = (String, Vec<u8>, BasicProperties);
 
 /// A message as it was read from a queue.
 #[derive(Clone, Debug)]
@@ -197,27 +200,19 @@ impl Broker {
         self.publish_all(exchange, vec![(key.to_owned(), body, properties)]).await;
     }
 
-    /// Publishes a batch under their keys, and sees each confirmed.
-    pub(crate) async fn publish_all(
-        &self,
-        exchange: &str,
-        messages: Vec<(String, Vec<u8>, BasicProperties)>,
-    ) {
-        let mut confirms = Vec::with_capacity(messages.len());
-        for (key, body, properties) in messages {
-            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-            let sent = self.channel.basic_publish(
-                exchange.into(),
-                key.as_str().into(),
-                options,
-                &body,
-                properties,
-            );
-            confirms.push((key, sent.await.unwrap()));
-        }
-        for (key, confirm) in confirms {
-            let confirmation = confirm.await.unwrap();
-            assert!(matches!(confirmation, Confirmation::Ack(None)), "{key}: {confirmation:?}");
+    /// Publishes a batch under their keys, and sees each confirmed, as any publisher must who is
+    /// refused while a queue has no leader: what was refused is published again, on a channel of
+    /// its own, since RabbitMQ 3.10 goes on refusing on one that has met that.
+    pub(crate) async fn publish_all(&self, exchange: &str, messages: Vec<ToPublish>) {
+        let mut left = publish_once(&self.channel, exchange, messages).await;
+        let begin = Instant::now();
+        while !left.is_empty() {
+            assert!(begin.elapsed() < PATIENCE, "{} messages are refused", left.len());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let channel = self.connection.create_channel().await.unwrap();
+            channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+            left = publish_once(&channel, exchange, left).await;
+            channel.close(200, "".into()).await.unwrap();
         }
     }
 
@@ -316,6 +311,32 @@ impl Broker {
             self.channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
         }
     }
+}
+
+/// Publishes each message once; those that were refused.
+async fn publish_once(
+    channel: &Channel,
+    exchange: &str,
+    messages: Vec<ToPublish>,
+) -> Vec<ToPublish> {
+    let mut confirms = Vec::with_capacity(messages.len());
+    for message in messages {
+        let (key, body, properties) = &message;
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let (exchange, key) = (exchange.into(), key.as_str().into());
+        let sent = channel.basic_publish(exchange, key, options, body, properties.clone());
+        let sent = sent.await.unwrap();
+        confirms.push((message, sent));
+    }
+    let mut refused = Vec::new();
+    for (message, confirm) in confirms {
+        match confirm.await.unwrap() {
+            Confirmation::Ack(None) => {}
+            Confirmation::Nack(None) => refused.push(message),
+            other => panic!("{}: {other:?}", message.0),
+        }
+    }
+    refused
 }
 
 /// Nothing but the type of a quorum queue.
