@@ -3,8 +3,10 @@
 mod connection;
 mod consumer;
 mod declare;
+mod greeting;
 mod inlet;
 mod link;
+mod permissions;
 mod publisher;
 mod tls;
 mod topology;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
+pub(crate) use greeting::version;
 pub(crate) use inlet::Inlet;
 pub(crate) use tls::{Address, Tls};
 

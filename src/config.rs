@@ -1,6 +1,8 @@
 //! Every setting: flags and environment → [`Config`]. Only this file reads the environment.
 
 mod args;
+mod operate;
+mod parts;
 mod read;
 mod show;
 
@@ -10,6 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::{Args, HealthcheckArgs};
+pub use operate::{CheckArgs, InquireArgs};
+pub use parts::{AmqpArgs, EkoArgs};
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 
@@ -53,13 +57,11 @@ impl Config {
     /// Each setting that is missing or wrong, by name, with the reason.
     pub fn new(args: &Args) -> Result<Self, Problems> {
         let mut reader = Reader::default();
-        let broker = broker_settings(args, &mut reader);
-        let eko = eko_settings(args, &mut reader);
+        let prefetch = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
+        let broker = broker_settings(&args.amqp, prefetch, &mut reader);
+        let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);
-        let defaults = Defaults {
-            initiator_id: reader.mobile("EKO_INITIATOR_ID", args.eko_initiator_id.as_deref()),
-            user_code: reader.user_code("EKO_USER_CODE", args.eko_user_code.as_deref()),
-        };
+        let defaults = args.eko.defaults(&mut reader);
         let ledger = reader.ledger("LEDGER_URL", &args.ledger_url, args.ledger_url_file.as_deref());
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
         let rate =
@@ -92,18 +94,21 @@ impl Config {
     }
 }
 
-fn broker_settings(args: &Args, reader: &mut Reader) -> Option<broker::Settings> {
+fn broker_settings(
+    args: &AmqpArgs,
+    prefetch: Option<u16>,
+    reader: &mut Reader,
+) -> Option<broker::Settings> {
     let allow_plain = args.amqp_allow_plaintext;
     let file = args.amqp_url_file.as_deref();
     let urls = reader.amqp_urls("AMQP_URL", &args.amqp_url, file, allow_plain);
     let tls = urls.as_deref().and_then(|urls| amqp_tls(args, reader, urls));
     let prefix = reader.prefix("AMQP_PREFIX", &args.amqp_prefix);
-    let prefetch = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
     Some(broker::Settings { urls: urls?, tls: tls?, prefix: prefix?, prefetch: prefetch? })
 }
 
 /// The certificates, which are nothing without a node that is reached by TLS.
-fn amqp_tls(args: &Args, reader: &mut Reader, urls: &[SecretString]) -> Option<broker::Tls> {
+fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Option<broker::Tls> {
     let files = [
         ("AMQP_CA_FILE", &args.amqp_ca_file),
         ("AMQP_CLIENT_CERT_FILE", &args.amqp_client_cert_file),
@@ -144,7 +149,7 @@ fn amqp_tls(args: &Args, reader: &mut Reader, urls: &[SecretString]) -> Option<b
     }
 }
 
-fn eko_settings(args: &Args, reader: &mut Reader) -> Option<eko::Settings> {
+fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     let base_url = reader.base_url("EKO_BASE_URL", &args.eko_base_url, args.eko_allow_http);
     let timeout = reader.duration("EKO_TIMEOUT", &args.eko_timeout);
     let developer_key = reader.key(
@@ -182,7 +187,7 @@ fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
     let settle_give_up = reader.duration("SETTLE_GIVE_UP", &args.settle_give_up);
     let refund_max_attempts = reader.count("REFUND_MAX_ATTEMPTS", &args.refund_max_attempts);
     let preflight = reader.preflight("REFUND_PREFLIGHT", &args.refund_preflight);
-    let call_timeout = read::duration(&args.eko_timeout).ok();
+    let call_timeout = read::duration(&args.eko.eko_timeout).ok();
     if let (Some(quiet), Some(timeout)) = (settle_quiet, call_timeout)
         && quiet < timeout
     {

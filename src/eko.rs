@@ -9,10 +9,11 @@ mod keys;
 mod roots;
 mod sign;
 
-pub(crate) use client::{Client, Settings};
+pub(crate) use client::{Called, Client, Settings};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use keys::{KeyFiles, Keys, Reread};
 pub(crate) use roots::Roots;
+pub(crate) use sign::reproduces_the_known_answer;
 
 /// See [`crate::harness`].
 #[cfg(any(test, feature = "fuzz"))]

@@ -52,8 +52,10 @@ mod verdict;
 mod worker;
 
 pub use app::run;
-pub use config::{Args, Config, HealthcheckArgs, Problems, ShowArgs};
+pub use config::{
+    AmqpArgs, Args, CheckArgs, Config, EkoArgs, HealthcheckArgs, InquireArgs, Problems, ShowArgs,
+};
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use ledger::bench;
-pub use operate::{check, healthcheck, show};
+pub use operate::{check, healthcheck, inquire, show};

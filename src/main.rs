@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use eko_worker::{Args, Config, HealthcheckArgs, Problems, ShowArgs};
+use eko_worker::{Args, CheckArgs, Config, HealthcheckArgs, InquireArgs, Problems, ShowArgs};
 
 /// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
 /// publishes one true outcome for each.
@@ -18,8 +18,10 @@ struct Cli {
 enum Command {
     /// Run the worker until SIGTERM or SIGINT
     Run(Args),
-    /// Check the settings, and reach broker and Eko once
-    Check(Args),
+    /// Check the settings, and reach broker, Eko and ledger once: exit code 0, 1, or 2 for settings
+    Check(CheckArgs),
+    /// Ask Eko what became of a transaction: reads only
+    Inquire(InquireArgs),
     /// Show what the ledger knows of a command, or of all commands of a tid
     Show(ShowArgs),
     /// Ask the worker that runs on this machine whether it is well: exit code 0 or 1
@@ -36,15 +38,17 @@ async fn main() -> ExitCode {
             Ok(config) => eko_worker::run(config).await,
             Err(problems) => Err(problems.into()),
         },
-        Command::Check(args) => match Config::new(&args) {
-            Ok(config) => eko_worker::check(config).await,
-            Err(problems) => Err(problems.into()),
-        },
+        Command::Check(args) => eko_worker::check(&args).await,
+        Command::Inquire(args) => return code(eko_worker::inquire(&args).await),
         Command::Show(args) => eko_worker::show(&args).await,
         Command::Healthcheck(args) => eko_worker::healthcheck(&args),
     };
+    code(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn code(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("eko-worker: {error:#}");
             ExitCode::from(if error.is::<Problems>() { WRONG_SETTING } else { 1 })

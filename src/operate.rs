@@ -1,6 +1,7 @@
 //! What an operator asks for once, each a subcommand: it does its work, tells it and ends.
 
 mod check;
+mod inquire;
 
 use anyhow::Context as _;
 
@@ -8,6 +9,7 @@ use crate::app::start::tls_provider;
 use crate::config::{HealthcheckArgs, ShowArgs};
 use crate::{admin, ledger};
 pub use check::check;
+pub use inquire::inquire;
 
 /// Asks the worker that runs on this machine how it is, and prints its answer.
 ///

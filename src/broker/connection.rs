@@ -21,18 +21,18 @@ use super::{Error, Settings, tls};
 use crate::command::Kind;
 
 /// Time for TCP, TLS and the AMQP handshake, which lapin does not bound itself.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Seconds between heartbeats; a broker that went silent is noticed after two.
 const HEARTBEAT: u16 = 10;
 
 /// Time for an orderly goodbye.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One life of the two connections: consuming and publishing are apart, since a broker that
 /// is short of memory blocks connections that publish, and acks must not stop then.
 pub(crate) struct Session {
-    consuming: Arc<Connection>,
+    pub(super) consuming: Arc<Connection>,
     publishing: Connection,
     links: [Link; 2],
     /// Which of the nodes it is connected to.
@@ -106,12 +106,15 @@ async fn start_publisher(channel: Channel, link: &Link, names: &Names) -> Result
     Ok(publisher)
 }
 
-async fn open(url: &SecretString, settings: &Settings, what: &str) -> Result<Connection, Error> {
+/// How a node is reached, as its URL and the settings say.
+pub(super) fn way(
+    url: &SecretString,
+    settings: &Settings,
+) -> Result<(AMQPUri, Option<RustlsConnector>), Error> {
     // The parser's own error would repeat the password.
     let mut uri = tls::read(url.expose_secret())
         .ok_or_else(|| Error::Lost("AMQP_URL holds no AMQP address".to_owned()))?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    let host = format!("{}:{}", uri.authority.host, uri.authority.port);
     let connector = match uri.scheme {
         AMQPScheme::AMQP => None,
         AMQPScheme::AMQPS => {
@@ -122,6 +125,17 @@ async fn open(url: &SecretString, settings: &Settings, what: &str) -> Result<Con
             Some(settings.tls.connector().map_err(wrong)?)
         }
     };
+    Ok((uri, connector))
+}
+
+/// A connection of its own to a node; `what` it does stands in its name.
+pub(super) async fn open(
+    url: &SecretString,
+    settings: &Settings,
+    what: &str,
+) -> Result<Connection, Error> {
+    let (uri, connector) = way(url, settings)?;
+    let host = format!("{}:{}", uri.authority.host, uri.authority.port);
     let name = format!("eko-worker {} {what}", settings.prefix);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connecting = connect_by(uri, connector, properties);

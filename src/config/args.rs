@@ -1,68 +1,19 @@
 //! The settings as a person gives them: a flag or a variable each, its doc its help.
 
+use super::parts::{AmqpArgs, EkoArgs};
+
 /// Settings: each is a variable of the environment, or a flag of the same name, which wins.
 ///
 /// Durations are such as 500ms, 30s, 5m, 24h or 90d. A secret in the variable X may be given
 /// as `X_FILE` instead, the path of a file that holds it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS, plain `amqp` only to loopback
-    #[arg(
-        long,
-        env,
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
-    )]
-    pub amqp_url: String,
-    /// File that holds `AMQP_URL`
-    #[arg(long, env, value_name = "PATH")]
-    pub amqp_url_file: Option<String>,
-    /// PEM file: who signs the nodes' certificates, for `amqps` [default: the system's CAs]
-    #[arg(long, env, value_name = "PATH")]
-    pub amqp_ca_file: Option<String>,
-    /// PEM file: the worker's own certificate, for `amqps`; it then logs in by it (EXTERNAL)
-    #[arg(long, env, value_name = "PATH")]
-    pub amqp_client_cert_file: Option<String>,
-    /// PEM file: the key of `AMQP_CLIENT_CERT_FILE`
-    #[arg(long, env, value_name = "PATH")]
-    pub amqp_client_key_file: Option<String>,
-    /// Lets `AMQP_URL` be plain `amqp` beyond loopback
-    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub amqp_allow_plaintext: bool,
-    /// First part of the names of exchanges and queues
-    #[arg(long, env, value_name = "NAME", default_value = "eko")]
-    pub amqp_prefix: String,
-    /// Eko's API; plain http only to loopback
-    #[arg(long, env, value_name = "URL", default_value = "https://staging.eko.in/ekoapi/v3")]
-    pub eko_base_url: String,
-    /// Lets `EKO_BASE_URL` be plain http beyond loopback
-    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub eko_allow_http: bool,
-    /// PEM file: who signs the certificate of a private endpoint [default: the system's CAs]
-    #[arg(long, env, value_name = "PATH")]
-    pub eko_ca_file: Option<String>,
-    /// Eko's static key of the account (required)
-    #[arg(long, env, hide_env_values = true, value_name = "KEY")]
-    pub eko_developer_key: Option<String>,
-    /// File that holds `EKO_DEVELOPER_KEY`
-    #[arg(long, env, value_name = "PATH")]
-    pub eko_developer_key_file: Option<String>,
-    /// Key that signs each call (required)
-    #[arg(long, env, hide_env_values = true, value_name = "KEY")]
-    pub eko_access_key: Option<String>,
-    /// File that holds `EKO_ACCESS_KEY`
-    #[arg(long, env, value_name = "PATH")]
-    pub eko_access_key_file: Option<String>,
-    /// `initiator_id` of commands that carry none: 10 digits
-    #[arg(long, env, hide_env_values = true, value_name = "NUMBER")]
-    pub eko_initiator_id: Option<String>,
-    /// `user_code` of commands that carry none
-    #[arg(long, env, value_name = "CODE")]
-    pub eko_user_code: Option<String>,
-    /// Longest a whole call of Eko may take
-    #[arg(long, env, value_name = "DURATION", default_value = "30s")]
-    pub eko_timeout: String,
+    /// Where the broker is
+    #[command(flatten)]
+    pub amqp: AmqpArgs,
+    /// Where Eko is
+    #[command(flatten)]
+    pub eko: EkoArgs,
     /// Calls in flight at most, for each kind
     #[arg(long, env, value_name = "N", default_value = "64")]
     pub worker_concurrency: String,

@@ -175,8 +175,17 @@ impl Client {
 
     /// One read-only call, to see whether Eko can be reached and takes our signature.
     pub(crate) async fn probe(&self, initiator_id: &str, user_code: &str) -> Called<Reading> {
+        self.look_up("1", initiator_id, user_code).await
+    }
+
+    /// Inquires about a transaction that no command in hand is about.
+    pub(crate) async fn look_up(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+    ) -> Called<Reading> {
         let deadline = deadline_after(self.timeout);
-        let tid = "1";
         let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
         self.inquire_as(tid, initiator_id, user_code, deadline, read).await
     }

@@ -29,6 +29,13 @@ impl Signer {
     }
 }
 
+/// Whether this program signs as Eko does: its own published example (access key, timestamp,
+/// signature) comes out.
+pub(crate) fn reproduces_the_known_answer() -> bool {
+    let (access_key, timestamp) = ("TEST_ACCESS_KEY_DO_NOT_USE", "1700000000000");
+    Signer::new(access_key).sign(timestamp) == "u30ak/iOGwKCaspqCeiYng8fd98QDx7kF3DBBOadQHk="
+}
+
 /// Timestamps in epoch milliseconds, each later than the one before: Eko refuses one that it
 /// has seen, so two calls in one millisecond must not share theirs.
 #[derive(Debug, Default)]
@@ -81,6 +88,11 @@ mod tests {
         ] {
             assert_eq!(Signer::new(access_key).sign(timestamp), signature, "{access_key}");
         }
+    }
+
+    #[test]
+    fn the_known_answer_of_the_check_comes_out() {
+        assert!(reproduces_the_known_answer());
     }
 
     #[test]

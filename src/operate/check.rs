@@ -1,69 +1,200 @@
 //! `eko-worker check`: whether a worker with these settings would find all that it needs.
 
 use anyhow::Context as _;
+use serde::Serialize;
 
+use super::inquire::means;
 use crate::app::start::{new_digest_key, tls_provider};
-use crate::broker;
-use crate::config::Config;
-use crate::eko::Client;
+use crate::broker::{self, Session};
+use crate::config::{CheckArgs, Config};
+use crate::eko::{Called, Client, reproduces_the_known_answer};
+use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::verdict::Reading;
 
-/// Reaches broker and Eko once and tells what it saw.
-///
-/// # Errors
-/// What could not be reached, and why.
-pub async fn check(config: Config) -> anyhow::Result<()> {
-    tls_provider();
-    println!("settings  ok");
-    let broker = check_broker(&config).await;
-    let eko = check_eko(&config).await;
-    let ledger = check_ledger(&config).await;
-    for (name, result) in [("broker", &broker), ("Eko", &eko), ("ledger", &ledger)] {
-        match result {
-            Ok(told) => println!("{name:<9} ok: {told}"),
-            Err(error) => println!("{name:<9} FAILED: {error:#}"),
-        }
-    }
-    broker.and(eko).and(ledger).map(drop).context("not everything is in order")
+/// The first RabbitMQ that dead-letters at least once, which parked commands need.
+const OLDEST_BROKER: (u32, u32) = (3, 10);
+
+/// What stands where nothing could be asked.
+const UNKNOWN: &str = "not known";
+
+/// One thing that was looked at.
+#[derive(Serialize)]
+struct Finding {
+    name: &'static str,
+    ok: bool,
+    detail: String,
 }
 
-async fn check_broker(config: &Config) -> anyhow::Result<String> {
-    let session = broker::connect(&config.broker, 0).await?;
-    let (mismatches, is_unchecked) = (session.mismatches(), session.is_unchecked);
+/// All of them.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    checks: Vec<Finding>,
+}
+
+impl Finding {
+    fn of(name: &'static str, result: anyhow::Result<String>) -> Self {
+        let ok = result.is_ok();
+        let detail = result.unwrap_or_else(|error| format!("{error:#}"));
+        Self { name, ok, detail }
+    }
+
+    fn unknown(name: &'static str, why: &str) -> Self {
+        Self { name, ok: false, detail: format!("{UNKNOWN}: {why}") }
+    }
+}
+
+/// Looks at all that a worker needs, changes nothing at Eko, and tells what it saw.
+///
+/// # Errors
+/// Wrong settings, or that not everything is in order.
+pub async fn check(args: &CheckArgs) -> anyhow::Result<()> {
+    tls_provider();
+    let config = match Config::new(&args.settings) {
+        Ok(config) => config,
+        Err(problems) => {
+            if args.json {
+                let detail = problems.0.join("; ");
+                tell(vec![Finding { name: "settings", ok: false, detail }], true)?;
+            }
+            return Err(problems.into());
+        }
+    };
+    let settings = Finding::of("settings", Ok("each can be read".to_owned()));
+    let mut checks = vec![settings, check_signature()];
+    checks.extend(check_broker(&config).await);
+    checks.extend(check_eko(&config).await);
+    checks.push(Finding::of("ledger", check_ledger(&config).await));
+    match tell(checks, args.json)? {
+        true => Ok(()),
+        false => anyhow::bail!("not everything is in order"),
+    }
+}
+
+/// Prints all findings; whether all are good.
+fn tell(checks: Vec<Finding>, json: bool) -> anyhow::Result<bool> {
+    let ok = checks.iter().all(|finding| finding.ok);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&Report { ok, checks })?);
+        return Ok(ok);
+    }
+    for Finding { name, ok, detail } in checks {
+        let word = if ok { "ok" } else { "FAILED" };
+        println!("{name:<11} {word}: {detail}");
+    }
+    Ok(ok)
+}
+
+fn check_signature() -> Finding {
+    let result = match reproduces_the_known_answer() {
+        true => Ok("Eko's published example comes out".to_owned()),
+        false => Err(anyhow::anyhow!("Eko's published example does not come out")),
+    };
+    Finding::of("signature", result)
+}
+
+async fn check_broker(config: &Config) -> Vec<Finding> {
+    let session = match broker::connect(&config.broker, 0).await {
+        Ok(session) => session,
+        Err(error) => {
+            let unknown = |name| Finding::unknown(name, "the broker was not reached");
+            return vec![
+                Finding::of("broker", Err(error.into())),
+                unknown("topology"),
+                unknown("permissions"),
+            ];
+        }
+    };
+    let findings = vec![
+        Finding::of("broker", check_version(config, session.node).await),
+        Finding::of("topology", check_topology(&session)),
+        Finding::of("permissions", check_permissions(config, &session).await),
+    ];
     session.close().await;
+    findings
+}
+
+async fn check_version(config: &Config, node: usize) -> anyhow::Result<String> {
+    let (product, version) = broker::version(&config.broker, node).await?;
+    let mut numbers = version.split(['.', '-']).map(str::parse);
+    if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) {
+        let (least, is_known) = (OLDEST_BROKER, product == "RabbitMQ");
+        anyhow::ensure!(
+            !is_known || (major, minor) >= least,
+            "{product} {version} is too old: parked commands could get lost in one before {}.{}",
+            least.0,
+            least.1
+        );
+    }
+    Ok(format!("{product} {version}"))
+}
+
+fn check_topology(session: &Session) -> anyhow::Result<String> {
+    let mismatches = session.mismatches();
     anyhow::ensure!(mismatches.is_empty(), mismatches.join("; "));
-    Ok(match is_unchecked {
-        true => "connected; the topology is there, but this user may not compare its arguments",
-        false => "connected; the topology is declared",
+    Ok(match session.is_unchecked {
+        true => "it is there, but this user may not compare its arguments",
+        false => "it is declared",
     }
     .to_owned())
 }
 
-async fn check_eko(config: &Config) -> anyhow::Result<String> {
+async fn check_permissions(config: &Config, session: &Session) -> anyhow::Result<String> {
+    let missing = session.missing_permissions(&config.broker).await?;
+    anyhow::ensure!(missing.is_empty(), "the user of AMQP_URL has {}", missing.join(", "));
+    Ok("this user may read the commands, and write events, dead letters and what waits".to_owned())
+}
+
+async fn check_eko(config: &Config) -> Vec<Finding> {
+    let called = match probe(config).await {
+        Ok(called) => called,
+        Err(error) => {
+            let inquiry = Finding::of("inquiry", Err(error));
+            return vec![inquiry, Finding::unknown("clock", "Eko was not called")];
+        }
+    };
+    vec![Finding::of("inquiry", tell_inquiry(&called)), tell_clock(&called)]
+}
+
+async fn probe(config: &Config) -> anyhow::Result<Called<Reading>> {
     let client = Client::new(config.eko.clone())?;
     let initiator_id = config.defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
     let user_code = config.defaults.user_code.as_deref().unwrap_or_default();
-    let called = client.probe(initiator_id, user_code).await;
-    if let Reading::NoAnswer(cause) = called.meaning {
+    Ok(client.probe(initiator_id, user_code).await)
+}
+
+fn tell_inquiry(called: &Called<Reading>) -> anyhow::Result<String> {
+    let told = means(&called.meaning);
+    if let Reading::NoAnswer(_) = called.meaning {
         let status =
             called.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
-        anyhow::bail!("{}{status}", cause.sentence());
+        anyhow::bail!("{told}{status}");
     }
-    let skew = called
-        .skew
-        .map_or_else(String::new, |skew| format!("; its clock is {skew:+.1} s off ours"));
-    Ok(format!("took our signature and answered an inquiry{skew}"))
+    let took = called.took.as_millis();
+    Ok(format!("Eko took our signature and answered in {took} ms"))
+}
+
+/// An answer without a time is no fault; no answer tells nothing.
+fn tell_clock(called: &Called<Reading>) -> Finding {
+    let Some(skew) = called.skew else {
+        let is_answered = !matches!(called.meaning, Reading::NoAnswer(_));
+        let unknown = Finding::unknown("clock", "Eko did not tell its time");
+        return Finding { ok: is_answered, ..unknown };
+    };
+    let detail = format!("Eko's is {skew:+.1} s off ours");
+    Finding { name: "clock", ok: Gate::is_right(skew), detail }
 }
 
 /// The ledger of a running worker is in use: that is no fault.
 async fn check_ledger(config: &Config) -> anyhow::Result<String> {
     let store = config.ledger.store();
-    match Ledger::open(&config.ledger, 0, new_digest_key()?).await {
+    let opened = Ledger::open(&config.ledger, 0, new_digest_key()?).await;
+    match opened {
         Ok(_) => Ok(format!("can be opened: {store}")),
         Err(error) if error.to_string().contains("in use by another worker") => {
             Ok(format!("in use by a running worker: {store}"))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error).context("cannot be used"),
     }
 }

@@ -259,8 +259,22 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
 
     rig.settings.insert("AMQP_URL".to_owned(), limited);
     rig.stub().on_inquiry("1", [found("1", 0)]);
-    let (_, out, _) = Worker::output(&["check"], &rig.settings).await;
+    let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
     assert!(out.contains("this user may not compare its arguments"), "{out}");
+    assert_eq!(code, 0, "as little as the worker can do with: {out}");
+    node.permit("limited", ["^$", r"^(.*\.(events|retry)|amq\.default)$", r"^.*\.refund_otp$"]);
+    rig.stub().on_inquiry("1", [found("1", 0)]);
+    let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
+    assert_eq!(code, 1, "{out}");
+    let missing = format!(
+        "permissions FAILED: the user of AMQP_URL has no write on exchange {}, no read on queue \
+         {}, no read on queue {}\n",
+        rig.broker.name("dead"),
+        rig.broker.name("refund"),
+        rig.broker.name("transfer_otp")
+    );
+    assert!(format!("{out}\n").contains(&missing), "{missing} is not in {out}");
+    node.permit("limited", ["^$", write, read]);
     rig.start_worker().await;
     assert_eq!(rig.worker().log().matches("may not declare").count(), 1);
     rig.publish(&transfer_otp("a", "REF-A")).await;

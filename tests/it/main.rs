@@ -13,6 +13,7 @@ mod faults;
 mod invalid;
 mod limits;
 mod load;
+mod operating;
 mod operations;
 mod pauses;
 mod private_eko;

@@ -1,0 +1,39 @@
+//! What the subcommands of an operator take: each only the settings that it needs.
+
+use super::parts::EkoArgs;
+use super::{Args, Problems};
+
+/// What to look at, and how to tell it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The worker's settings
+    #[command(flatten)]
+    pub settings: Args,
+    /// One JSON document: `ok`, and `checks` with `name`, `ok` and `detail` of each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which transaction to ask about.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InquireArgs {
+    /// Eko's id of the transaction
+    #[arg(value_name = "TID")]
+    pub tid: String,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Where Eko is
+    #[command(flatten)]
+    pub eko: EkoArgs,
+}
+
+impl InquireArgs {
+    /// The tid, if it can be one.
+    pub(crate) fn tid(&self) -> Result<&str, Problems> {
+        let is_tid = (1..=19).contains(&self.tid.len())
+            && self.tid.bytes().all(|byte| byte.is_ascii_digit());
+        let wrong = || Problems(vec!["TID: must have 1 to 19 digits".to_owned()]);
+        is_tid.then_some(self.tid.as_str()).ok_or_else(wrong)
+    }
+}

@@ -1,0 +1,88 @@
+//! `eko-worker inquire`: one read-only inquiry, in words.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::app::start::tls_provider;
+use crate::config::InquireArgs;
+use crate::eko::{Called, Client};
+use crate::outcome::{Answer, Receipt};
+use crate::verdict::Reading;
+
+/// What is told of an inquiry: nothing of the customer's.
+#[derive(Serialize)]
+struct Told<'a> {
+    tid: &'a str,
+    reading: &'static str,
+    means: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a Receipt>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eko: Option<&'a Answer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_skew_seconds: Option<f64>,
+}
+
+/// Asks Eko what became of a transaction, and prints it. The exit code is 1 where Eko gave no
+/// answer that could be read.
+///
+/// # Errors
+/// Wrong settings.
+pub async fn inquire(args: &InquireArgs) -> anyhow::Result<ExitCode> {
+    tls_provider();
+    let (tid, (settings, defaults)) = (args.tid()?, args.eko.eko()?);
+    let initiator_id = defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
+    let user_code = defaults.user_code.as_deref().unwrap_or_default();
+    let called = Client::new(settings)?.look_up(tid, initiator_id, user_code).await;
+    let told = told(tid, &called);
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&told)?),
+        false => {
+            println!("tid {tid}: {}: {}", told.reading, told.means);
+            for (name, value) in told.result.into_iter().flat_map(|receipt| &receipt.0) {
+                println!("  {name}: {value}");
+            }
+        }
+    }
+    let is_answered = !matches!(called.meaning, Reading::NoAnswer(_));
+    Ok(if is_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn told<'a>(tid: &'a str, called: &'a Called<Reading>) -> Told<'a> {
+    let (result, eko) = match &called.meaning {
+        Reading::Refunded(receipt, answer) => (Some(receipt), Some(answer)),
+        _ => (None, None),
+    };
+    Told {
+        tid,
+        reading: called.meaning.as_str(),
+        means: means(&called.meaning),
+        result,
+        eko,
+        http_status: called.http_status,
+        clock_skew_seconds: called.skew,
+    }
+}
+
+/// What a reading says about the refund, with Eko's number for it.
+pub(super) fn means(reading: &Reading) -> String {
+    match reading {
+        Reading::Refunded(..) => "4, refunded: nothing is left to be done",
+        Reading::RefundPending => {
+            "3, refund pending: not refunded as of now; read twice, half a minute apart or more, \
+             it means that no refund is under way"
+        }
+        Reading::Succeeded => "0, the transfer itself succeeded: there is nothing to refund",
+        Reading::Failed => "1, the transfer failed: there is nothing to refund",
+        Reading::InProgress => "2, 5, 6 or another number, not final: wait and read again",
+        Reading::NotFound => "Eko does not find the tid, which proves nothing: ask Eko",
+        Reading::Contradictory => {
+            "the answer contradicts itself or tells of another transaction: ask Eko"
+        }
+        Reading::NoAnswer(cause) => return format!("no answer: {}", cause.sentence()),
+    }
+    .to_owned()
+}
