@@ -6,6 +6,7 @@ mod declare;
 mod greeting;
 mod inlet;
 mod link;
+mod once;
 mod permissions;
 mod publisher;
 mod tls;
@@ -17,6 +18,7 @@ pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
 pub(crate) use greeting::version;
 pub(crate) use inlet::Inlet;
+pub(crate) use once::{Once, Order, Replies};
 pub(crate) use tls::{Address, Tls};
 
 use secrecy::SecretString;

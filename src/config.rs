@@ -3,6 +3,7 @@
 mod args;
 mod operate;
 mod parts;
+mod publish;
 mod read;
 mod show;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use args::{Args, HealthcheckArgs};
 pub use operate::{CheckArgs, InquireArgs};
 pub use parts::{AmqpArgs, EkoArgs};
+pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 

@@ -53,9 +53,10 @@ mod worker;
 
 pub use app::run;
 pub use config::{
-    AmqpArgs, Args, CheckArgs, Config, EkoArgs, HealthcheckArgs, InquireArgs, Problems, ShowArgs,
+    AmqpArgs, Args, CheckArgs, Config, EkoArgs, HealthcheckArgs, InquireArgs, Problems,
+    PublishArgs, ShowArgs,
 };
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use ledger::bench;
-pub use operate::{check, healthcheck, inquire, show};
+pub use operate::{check, healthcheck, inquire, publish, show};

@@ -2,14 +2,19 @@
 
 mod check;
 mod inquire;
+mod publish;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 
 use crate::app::start::tls_provider;
+use crate::command::Defaults;
 use crate::config::{HealthcheckArgs, ShowArgs};
+use crate::privacy::Mobile;
 use crate::{admin, ledger};
 pub use check::check;
 pub use inquire::inquire;
+pub use publish::publish;
 
 /// Asks the worker that runs on this machine how it is, and prints its answer.
 ///
@@ -30,4 +35,15 @@ pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let told = told.with_context(|| format!("the ledger knows nothing of {}", args.what))?;
     print!("{told}");
     Ok(())
+}
+
+/// Stand-ins for what the worker fills in by its own settings, so that a command can be read
+/// without them.
+fn any_defaults() -> Defaults {
+    Defaults { initiator_id: Some(Mobile::new("0000000000")), user_code: Some("0".to_owned()) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "it stamps what an operator sends by hand")]
+fn now() -> Timestamp {
+    Timestamp::now()
 }

@@ -17,7 +17,7 @@ use super::{Error, Told};
 use crate::event::Event;
 
 /// Persistent.
-const DELIVERY_MODE: u8 = 2;
+pub(super) const DELIVERY_MODE: u8 = 2;
 
 /// How often a copy was parked.
 const PARKED: &str = "eko-parked";

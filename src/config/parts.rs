@@ -1,9 +1,9 @@
 //! Settings that several subcommands share: whoever needs the broker or Eko takes these.
 
 use super::read::Reader;
-use super::{Problems, eko_settings};
+use super::{Problems, broker_settings, eko_settings};
 use crate::command::Defaults;
-use crate::eko;
+use crate::{broker, eko};
 
 // Plain comments: clap would take doc comments for the help of each subcommand.
 
@@ -74,6 +74,19 @@ pub struct EkoArgs {
     /// Longest a whole call of Eko may take
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub eko_timeout: String,
+}
+
+impl AmqpArgs {
+    /// Where the broker is, for somebody who takes one message at a time.
+    ///
+    /// # Errors
+    /// Each setting that is wrong, by name, with the reason.
+    pub(crate) fn broker(&self) -> Result<broker::Settings, Problems> {
+        let mut reader = Reader::default();
+        let settings = broker_settings(self, Some(1), &mut reader);
+        reader.finish()?;
+        settings.ok_or_else(|| Problems(vec!["AMQP_URL: could not be read".to_owned()]))
+    }
 }
 
 impl EkoArgs {

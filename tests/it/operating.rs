@@ -1,4 +1,4 @@
-//! What an operator asks for by hand: `check` and `inquire`.
+//! What an operator asks for by hand: `check`, `inquire` and `publish`.
 
 use serde_json::{Value, json};
 
@@ -36,6 +36,13 @@ fn findings(report: &Value) -> Vec<(&str, bool)> {
 
 fn failed(report: &Value) -> Vec<&str> {
     findings(report).into_iter().filter(|(_, ok)| !ok).map(|(name, _)| name).collect()
+}
+
+/// A file that holds the OTP.
+fn otp_file(rig: &Rig) -> String {
+    let path = rig.path("otp");
+    std::fs::write(&path, format!("{OTP}\n")).unwrap();
+    path.display().to_string()
 }
 
 #[tokio::test]
@@ -113,4 +120,80 @@ async fn inquire_says_in_words_what_eko_answers_and_changes_nothing() {
     let (code, _, said) = run(&rig, &["inquire", "30x"]).await;
     assert_eq!(code, 2, "{said}");
     assert_eq!(rig.simulator().calls("refund").await, 0);
+}
+
+#[tokio::test]
+async fn publish_waits_for_the_outcome_and_its_exit_code_tells_it() {
+    let mut rig = Rig::start().await;
+    let otp = otp_file(&rig);
+    let args = ["publish", "refund", "--id", "by-hand", "--tid", "311", "--otp-file", &otp];
+    let (code, event) = run_json(&rig, &args).await;
+    assert_eq!((code, text(&event, "/type")), (0, "eko.refund.succeeded"), "{event}");
+    let told = rig.next_event().await;
+    assert_eq!(told.body, event, "the subscribers have it as well");
+
+    rig.simulator().fault("312", "refund", "wrong_otp", 1).await;
+    let args = ["publish", "refund", "--tid", "312", "--otp-file", &otp];
+    let (code, out, said) = run(&rig, &args).await;
+    assert_eq!(code, 3, "{out}{said}");
+    assert!(out.contains("rejected") && out.contains("code: wrong_otp"), "{out}");
+    assert_eq!(rig.next_event().await.told(), "rejected wrong_otp");
+
+    let args = ["publish", "transfer_otp", "--recipient-id", "98765", "--amount", "500"];
+    let args = [&args[..], &["--customer-id", CUSTOMER, "--correlationid", "ord-1"]].concat();
+    let (code, event) = run_json(&rig, &args).await;
+    assert_eq!((code, text(&event, "/correlationid")), (0, "ord-1"), "{event}");
+    assert_eq!(rig.next_event().await.body, event);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn publish_publishes_nothing_that_is_no_valid_command() {
+    let mut rig = Rig::start().await;
+    rig.stop_worker().await;
+    let otp = otp_file(&rig);
+    for (arguments, named) in [
+        (&["refund_otp"][..], "data.tid: is missing"),
+        (&["refund_otp", "--tid", "12x"], "data.tid: must be digits only"),
+        (&["refund_otp", "--tid", "1", "--amount", "5"], "unknown field `amount`"),
+        (&["refund_otp", "--tid", "1", "--id", "a b"], "id: must be 1 to 64 of"),
+        (&["refund_otp", "--tid", "1", "--expirytime", "soon"], "expirytime: must be an RFC 3339"),
+        (&["refund", "--tid", "1"], "--otp-file: is missing"),
+        (&["refund", "--otp-file", &otp], "data.tid: is missing"),
+        (
+            &["transfer_otp", "--recipient-id", "1", "--customer-id", "9", "--amount", "1.5"],
+            "data.amount",
+        ),
+        (&["refund_otp", "--tid", "1", "--timeout", "soon"], "--timeout: must be a duration"),
+    ] {
+        let (code, out, said) = run(&rig, &[&["publish"], arguments].concat()).await;
+        assert_eq!(code, 2, "{arguments:?}: {out}{said}");
+        assert!(said.contains(named), "{named} is not in: {said}");
+    }
+    for kind in ["refund_otp", "refund", "transfer_otp"] {
+        assert_eq!(rig.broker.count(kind).await, Some(0), "nothing is published");
+    }
+    rig.broker.delete("refund_otp").await;
+    let (code, _, said) = run(&rig, &["publish", "refund_otp", "--tid", "1"]).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("nothing is published") && said.contains("no queue takes it"), "{said}");
+    rig.start_worker().await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn without_an_outcome_in_time_publish_says_that_it_is_not_known() {
+    let mut rig = Rig::builder().at_least_once().start().await;
+    rig.stop_worker().await;
+    let otp = otp_file(&rig);
+    let args = ["publish", "refund", "--id", "waits", "--tid", "321", "--otp-file", &otp];
+    let (code, out, said) = run(&rig, &[&args[..], &["--timeout", "300ms"]].concat()).await;
+    assert_eq!((code, out.as_str()), (4, ""), "{said}");
+    assert!(said.contains("it may have happened") && said.contains("--id waits"), "{said}");
+    rig.start_worker().await;
+    let (code, event) = run_json(&rig, &args).await;
+    assert_eq!((code, text(&event, "/data/command_id")), (0, "waits"), "{event}");
+    rig.events_of(["waits"]).await;
+    assert_eq!(rig.simulator().executions("321").await, 1);
+    rig.finish().await;
 }

@@ -1,0 +1,143 @@
+//! One connection for what an operator asks for once: nothing is declared, nothing is made anew.
+
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use lapin::options::{BasicConsumeOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, Consumer};
+
+use super::connection::{CLOSE_TIMEOUT, open};
+use super::consumer::DELIVERY_MODE;
+use super::link::Link;
+use super::publisher::{Message, Publisher, Routed};
+use super::topology::{Names, command_key};
+use super::{Error, Settings};
+
+/// A connection with one channel that publishes and one for all else.
+pub(crate) struct Once {
+    connection: Connection,
+    publisher: Publisher,
+    channel: Channel,
+    pub(super) link: Link,
+    pub(super) names: Names,
+}
+
+/// A command to publish.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order<'a> {
+    /// The kind, which leads it to its queue.
+    pub(crate) kind: &'a str,
+    /// Its id.
+    pub(crate) id: &'a str,
+    /// The whole message.
+    pub(crate) body: &'a [u8],
+    /// Where its event is wanted.
+    pub(crate) replies: &'a Replies,
+    /// When it is published.
+    pub(crate) time: Timestamp,
+}
+
+/// A queue of our own, gone with the connection.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    queue: String,
+    consumer: Consumer,
+}
+
+impl Replies {
+    /// The body of the next message; `None` where the connection is gone.
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
+        self.consumer.next().await?.ok().map(|delivery| delivery.data)
+    }
+}
+
+impl Once {
+    /// Connects to the first node that answers.
+    ///
+    /// # Errors
+    /// What the last node said.
+    pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
+        let mut last = Error::Lost("no node is named".to_owned());
+        for url in &settings.urls {
+            match open(url, settings, "operates").await {
+                Ok(connection) => return Self::on(connection, settings).await,
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn on(connection: Connection, settings: &Settings) -> Result<Self, Error> {
+        let link = Link::follow(&connection, true);
+        let channel = connection.create_channel().await?;
+        let publishing = connection.create_channel().await?;
+        publishing.confirm_select(ConfirmSelectOptions::default()).await?;
+        let publisher = Publisher::start(publishing, link.clone());
+        Ok(Self { connection, publisher, channel, link, names: Names::new(&settings.prefix) })
+    }
+
+    /// A queue of our own for answers. Commands name it as their `reply_to`: bound to the events
+    /// it would take those of others that no subscriber's binding takes, which must be kept.
+    ///
+    /// # Errors
+    /// Where the broker lets this user have none.
+    pub(crate) async fn replies(&self) -> Result<Replies, Error> {
+        let options = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::exclusive() };
+        let declare = self.channel.queue_declare("".into(), options, FieldTable::default());
+        let queue = self.link.during(declare).await?.name().to_string();
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let (name, table) = (queue.as_str().into(), FieldTable::default());
+        let consume = self.channel.basic_consume(name, "".into(), options, table);
+        let consumer = self.link.during(consume).await?;
+        Ok(Replies { queue, consumer })
+    }
+
+    /// Publishes a command where its kind's queue takes it; returns once that is confirmed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where no queue has it; after any other it may have been taken.
+    pub(crate) async fn order(&self, order: Order<'_>) -> Result<(), Error> {
+        let seconds = u64::try_from(order.time.as_second()).unwrap_or_default();
+        let properties = BasicProperties::default()
+            .with_content_type("application/cloudevents+json".into())
+            .with_delivery_mode(DELIVERY_MODE)
+            .with_message_id(order.id.into())
+            .with_type(command_key(order.kind).into())
+            .with_reply_to(order.replies.queue.as_str().into())
+            .with_timestamp(seconds);
+        self.publish(order.kind, properties, order.body).await
+    }
+
+    /// Publishes to the commands of a kind.
+    pub(super) async fn publish(
+        &self,
+        kind: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let (exchange, routing_key) = (self.names.commands(), command_key(kind));
+        let message = Message { exchange, routing_key, properties, body: body.to_vec() };
+        let unrouted = message.refused("no queue takes it; has a worker run with this prefix?");
+        // An operator is told rather than kept waiting for the end of an alarm.
+        let routed = tokio::select! {
+            biased;
+            routed = self.publisher.publish(message) => routed?,
+            () = self.link.blocked() => {
+                let why = "it is short of memory or disk and takes no messages now";
+                return Err(Error::Lost(why.to_owned()));
+            }
+        };
+        match routed {
+            Routed::Yes => Ok(()),
+            Routed::No => Err(unrouted),
+        }
+    }
+
+    /// Says goodbye; what was taken and not settled goes back.
+    pub(crate) async fn close(self) {
+        let goodbye = self.connection.close(200, "bye".into());
+        if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
+            tracing::debug!("the connection was gone before it was closed");
+        }
+    }
+}
