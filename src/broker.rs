@@ -2,6 +2,7 @@
 
 mod connection;
 mod consumer;
+mod dead;
 mod declare;
 mod greeting;
 mod inlet;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
+pub(crate) use dead::{DeadLetter, DeadLetters, Replay};
 pub(crate) use greeting::version;
 pub(crate) use inlet::Inlet;
 pub(crate) use once::{Once, Order, Replies};

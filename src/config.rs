@@ -1,6 +1,7 @@
 //! Every setting: flags and environment → [`Config`]. Only this file reads the environment.
 
 mod args;
+mod dead;
 mod operate;
 mod parts;
 mod publish;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::{Args, HealthcheckArgs};
+pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
 pub use operate::{CheckArgs, InquireArgs};
 pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;

@@ -53,10 +53,11 @@ mod worker;
 
 pub use app::run;
 pub use config::{
-    AmqpArgs, Args, CheckArgs, Config, EkoArgs, HealthcheckArgs, InquireArgs, Problems,
-    PublishArgs, ShowArgs,
+    AmqpArgs, Args, CheckArgs, Config, DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs,
+    DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs, InquireArgs, Problems, PublishArgs,
+    ShowArgs,
 };
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use ledger::bench;
-pub use operate::{check, healthcheck, inquire, publish, show};
+pub use operate::{check, dead, healthcheck, inquire, publish, show};

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use eko_worker::{
-    Args, CheckArgs, Config, HealthcheckArgs, InquireArgs, Problems, PublishArgs, ShowArgs,
+    Args, CheckArgs, Config, DeadArgs, HealthcheckArgs, InquireArgs, Problems, PublishArgs,
+    ShowArgs,
 };
 
 /// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
@@ -26,6 +27,9 @@ enum Command {
     Inquire(InquireArgs),
     /// Publish one command and wait for its outcome: exit code 0 succeeded, 3 not, 4 not known
     Publish(PublishArgs),
+    /// List, show, replay or drop the commands that need a person
+    #[command(subcommand)]
+    Dead(DeadArgs),
     /// Show what the ledger knows of a command, or of all commands of a tid
     Show(ShowArgs),
     /// Ask the worker that runs on this machine whether it is well: exit code 0 or 1
@@ -45,6 +49,7 @@ async fn main() -> ExitCode {
         Command::Check(args) => eko_worker::check(&args).await,
         Command::Inquire(args) => return code(eko_worker::inquire(&args).await),
         Command::Publish(args) => return code(eko_worker::publish(&args).await),
+        Command::Dead(args) => return code(eko_worker::dead(&args).await),
         Command::Show(args) => eko_worker::show(&args).await,
         Command::Healthcheck(args) => eko_worker::healthcheck(&args),
     };

@@ -1,7 +1,9 @@
 //! What an operator asks for once, each a subcommand: it does its work, tells it and ends.
 
 mod check;
+mod dead;
 mod inquire;
+mod progress;
 mod publish;
 
 use anyhow::Context as _;
@@ -13,6 +15,7 @@ use crate::config::{HealthcheckArgs, ShowArgs};
 use crate::privacy::Mobile;
 use crate::{admin, ledger};
 pub use check::check;
+pub use dead::dead;
 pub use inquire::inquire;
 pub use publish::publish;
 

@@ -20,9 +20,9 @@ use crate::event::Event;
 pub(super) const DELIVERY_MODE: u8 = 2;
 
 /// How often a copy was parked.
-const PARKED: &str = "eko-parked";
+pub(super) const PARKED: &str = "eko-parked";
 /// How often Eko was called for the command.
-const ATTEMPT: &str = "eko-attempt";
+pub(super) const ATTEMPT: &str = "eko-attempt";
 
 /// What the message's properties say.
 #[derive(Clone, Debug, Default)]
@@ -215,6 +215,7 @@ impl Delivery {
             headers.insert("eko-code".into(), text(code));
         }
         headers.insert("eko-event-id".into(), text(&event.id));
+        headers.insert("eko-time".into(), text(&format!("{:.3}", event.time)));
         let message = Message {
             exchange: self.0.names.dead(),
             routing_key: event.message_type.clone(),
@@ -280,7 +281,7 @@ impl Delivery {
 
 /// The properties of a copy. `user_id` is left out: the broker refuses one that is not the
 /// publishing connection's own. An `expiration` was meant for the queue it came from.
-fn copy_of(properties: &BasicProperties) -> BasicProperties {
+pub(super) fn copy_of(properties: &BasicProperties) -> BasicProperties {
     let mut copy = BasicProperties::default().with_delivery_mode(DELIVERY_MODE);
     if let Some(value) = properties.content_type() {
         copy = copy.with_content_type(value.clone());
@@ -318,7 +319,7 @@ const BROKER_HEADERS: [&str; 5] =
 
 /// The headers that a copy keeps: not the broker's own, nor `CC` and `BCC`, which would send
 /// the copy elsewhere too.
-fn own_headers(properties: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
+pub(super) fn own_headers(properties: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
     let Some(headers) = properties.headers() else { return BTreeMap::new() };
     let kept = headers.inner().iter().filter(|(name, _)| {
         let name = name.as_str();
@@ -327,7 +328,7 @@ fn own_headers(properties: &BasicProperties) -> BTreeMap<ShortString, AMQPValue>
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn read_envelope(properties: &BasicProperties, redelivered: bool) -> Envelope {
+pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> Envelope {
     let owned = |value: &Option<ShortString>| {
         value.as_ref().map(ToString::to_string).filter(|value| !value.is_empty())
     };
@@ -346,7 +347,7 @@ fn read_envelope(properties: &BasicProperties, redelivered: bool) -> Envelope {
     }
 }
 
-fn read(table: &FieldTable, name: &str) -> Option<String> {
+pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {
     match table.inner().get(name)? {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
         AMQPValue::ShortString(text) => Some(text.to_string()),

@@ -15,7 +15,7 @@ use super::{Error, Settings};
 
 /// A connection with one channel that publishes and one for all else.
 pub(crate) struct Once {
-    connection: Connection,
+    pub(super) connection: Connection,
     publisher: Publisher,
     channel: Channel,
     pub(super) link: Link,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
-    ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicRejectOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
@@ -252,6 +252,15 @@ impl Broker {
         let message = got.await.unwrap().expect("a message to return");
         let options = BasicNackOptions { requeue: true, ..Default::default() };
         message.delivery.acker.nack(options).await.unwrap();
+    }
+
+    /// Has the broker give up the next message of a queue.
+    pub(crate) async fn reject_one(&self, queue: &str) {
+        let queue = self.name(queue);
+        let got = self.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
+        let message = got.await.unwrap().expect("a message to reject");
+        let options = BasicRejectOptions { requeue: false };
+        message.delivery.acker.reject(options).await.unwrap();
     }
 
     /// How many messages are ready in a queue; `None` where there is no such queue.

@@ -1,0 +1,196 @@
+//! Sending a dead letter once more, so that nothing is executed twice and nothing is lost.
+//!
+//! A command that has ended is only answered again under its own id, so it is sent under another,
+//! which follows from its own: whoever begins anew after a crash sends the same command, and the
+//! ledger answers it. One that the broker gave up has no outcome yet; it goes on under its own.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::letter::Letter;
+use super::walk::Walk;
+use crate::broker::{DeadLetter, Replay};
+use crate::command::{Command, Defaults, Kind, Request, parse};
+use crate::config::EkoArgs;
+use crate::eko::Client;
+use crate::operate::inquire::means;
+use crate::verdict::Reading;
+
+/// What tells a replay's id, with its number.
+const MARK: &str = ":replay-";
+
+/// Longest id of a command.
+const LONGEST_ID: usize = 64;
+
+/// How much of a long id is kept beside its digest.
+const KEPT: usize = 30;
+
+/// What is to be done with a dead letter.
+pub(super) enum Ruling {
+    /// Send it, under this id, for this reason.
+    Send { id: String, kind: Kind, why: String },
+    /// Leave it where it is, for this reason.
+    Keep(String),
+}
+
+/// Who judges dead letters.
+pub(super) struct Judge {
+    eko: Client,
+    defaults: Defaults,
+}
+
+impl Judge {
+    pub(super) fn new(args: &EkoArgs) -> anyhow::Result<Self> {
+        let (settings, defaults) = args.eko()?;
+        Ok(Self { eko: Client::new(settings)?, defaults })
+    }
+
+    /// Whether it may be sent once more; Eko is asked about a refund.
+    pub(super) async fn judge(&self, letter: &Letter, body: &[u8], now: Timestamp) -> Ruling {
+        match letter.outcome.as_deref() {
+            None | Some("failed" | "unresolved") => {}
+            Some("invalid") => {
+                let why = "the same message would be invalid again: its publisher must correct it \
+                           and send it under a new id";
+                return Ruling::Keep(why.to_owned());
+            }
+            Some(other) => return Ruling::Keep(format!("{other} is none that a replay mends")),
+        }
+        let command = match parse(body, None, &self.defaults).command {
+            Ok(command) => command,
+            Err(invalid) => {
+                return Ruling::Keep(format!("no valid command: {}", invalid.problem.message));
+            }
+        };
+        // One that the broker gave up has no event yet: it gets it, whatever it says.
+        let is_told = letter.outcome.is_some();
+        if is_told && command.expiry.is_some_and(|expiry| now >= expiry) {
+            return Ruling::Keep("its expirytime has passed: it would end expired".to_owned());
+        }
+        let why = match self.about_refund(&command, is_told).await {
+            Ok(why) => why,
+            Err(why) => return Ruling::Keep(why),
+        };
+        let id = if is_told { next_id(&command.id) } else { command.id.clone() };
+        Ruling::Send { id, kind: command.kind(), why }
+    }
+
+    /// What Eko says of a refund: without a reading that it is pending nothing is sent.
+    async fn about_refund(&self, command: &Command, is_told: bool) -> Result<String, String> {
+        let refund = match &command.request {
+            Request::Refund(refund) => refund,
+            Request::RefundOtp(_) | Request::TransferOtp(_) => {
+                return Ok("it moves no money".to_owned());
+            }
+        };
+        let initiator_id = refund.initiator_id.expose();
+        let called = self.eko.look_up(&refund.tid, initiator_id, &refund.user_code).await;
+        let said = format!("Eko says: {}", means(&called.meaning));
+        match called.meaning {
+            Reading::RefundPending => Ok(said),
+            Reading::Refunded(..) if !is_told => {
+                Ok(format!("{said}; the worker tells it in the event that is still missing"))
+            }
+            Reading::Refunded(..) => Err(format!("{said}; drop it once whoever waits knows")),
+            Reading::Succeeded | Reading::Failed => Err(said),
+            Reading::InProgress
+            | Reading::NotFound
+            | Reading::Contradictory
+            | Reading::NoAnswer(_) => {
+                Err(format!("{said}; a refund is not sent without knowing that it is pending"))
+            }
+        }
+    }
+}
+
+/// Publishes it, confirmed, and only then takes it out of the queue.
+pub(super) async fn send(
+    walk: &Walk<'_>,
+    dead: DeadLetter,
+    letter: &Letter,
+    (id, kind): (&str, Kind),
+    time: Timestamp,
+) -> anyhow::Result<()> {
+    let of = letter.command_id.as_deref().filter(|own| *own != id);
+    let body = with_id(&dead.body, id)?;
+    // The worker inquires before the attempt of a refund that may have been executed, also where
+    // its ledger does not know of it.
+    let is_suspect = kind == Kind::Refund;
+    let replay = Replay { kind: kind.as_str(), id, of, body: &body, is_suspect, time };
+    walk.once.replay(&dead, replay).await.context(
+        "it may be sent, or not, and stays a dead letter; run it again: the worker takes it for \
+         the same command",
+    )?;
+    walk.settle(dead).await.context(
+        "it is sent, and stays a dead letter as well; run it again: the worker takes it for the \
+         same command",
+    )
+}
+
+/// The message with another id, all else as it was, digit for digit.
+fn with_id(body: &[u8], id: &str) -> anyhow::Result<Vec<u8>> {
+    let mut message: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(body).context("it is no JSON object")?;
+    let id = serde_json::value::to_raw_value(id)?;
+    message.insert("id".to_owned(), &id);
+    Ok(serde_json::to_vec(&message)?)
+}
+
+/// The id of the replay of the command with this id.
+fn next_id(id: &str) -> String {
+    let numbered = id.rsplit_once(MARK).and_then(|(stem, nth)| {
+        let nth = nth.parse::<u32>().ok()?;
+        Some((stem, nth.checked_add(1)?))
+    });
+    let (stem, nth) = numbered.unwrap_or((id, 1));
+    let next = format!("{stem}{MARK}{nth}");
+    if next.len() <= LONGEST_ID {
+        return next;
+    }
+    let digest = Sha256::digest(stem.as_bytes());
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}.{digest}{MARK}{nth}", stem.get(..KEPT).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_replay_follows_from_its_own() {
+        assert_eq!(next_id("ord-7731"), "ord-7731:replay-1");
+        assert_eq!(next_id("ord-7731:replay-1"), "ord-7731:replay-2");
+        assert_eq!(next_id("ord:replay-x"), "ord:replay-x:replay-1");
+    }
+
+    #[test]
+    fn the_id_of_a_replay_is_one_however_long_its_own() {
+        let (one, other) = ("a".repeat(64), format!("{}b", "a".repeat(63)));
+        let mut ids = vec![next_id(&one), next_id(&other)];
+        for _ in 0..20 {
+            ids.push(next_id(&ids[ids.len() - 1]));
+        }
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+        for id in &ids {
+            let body =
+                format!(r#"{{"id":"{id}","type":"eko.refund_otp.request","data":{{"tid":1}}}}"#);
+            let defaults = crate::operate::any_defaults();
+            assert!(parse(body.as_bytes(), None, &defaults).command.is_ok(), "{id}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_id_is_another() {
+        let body =
+            br#"{"type":"t","id":"a","data":{"tid":9007199254740993,"otp":"0123","x":1.50}}"#;
+        let sent = with_id(body, "b").unwrap();
+        let expected =
+            r#"{"data":{"tid":9007199254740993,"otp":"0123","x":1.50},"id":"b","type":"t"}"#;
+        assert_eq!(String::from_utf8(sent).unwrap(), expected);
+    }
+}

@@ -1,0 +1,106 @@
+//! Once through the dead letters, in their order: what is not settled goes back in that order.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+use super::letter::Letter;
+use crate::broker::{DeadLetter, DeadLetters, Once};
+use crate::config::DeadChoice;
+use crate::operate::now;
+use crate::operate::progress::Progress;
+
+/// How often a message may be looked at before its reader is warned: RabbitMQ 4 drops it from
+/// the queue after twenty times, unless a policy says otherwise.
+const LOOKS: u64 = 10;
+
+/// One way through the queue.
+pub(super) struct Walk<'a> {
+    /// Where the queue is.
+    pub(super) once: Once,
+    letters: DeadLetters,
+    choice: &'a DeadChoice,
+    ages: (Option<Duration>, Option<Duration>),
+    began: Timestamp,
+    seen: u32,
+    found: u32,
+    most_looks: u64,
+    /// How far it is.
+    pub(super) progress: Progress,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) async fn begin(once: Once, choice: &'a DeadChoice) -> anyhow::Result<Self> {
+        let ages = choice.ages()?;
+        let letters = once.dead_letters().await.context("cannot look at the dead letters")?;
+        let progress = Progress::new("dead letters looked at", letters.count);
+        let (began, seen, found, most_looks) = (now(), 0, 0, 0);
+        Ok(Self { once, letters, choice, ages, began, seen, found, most_looks, progress })
+    }
+
+    /// The next one that is chosen. Unless it is settled, it stays in the queue.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<(Letter, DeadLetter)>> {
+        while self.found < self.choice.limit {
+            let Some(dead) = self.letters.next().await? else { return Ok(None) };
+            self.seen += 1;
+            self.progress.step();
+            self.most_looks = self.most_looks.max(dead.deliveries());
+            let letter = Letter::of(&dead);
+            if self.takes(&letter) {
+                self.found += 1;
+                return Ok(Some((letter, dead)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes one out of the queue for good.
+    pub(super) async fn settle(&self, dead: DeadLetter) -> anyhow::Result<()> {
+        Ok(self.letters.settle(dead).await?)
+    }
+
+    /// Gives back what stays, says goodbye, and says how many were not looked at.
+    pub(super) async fn end(self) -> anyhow::Result<()> {
+        let left = self.letters.count.saturating_sub(self.seen);
+        self.letters.end().await?;
+        self.once.close().await;
+        self.progress.clear();
+        if left > 0 {
+            eprintln!("{left} more were not looked at: --limit, or in somebody else's hands");
+        }
+        if self.most_looks >= LOOKS {
+            eprintln!(
+                "one was looked at {} times: RabbitMQ 4 drops a message after 20, unless a policy \
+                 sets its delivery-limit to -1",
+                self.most_looks
+            );
+        }
+        Ok(())
+    }
+
+    fn takes(&self, letter: &Letter) -> bool {
+        let choice = self.choice;
+        let is_one_of = |words: &[String], own: &[&Option<String>]| {
+            words.is_empty() || words.iter().any(|word| own.contains(&&Some(word.clone())))
+        };
+        let has_id = choice.ids.is_empty() || choice.ids.iter().any(|id| letter.is(id));
+        has_id
+            && is_one_of(&choice.reason, &[&letter.outcome, &letter.code])
+            && is_one_of(&choice.tid, &[&letter.tid])
+            && self.is_of_age(letter.since)
+    }
+
+    /// What has no time is of no age.
+    fn is_of_age(&self, since: Option<Timestamp>) -> bool {
+        let (older, newer) = self.ages;
+        if older.is_none() && newer.is_none() {
+            return true;
+        }
+        let age = since.map(|since| self.began.duration_since(since));
+        let Some(age) = age.map(|age| Duration::try_from(age).unwrap_or_default()) else {
+            return false;
+        };
+        older.is_none_or(|least| age >= least) && newer.is_none_or(|most| age <= most)
+    }
+}
