@@ -13,7 +13,7 @@ use super::consumer::{
     ATTEMPT, Envelope, PARKED, copy_of, own_headers, read as header, read_envelope,
 };
 use super::link::Link;
-use super::once::Once;
+use super::once::{Once, refusal};
 use super::topology::text;
 
 /// The id of the command that a replay repeats.
@@ -180,13 +180,13 @@ impl Once {
         let channel = self.link.during(self.connection.create_channel()).await?;
         let (queue, passive) = (self.names.dead(), QueueDeclareOptions::default().passive());
         let declare = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default());
-        let count = self.link.during(declare).await?.message_count();
+        let count = self.link.during(declare).await.map_err(refusal)?.message_count();
         // Nothing means any number to the broker.
         let left = u16::try_from(count).unwrap_or(u16::MAX);
         self.link.during(channel.basic_qos(left.max(1), BasicQosOptions::default())).await?;
         let (name, options) = (queue.as_str().into(), BasicConsumeOptions::default());
         let consume = channel.basic_consume(name, "".into(), options, FieldTable::default());
-        let consumer = self.link.during(consume).await?;
+        let consumer = self.link.during(consume).await.map_err(refusal)?;
         Ok(DeadLetters { count, channel, consumer, link: self.link.clone(), left })
     }
 

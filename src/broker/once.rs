@@ -2,12 +2,15 @@
 
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use lapin::options::{BasicConsumeOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, Consumer};
+use lapin::{BasicProperties, Channel, Connection, Consumer, ExchangeKind};
 
 use super::connection::{CLOSE_TIMEOUT, open};
 use super::consumer::DELIVERY_MODE;
+use super::declare::{said, soft_error};
 use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, command_key};
@@ -17,6 +20,7 @@ use super::{Error, Settings};
 pub(crate) struct Once {
     pub(super) connection: Connection,
     publisher: Publisher,
+    publishing: Link,
     channel: Channel,
     pub(super) link: Link,
     pub(super) names: Names,
@@ -44,6 +48,14 @@ pub(crate) struct Replies {
     consumer: Consumer,
 }
 
+/// What the broker answered, in its own words, unless it was lost.
+pub(super) fn refusal(error: lapin::Error) -> Error {
+    match soft_error(&error) {
+        Some(_) => Error::Topology(said(&error)),
+        None => error.into(),
+    }
+}
+
 impl Replies {
     /// The body of the next message; `None` where the connection is gone.
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
@@ -68,12 +80,15 @@ impl Once {
     }
 
     async fn on(connection: Connection, settings: &Settings) -> Result<Self, Error> {
-        let link = Link::follow(&connection, true);
+        // The loss of a channel is an answer here; what publishes would wait for its confirm.
+        let links = [Link::follow(&connection, false), Link::follow(&connection, true)];
         let channel = connection.create_channel().await?;
         let publishing = connection.create_channel().await?;
         publishing.confirm_select(ConfirmSelectOptions::default()).await?;
-        let publisher = Publisher::start(publishing, link.clone());
-        Ok(Self { connection, publisher, channel, link, names: Names::new(&settings.prefix) })
+        let [link, publishing_link] = links;
+        let publisher = Publisher::start(publishing, publishing_link.clone());
+        let names = Names::new(&settings.prefix);
+        Ok(Self { connection, publisher, publishing: publishing_link, channel, link, names })
     }
 
     /// A queue of our own for answers. Commands name it as their `reply_to`: bound to the events
@@ -84,18 +99,18 @@ impl Once {
     pub(crate) async fn replies(&self) -> Result<Replies, Error> {
         let options = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::exclusive() };
         let declare = self.channel.queue_declare("".into(), options, FieldTable::default());
-        let queue = self.link.during(declare).await?.name().to_string();
+        let queue = self.link.during(declare).await.map_err(refusal)?.name().to_string();
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let (name, table) = (queue.as_str().into(), FieldTable::default());
         let consume = self.channel.basic_consume(name, "".into(), options, table);
-        let consumer = self.link.during(consume).await?;
+        let consumer = self.link.during(consume).await.map_err(refusal)?;
         Ok(Replies { queue, consumer })
     }
 
     /// Publishes a command where its kind's queue takes it; returns once that is confirmed.
     ///
     /// # Errors
-    /// [`Error::Refused`] where no queue has it; after any other it may have been taken.
+    /// After [`Error::Lost`] it may have been taken, after any other it was not.
     pub(crate) async fn order(&self, order: Order<'_>) -> Result<(), Error> {
         let seconds = u64::try_from(order.time.as_second()).unwrap_or_default();
         let properties = BasicProperties::default()
@@ -108,7 +123,8 @@ impl Once {
         self.publish(order.kind, properties, order.body).await
     }
 
-    /// Publishes to the commands of a kind.
+    /// Publishes to the commands of a kind, which must be there: after an error of the channel it
+    /// would not be certain that nothing was published.
     pub(super) async fn publish(
         &self,
         kind: &str,
@@ -116,20 +132,26 @@ impl Once {
         body: &[u8],
     ) -> Result<(), Error> {
         let (exchange, routing_key) = (self.names.commands(), command_key(kind));
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let (name, table) = (exchange.as_str().into(), FieldTable::default());
+        let look = self.channel.exchange_declare(name, ExchangeKind::Topic, passive, table);
+        self.link.during(look).await.map_err(refusal)?;
         let message = Message { exchange, routing_key, properties, body: body.to_vec() };
         let unrouted = message.refused("no queue takes it; has a worker run with this prefix?");
         // An operator is told rather than kept waiting for the end of an alarm.
         let routed = tokio::select! {
             biased;
-            routed = self.publisher.publish(message) => routed?,
+            routed = self.publisher.publish(message) => routed,
             () = self.link.blocked() => {
                 let why = "it is short of memory or disk and takes no messages now";
                 return Err(Error::Lost(why.to_owned()));
             }
         };
         match routed {
-            Routed::Yes => Ok(()),
-            Routed::No => Err(unrouted),
+            Ok(Routed::Yes) => Ok(()),
+            Ok(Routed::No) => Err(unrouted),
+            Err(error) if self.publishing.is_refused() => Err(Error::Topology(error.to_string())),
+            Err(error) => Err(error),
         }
     }
 

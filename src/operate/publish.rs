@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -36,7 +35,13 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
     let told = match published {
         Ok(mut replies) => {
             eprintln!("{id}: published; waiting {timeout:?} at most for its outcome");
-            tokio::time::timeout(timeout, outcome(&mut replies, &id)).await.ok().flatten()
+            let told = tokio::time::timeout(timeout, outcome(&mut replies, &id)).await;
+            match &told {
+                Ok(Some(_)) => {}
+                Ok(None) => eprintln!("{id}: the connection was lost"),
+                Err(_) => eprintln!("{id}: no outcome within {timeout:?}"),
+            }
+            told.ok().flatten()
         }
         Err(Error::Lost(why)) => {
             eprintln!("{id}: may be published, or not: {why}");
@@ -46,7 +51,7 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
     };
     once.close().await;
     let Some(event) = told else {
-        return Ok(without_outcome(&id, timeout));
+        return Ok(without_outcome(&id));
     };
     tell(&event, args.json)?;
     Ok(match event.outcome.as_str() {
@@ -79,11 +84,10 @@ async fn outcome(replies: &mut Replies, id: &str) -> Option<Event> {
     }
 }
 
-fn without_outcome(id: &str, timeout: Duration) -> ExitCode {
+fn without_outcome(id: &str) -> ExitCode {
     eprintln!(
-        "{id}: no outcome within {timeout:?}. That says nothing: it may have happened, or may \
-         still happen. Ask again with --id {id} and the same fields: it is never executed twice \
-         under one id."
+        "{id}: its outcome is not known: it may have happened, or may still happen. Ask again \
+         with --id {id} and the same fields: it is never executed twice under one id."
     );
     ExitCode::from(NOT_KNOWN)
 }

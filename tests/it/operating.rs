@@ -206,6 +206,16 @@ async fn publish_publishes_nothing_that_is_no_valid_command() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("nothing is published") && said.contains("no queue takes it"), "{said}");
     rig.start_worker().await;
+
+    let prefix = rig.settings.insert("AMQP_PREFIX".to_owned(), "nobody-s".to_owned()).unwrap();
+    let (code, _, said) = run(&rig, &["publish", "refund_otp", "--tid", "1"]).await;
+    assert_eq!(code, 1, "{said}");
+    let why = "nothing is published: NOT_FOUND - no exchange 'nobody-s.commands'";
+    assert!(said.contains(why), "{said}");
+    let (code, _, said) = run(&rig, &["dead", "list"]).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no queue 'nobody-s.dead'"), "{said}");
+    rig.settings.insert("AMQP_PREFIX".to_owned(), prefix);
     rig.finish().await;
 }
 
