@@ -14,7 +14,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     EKO_WORKER_REVISION="${REVISION}" \
     RUSTFLAGS="--remap-path-prefix=/src=/eko-worker --remap-path-prefix=/usr/local/cargo=/cargo" \
-    cargo build --release --locked --bins \
+    cargo build --release --locked --bins --features otel \
  && mkdir -p /out/data \
  && cp target/release/eko-worker target/release/eko-simulator /out/
 

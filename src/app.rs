@@ -20,6 +20,7 @@ use crate::eko::Client;
 use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::otel::Tracer;
 use crate::worker::Worker;
 use crate::{log, shutdown};
 use pump::Pump;
@@ -49,6 +50,8 @@ const PRUNE_AT_MOST: u32 = 500;
 pub async fn run(config: Config) -> anyhow::Result<()> {
     log::start(config.log_format, config.log_filter.as_deref())
         .map_err(|problem| crate::Problems(vec![problem]))?;
+    start::tls_provider();
+    let tracer = Tracer::start(config.otlp_endpoint.as_ref())?;
     let (stop, hangups) = (shutdown::on_signal()?, shutdown::hangups()?);
     let (metrics, readiness) =
         (Arc::new(Metrics::new(config.gate.concurrency)?), Readiness::default());
@@ -61,17 +64,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let opened = Arc::clone(&shared.ledger);
     let admin = Server::start(config.admin_addr, shared)
         .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
-    let Some(worker) = worker(&config, &metrics, &readiness, &opened, &stop).await? else {
+    let worker = worker(&config, &metrics, &readiness, &opened, tracer, &stop).await?;
+    let Some(worker) = worker else {
         admin.stop().await;
         return Ok(());
     };
     let worker = Arc::new(worker);
     let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
     let upkeep = tokio::spawn(forget_finished(worker.ledger.clone(), config.retention));
-    let app = App { worker, metrics, readiness, stop, grace: config.shutdown_grace };
+    let app =
+        App { worker: Arc::clone(&worker), metrics, readiness, stop, grace: config.shutdown_grace };
     let result = app.consume(&config.broker).await;
     upkeep.abort();
     rereading.abort();
+    worker.tracer.stop().await;
     admin.stop().await;
     tracing::info!("stopped");
     result
@@ -83,9 +89,9 @@ async fn worker(
     metrics: &Arc<Metrics>,
     readiness: &Readiness,
     opened: &OnceLock<Ledger>,
+    tracer: Tracer,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Worker>> {
-    start::tls_provider();
     let eko = Client::new(config.eko.clone())?;
     let ledger =
         start::open_ledger(&config.ledger, start::new_digest_key()?, readiness, stop).await?;
@@ -95,6 +101,7 @@ async fn worker(
         eko,
         gate: Gate::new(config.gate, stop.clone()),
         metrics: Arc::clone(metrics),
+        tracer,
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),
         lease: config.lease,

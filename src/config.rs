@@ -20,6 +20,7 @@ pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
+use url::Url;
 
 use crate::command::Defaults;
 use crate::decision::Policy;
@@ -47,6 +48,8 @@ pub struct Config {
     pub(crate) shutdown_grace: Duration,
     pub(crate) log_format: Format,
     pub(crate) log_filter: Option<String>,
+    /// Where spans are exported to, if anywhere.
+    pub(crate) otlp_endpoint: Option<Url>,
 }
 
 /// What is wrong with the settings: one sentence each, all at once.
@@ -74,6 +77,9 @@ impl Config {
         let shutdown_grace = reader.duration("SHUTDOWN_GRACE", &args.shutdown_grace);
         let log_format =
             reader.log_format(args.log_format.as_deref(), std::io::stderr().is_terminal());
+        let otlp_endpoint = args.otel_exporter_otlp_endpoint.as_deref();
+        let otlp_endpoint =
+            otlp_endpoint.and_then(|url| reader.otlp("OTEL_EXPORTER_OTLP_ENDPOINT", url));
         reader.finish()?;
         let (Some(broker), Some(eko), Some(policy), Some(ledger)) = (broker, eko, policy, ledger)
         else {
@@ -94,6 +100,7 @@ impl Config {
             shutdown_grace: shutdown_grace.unwrap_or_default(),
             log_format: log_format.unwrap_or(Format::Json),
             log_filter: args.rust_log.clone(),
+            otlp_endpoint,
         })
     }
 }

@@ -13,11 +13,14 @@ const CORE: [&str; 9] = [
 const EDGES: [&str; 3] = ["broker", "eko", "ledger"];
 
 /// A library, and the only room that may name it.
-const OWNERS: [(&str, &str); 8] = [
+const OWNERS: [(&str, &str); 11] = [
     ("axum", "admin"),
     ("backoff", "backoff"),
     ("governor", "gate"),
     ("lapin", "broker"),
+    ("opentelemetry", "otel"),
+    ("opentelemetry_otlp", "otel"),
+    ("opentelemetry_sdk", "otel"),
     ("prometheus", "metrics"),
     ("reqwest", "eko"),
     ("rusqlite", "ledger"),

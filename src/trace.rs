@@ -4,6 +4,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
     trace_id: String,
+    /// The span of whoever wrote the `traceparent`.
+    span_id: String,
     flags: String,
     /// The vendors' part, unread.
     pub state: Option<String>,
@@ -24,6 +26,7 @@ impl Trace {
         }
         Some(Self {
             trace_id: trace_id.to_owned(),
+            span_id: span_id.to_owned(),
             flags: flags.to_owned(),
             state: tracestate.filter(|state| is_state(state)).map(str::to_owned),
         })
@@ -31,12 +34,34 @@ impl Trace {
 
     /// A new trace under a random id.
     pub(crate) fn new(random: u128) -> Self {
-        Self { trace_id: format!("{:032x}", random.max(1)), flags: "01".to_owned(), state: None }
+        Self::begun(random, true)
+    }
+
+    /// A trace that this worker has begun.
+    pub(crate) fn begun(trace_id: u128, is_sampled: bool) -> Self {
+        Self {
+            trace_id: format!("{:032x}", trace_id.max(1)),
+            span_id: String::new(),
+            flags: if is_sampled { "01" } else { "00" }.to_owned(),
+            state: None,
+        }
     }
 
     /// The id that all its spans share: 32 hex digits.
     pub(crate) fn id(&self) -> &str {
         &self.trace_id
+    }
+
+    /// The span that its `traceparent` named: 16 hex digits.
+    #[cfg(feature = "otel")]
+    pub(crate) fn span_id(&self) -> &str {
+        &self.span_id
+    }
+
+    /// Its flags, such as whether it is sampled.
+    #[cfg(feature = "otel")]
+    pub(crate) fn flags(&self) -> u8 {
+        u8::from_str_radix(&self.flags, 16).unwrap_or_default()
     }
 
     /// The `traceparent` of a new span under a random id.

@@ -18,6 +18,7 @@ use crate::gate::{Gate, Permit, Shut};
 use crate::history::History;
 use crate::ledger::{Ask, Case, Claim, Ledger};
 use crate::metrics::{self, Metrics};
+use crate::otel::{self, Span, Tracer};
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
 use crate::trace::Trace;
 
@@ -30,6 +31,7 @@ pub(crate) struct Worker {
     pub(crate) eko: Client,
     pub(crate) gate: Gate,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracer: Tracer,
     pub(crate) policy: Policy,
     pub(crate) defaults: Defaults,
     /// How long a claim lasts.
@@ -40,7 +42,21 @@ pub(crate) struct Worker {
 struct Received {
     at: Timestamp,
     trace: Trace,
+    /// The journey of this delivery.
+    span: Span,
     published: Option<Timestamp>,
+}
+
+impl Received {
+    /// The `traceparent` of what this journey leaves behind.
+    fn traceparent(&self) -> String {
+        self.trace.parent(span_id(&self.span))
+    }
+}
+
+/// The id of a span, or one that stands for it where none is made.
+fn span_id(span: &Span) -> u64 {
+    span.place().map_or_else(random_u64, |place| place.span_id)
 }
 
 /// What is told about a message besides its outcome.
@@ -76,16 +92,49 @@ impl Worker {
         let correlation_id = envelope.correlation_id.as_deref();
         let parsed = command::parse(delivery.body(), correlation_id, &self.defaults);
         let state = envelope.tracestate.as_deref().or(parsed.tracestate.as_deref());
-        let trace = [envelope.traceparent.as_deref(), parsed.traceparent.as_deref()]
+        let parent = [envelope.traceparent.as_deref(), parsed.traceparent.as_deref()]
             .into_iter()
             .flatten()
-            .find_map(|parent| Trace::read(parent, state))
-            .unwrap_or_else(|| Trace::new(random_u128()));
-        let received = Received { at, trace, published: envelope.timestamp.or(parsed.time) };
-        match parsed.command {
+            .find_map(|parent| Trace::read(parent, state));
+        let span = self.journey(&delivery, &parsed.command, parent.as_ref());
+        let trace = parent.unwrap_or_else(|| match span.place() {
+            Some(place) => Trace::begun(place.trace_id, place.is_sampled),
+            None => Trace::new(random_u128()),
+        });
+        let received = Received { at, trace, span, published: envelope.timestamp.or(parsed.time) };
+        let handled = match parsed.command {
             Ok(command) => self.handle_command(delivery, &command, &received).await,
             Err(invalid) => self.handle_invalid(delivery, &invalid, &received).await,
+        };
+        if handled.is_err() {
+            received.span.failed();
         }
+        handled
+    }
+
+    /// The span of a delivery; one that comes back from parking tells which journey parked it.
+    fn journey(
+        &self,
+        delivery: &Delivery,
+        command: &Result<Command, Invalid>,
+        parent: Option<&Trace>,
+    ) -> Span {
+        self.tracer.journey(|| {
+            let envelope = delivery.envelope();
+            let (id, kind) = match command {
+                Ok(command) => (Some(command.id.as_str()), Some(command.kind())),
+                Err(invalid) => (invalid.id.as_deref(), invalid.kind),
+            };
+            otel::Received {
+                queue: delivery.queue(),
+                kind: metrics::label(kind),
+                command_id: id,
+                parent,
+                former: envelope.former.as_deref().and_then(|former| Trace::read(former, None)),
+                attempts: envelope.attempts,
+                parked: envelope.parked,
+            }
+        })
     }
 
     async fn handle_command(
@@ -130,7 +179,7 @@ impl Worker {
             Claim::Busy { until } => self.park_busy(delivery, &subject, received, until).await,
             Claim::Early { due } => self.park_early(delivery, &subject, received, due).await,
             Claim::Stale => Ok(delivery.ack().await?),
-            Claim::Finished(event) => self.replay(delivery, &subject, &event).await,
+            Claim::Finished(event) => self.replay(delivery, &subject, received, &event).await,
             Claim::Conflict => self.handle_reused(delivery, &subject, received).await,
         }
     }
@@ -222,7 +271,7 @@ impl Worker {
             Claim::Busy { until } => self.park_busy(delivery, subject, received, until).await,
             Claim::Early { due } => self.park_early(delivery, subject, received, due).await,
             Claim::Stale => Ok(delivery.ack().await?),
-            Claim::Finished(event) => self.replay(delivery, subject, &event).await,
+            Claim::Finished(event) => self.replay(delivery, subject, received, &event).await,
             // Boxed, since the event of a reused id is told the same way.
             Claim::Conflict => Box::pin(self.handle_reused(delivery, subject, received)).await,
         }

@@ -14,6 +14,7 @@ use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{self, DELAY_HEADER, Names, text};
 use super::{Error, Told};
+use crate::command::Kind;
 use crate::event::Event;
 
 /// Persistent.
@@ -23,6 +24,8 @@ pub(super) const DELIVERY_MODE: u8 = 2;
 pub(super) const PARKED: &str = "eko-parked";
 /// How often Eko was called for the command.
 pub(super) const ATTEMPT: &str = "eko-attempt";
+/// The `traceparent` of the journey that parked a copy.
+const FORMER: &str = "eko-traceparent";
 
 /// What the message's properties say.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,8 @@ pub(crate) struct Envelope {
     pub(crate) traceparent: Option<String>,
     /// The header `tracestate`.
     pub(crate) tracestate: Option<String>,
+    /// The journey that parked it.
+    pub(crate) former: Option<String>,
     /// How often a copy of it was parked.
     pub(crate) parked: u32,
     /// How often Eko had been called when it was parked.
@@ -69,8 +74,9 @@ pub(crate) struct Parking<'a> {
     pub(crate) parked: u32,
     /// When it was first received.
     pub(crate) first_received: Timestamp,
-    /// The trace that the copy carries on, where the message names none itself.
-    pub(crate) traceparent: &'a str,
+    /// The journey that parks it; its trace is what the copy carries on, where the message has
+    /// no header that names one. None for what has not begun.
+    pub(crate) traceparent: Option<&'a str>,
 }
 
 /// A message in the worker's hands. Unless it is settled, the broker delivers it again once
@@ -84,6 +90,8 @@ struct Parts {
     envelope: Envelope,
     properties: BasicProperties,
     acker: Acker,
+    /// Whose queue it came from.
+    kind: Kind,
     consuming: Link,
     publisher: Publisher,
     names: Arc<Names>,
@@ -91,6 +99,7 @@ struct Parts {
 
 impl Delivery {
     pub(super) fn new(
+        kind: Kind,
         delivery: lapin::message::Delivery,
         consuming: Link,
         publisher: Publisher,
@@ -102,6 +111,7 @@ impl Delivery {
             envelope,
             properties: delivery.properties,
             acker: delivery.acker,
+            kind,
             consuming,
             publisher,
             names,
@@ -116,6 +126,16 @@ impl Delivery {
     /// What its properties say.
     pub(crate) fn envelope(&self) -> &Envelope {
         &self.0.envelope
+    }
+
+    /// The queue it came from.
+    pub(crate) fn queue(&self) -> String {
+        self.0.names.queue(self.0.kind)
+    }
+
+    /// The exchange that its event goes to.
+    pub(crate) fn exchange(&self) -> String {
+        self.0.names.events()
     }
 
     /// Publishes the event, a copy to whoever asked for one, and, with `bury`, the command
@@ -256,8 +276,9 @@ impl Delivery {
     fn parked_copy(&self, parking: Parking<'_>) -> Message {
         let (level, expiry) = topology::level(parking.delay);
         let mut headers = own_headers(&self.0.properties);
-        if self.0.envelope.traceparent.is_none() {
-            headers.insert("traceparent".into(), text(parking.traceparent));
+        if let Some(journey) = parking.traceparent {
+            headers.insert(FORMER.into(), text(journey));
+            headers.entry("traceparent".into()).or_insert_with(|| text(journey));
         }
         for (name, value) in [
             (DELAY_HEADER, level.to_string()),
@@ -341,6 +362,7 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         timestamp: seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()),
         traceparent: header("traceparent"),
         tracestate: header("tracestate"),
+        former: header(FORMER),
         parked: count(PARKED),
         attempts: count(ATTEMPT),
         redelivered,

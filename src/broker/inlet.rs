@@ -61,7 +61,7 @@ impl Inlet {
                 let (consuming, publisher) =
                     (self.shared.consuming.clone(), self.shared.publisher.clone());
                 let names = Arc::clone(&self.shared.names);
-                Some(Delivery::new(delivery, consuming, publisher, names))
+                Some(Delivery::new(self.kind, delivery, consuming, publisher, names))
             }
             Err(error) => {
                 tracing::debug!(kind = self.kind.as_str(), %error, "the consumer failed");

@@ -255,6 +255,18 @@ impl Reader {
         }
     }
 
+    /// Where spans go; nowhere, if it is empty.
+    pub(super) fn otlp(&mut self, name: &str, text: &str) -> Option<Url> {
+        let text = Some(text.trim()).filter(|text| !text.is_empty())?;
+        let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"));
+        let url = self.noted(name, url)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            self.wrong(name, "must begin with http:// or https://");
+            return None;
+        }
+        Some(url)
+    }
+
     /// Certificates of those who may vouch for Eko.
     pub(super) fn roots(&mut self, name: &str, path: &str) -> Option<eko::Roots> {
         self.noted(name, eko::Roots::read(Path::new(path)))

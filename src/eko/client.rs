@@ -139,7 +139,7 @@ impl Client {
     /// Makes a command's call. Nothing is sent after `deadline`, the end of the claim that
     /// allows it.
     pub(crate) async fn call(&self, command: &Command, deadline: Instant) -> Called<Verdict> {
-        let url = endpoint::url(&self.base_url, command);
+        let url = self.url(command);
         let request = match endpoint::body(command) {
             Ok(body) => {
                 let json = HeaderValue::from_static("application/json");
@@ -188,6 +188,16 @@ impl Client {
         let deadline = deadline_after(self.timeout);
         let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
         self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+    }
+
+    /// Where a command's call goes.
+    pub(crate) fn url(&self, command: &Command) -> Url {
+        endpoint::url(&self.base_url, command)
+    }
+
+    /// Where an inquiry goes, without its query.
+    pub(crate) fn inquiry_url(&self, tid: &str) -> Url {
+        endpoint::inquiry_path(&self.base_url, tid)
     }
 
     async fn inquire_as(

@@ -113,11 +113,16 @@ pub(super) fn url(base: &Url, command: &Command) -> Url {
 
 /// The address of a Transaction Inquiry by tid.
 pub(super) fn inquiry_url(base: &Url, tid: &str, initiator_id: &str, user_code: &str) -> Url {
-    let mut url = under(base, &["tools", "reference", "transaction", tid]);
+    let mut url = inquiry_path(base, tid);
     url.query_pairs_mut()
         .append_pair("initiator_id", initiator_id)
         .append_pair("user_code", user_code);
     url
+}
+
+/// The same without its query.
+pub(super) fn inquiry_path(base: &Url, tid: &str) -> Url {
+    under(base, &["tools", "reference", "transaction", tid])
 }
 
 fn under(base: &Url, segments: &[&str]) -> Url {

@@ -1,13 +1,12 @@
 //! What a paused worker does: probe Eko or the ledger, and set aside what it cannot begin or
 //! cannot write down.
 
-use super::{Error, Subject, Worker, now, random_f64, random_u64, random_u128};
+use super::{Error, Subject, Worker, now, random_f64};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
 use crate::eko::Reread;
 use crate::gate::{Gate, Reason, Shut, Sight};
 use crate::ledger;
-use crate::trace::Trace;
 
 impl Worker {
     /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
@@ -151,7 +150,6 @@ impl Worker {
         reason: &str,
         attempts: u32,
     ) -> Result<(), Error> {
-        let trace = Trace::new(random_u128());
         let (known, parked) = (delivery.envelope().attempts, delivery.envelope().parked);
         let parking = Parking {
             delay: self.policy.retry.initial,
@@ -160,7 +158,8 @@ impl Worker {
             attempts: attempts.max(known),
             parked,
             first_received: now(),
-            traceparent: &trace.parent(random_u64()),
+            // What has not begun stays in the trace that its message names.
+            traceparent: None,
         };
         delivery.park(parking).await
     }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Error, Received, Subject, Worker, clock, now, random_f64, random_u64};
+use super::{Error, Received, Subject, Worker, clock, now, random_f64};
 use crate::broker::{Delivery, Parking};
 use crate::command::{Command, Kind};
 use crate::decision::{self, Step, Turn};
 use crate::gate::{Permit, Sample, Sight};
 use crate::history::History;
 use crate::ledger::{self, Case, Held};
+use crate::otel::Call;
 use crate::verdict::{Cause, Reading, Verdict};
 
 /// What came of one step.
@@ -37,7 +38,7 @@ impl Worker {
         let mut turn = Turn::Ready;
         if let Some(begun) = begun {
             let mut held = self.gate.again(kind, permit.take()).await;
-            self.call(command, &mut case, begun, &mut held).await;
+            self.call(command, received, &mut case, begun, &mut held).await;
             permit = Some(held);
             turn = Turn::Answered;
         }
@@ -52,8 +53,8 @@ impl Worker {
                 Step::Attempt | Step::Inquire => {
                     let held = permit.insert(self.gate.again(kind, held).await);
                     match step == Step::Attempt {
-                        true => self.attempt(command, &mut case, held).await,
-                        false => self.inquire(command, &mut case, held).await,
+                        true => self.attempt(command, received, &mut case, held).await,
+                        false => self.inquire(command, received, &mut case, held).await,
                     }
                 }
                 Step::RetryAfter { delay, cause } => {
@@ -87,6 +88,7 @@ impl Worker {
     async fn attempt(
         &self,
         command: &Command,
+        received: &Received,
         case: &mut Case,
         permit: &mut Permit<'_>,
     ) -> Result<Went, ledger::Error> {
@@ -100,7 +102,7 @@ impl Worker {
         if self.ledger.begin(case, lease_until).await? == Held::Lost {
             return Ok(Went::Lost);
         }
-        self.call(command, case, clock, permit).await;
+        self.call(command, received, case, clock, permit).await;
         Ok(Went::On)
     }
 
@@ -109,13 +111,21 @@ impl Worker {
     async fn call(
         &self,
         command: &Command,
+        received: &Received,
         case: &mut Case,
         began: Instant,
         permit: &mut Permit<'_>,
     ) {
         let (kind, deadline) = (command.kind(), began + self.policy.call_timeout);
         permit.begin();
+        let span = received.span.call(|| Call {
+            method: "POST",
+            endpoint: kind.as_str(),
+            url: self.eko.url(command),
+            attempt: Some(case.history.attempts()),
+        });
         let called = self.eko.call(command, deadline).await;
+        span.answered(called.http_status, called.meaning.as_str());
         let has_failed = Sight::from(&called.meaning).is_strain();
         self.note_load(kind, permit, Sample { took: Some(called.took), has_failed });
         self.metrics.called(kind, &called.meaning, called.took, called.is_known);
@@ -137,6 +147,7 @@ impl Worker {
     async fn inquire(
         &self,
         command: &Command,
+        received: &Received,
         case: &mut Case,
         permit: &mut Permit<'_>,
     ) -> Result<Went, ledger::Error> {
@@ -150,7 +161,14 @@ impl Worker {
         }
         let deadline = clock + self.policy.call_timeout;
         permit.begin();
+        let span = received.span.call(|| Call {
+            method: "GET",
+            endpoint: "inquiry",
+            url: self.eko.inquiry_url(tid),
+            attempt: None,
+        });
         let called = self.eko.inquire(command, tid, deadline).await;
+        span.answered(called.http_status, called.meaning.as_str());
         let has_failed = Sight::from(&called.meaning).is_strain();
         // How long another endpoint takes says nothing about this one.
         self.note_load(command.kind(), permit, Sample { took: None, has_failed });
@@ -225,8 +243,9 @@ impl Worker {
             attempts: case.history.attempts(),
             parked,
             first_received: case.history.first_received,
-            traceparent: &received.trace.parent(random_u64()),
+            traceparent: Some(&received.traceparent()),
         };
+        received.span.parked(cause.as_str());
         delivery.park(parking).await?;
         // Without this note the copies are parked once more: nothing is lost with it.
         if let Err(error) = self.ledger.parked(&case.id, parked).await {

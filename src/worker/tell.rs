@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Error, Received, Subject, Worker, now, random_f64, random_u64};
+use super::{Error, Received, Subject, Worker, now, random_f64, span_id};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
 use crate::decision;
 use crate::event::{About, Event};
 use crate::ledger::{Case, Held};
 use crate::metrics;
+use crate::otel::{Span, Telling};
 use crate::outcome::Outcome;
+use crate::trace::Trace;
 
 impl Worker {
     /// Ends a command: ledger, then event, then ack.
@@ -23,6 +25,11 @@ impl Worker {
         case: Case,
         outcome: Outcome,
     ) -> Result<(), Error> {
+        let telling = received.span.telling(|| Telling {
+            exchange: delivery.exchange(),
+            former: None,
+            command_id: subject.command_id,
+        });
         let about = About {
             command_id: subject.command_id,
             event_id: subject.id,
@@ -31,7 +38,7 @@ impl Worker {
             correlation_id: subject.correlation_id,
             attempts: case.history.attempts(),
             trace: &received.trace,
-            span: random_u64(),
+            span: span_id(&telling),
         };
         let event = Event::new(&about, &outcome, now());
         match self.ledger.finish(&case, &event).await {
@@ -46,7 +53,8 @@ impl Worker {
         self.metrics.finished(subject.kind, &outcome, took);
         log_finished(subject, &event, about.attempts, took, received.trace.id());
         let bury = outcome.needs_a_person();
-        self.tell(delivery, subject.kind, &event, bury).await
+        received.span.ended(&event.outcome, event.code.as_deref(), bury);
+        self.tell(delivery, subject.kind, &event, bury, telling).await
     }
 
     /// Says again what was said before. A delivery that the broker marks redelivered may be
@@ -55,6 +63,7 @@ impl Worker {
         &self,
         delivery: Delivery,
         subject: &Subject<'_>,
+        received: &Received,
         event: &Event,
     ) -> Result<(), Error> {
         self.metrics.replayed(subject.kind);
@@ -66,7 +75,13 @@ impl Worker {
         );
         let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
         let bury = needs_a_person && delivery.envelope().redelivered;
-        self.tell(delivery, subject.kind, event, bury).await
+        let telling = received.span.telling(|| Telling {
+            exchange: delivery.exchange(),
+            former: Trace::read(&event.traceparent, None),
+            command_id: subject.command_id,
+        });
+        received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
+        self.tell(delivery, subject.kind, event, bury, telling).await
     }
 
     async fn tell(
@@ -75,8 +90,10 @@ impl Worker {
         kind: Option<Kind>,
         event: &Event,
         bury: bool,
+        span: Span,
     ) -> Result<(), Error> {
-        let told = delivery.tell(event, bury).await?;
+        let told = delivery.tell(event, bury).await.inspect_err(|_| span.failed())?;
+        span.told(&event.id, &event.message_type);
         self.metrics.told(kind, told.took, told.is_unrouted);
         if bury {
             self.metrics.buried(kind, event.code.as_deref().unwrap_or_default());
@@ -127,8 +144,9 @@ impl Worker {
             attempts: delivery.envelope().attempts,
             parked,
             first_received: received.at,
-            traceparent: &received.trace.parent(random_u64()),
+            traceparent: Some(&received.traceparent()),
         };
+        received.span.parked("busy");
         delivery.park(parking).await
     }
 }

@@ -25,5 +25,7 @@ mod rig;
 mod settling;
 mod signals;
 mod soak;
+#[cfg(feature = "otel")]
+mod tracing;
 mod volume;
 mod wire;

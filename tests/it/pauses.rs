@@ -8,11 +8,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use url::Url;
 
-use crate::rig::command::refund;
+use crate::rig::command::{Edit, refund};
 use crate::rig::script::{found, refunded};
 use crate::rig::stub::{self, Answer};
 use crate::rig::worker::Worker;
 use crate::rig::{ACCESS_KEY, COMMAND_QUEUES, DEVELOPER_KEY, Rig, eventually};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Somebody else's transaction on the ledger's file: until it ends, nobody can write.
 fn lock_ledger(rig: &Rig) -> Connection {
@@ -39,7 +42,8 @@ async fn a_ledger_that_cannot_be_written_stops_the_line_and_costs_no_command() {
     let mut rig = Rig::start().await;
     let lock = lock_ledger(&rig);
     let ids: Vec<_> = (601..=605).map(|tid: u32| tid.to_string()).collect();
-    rig.publish_all(&ids.iter().map(|tid| refund(tid, tid)).collect::<Vec<_>>()).await;
+    let traced = |tid: &String| refund(tid, tid).with("/traceparent", json!(PARENT));
+    rig.publish_all(&ids.iter().map(traced).collect::<Vec<_>>()).await;
     until_paused(&mut rig, "ledger").await;
     let (status, body) = rig.worker().get("/readyz").await;
     assert_eq!(status, 200, "paused is ready, too");
@@ -52,6 +56,7 @@ async fn a_ledger_that_cannot_be_written_stops_the_line_and_costs_no_command() {
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
     for event in events.values() {
         assert_eq!(event.told(), "succeeded response");
+        assert!(event.text("/traceparent").contains(TRACE), "what was set aside keeps its trace");
     }
     until_open(&mut rig).await;
     // Nobody can have died over them.
