@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Defaults, Kind};
-use crate::privacy::{Mobile, Otp, OtpRef};
+use crate::privacy::{Mobile, Otp, OtpRef, hide_otps, scrub};
 
 /// `data` of a `refund_otp` as it was given.
 #[derive(Deserialize)]
@@ -70,7 +70,8 @@ pub(super) fn object<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, St
 pub(super) fn sentence(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
-    crate::privacy::scrub(&text[..end], &[])
+    // The name of an unknown field may be what its value should have been.
+    hide_otps(&scrub(&text[..end], &[]))
 }
 
 /// The value of a field that must be there.

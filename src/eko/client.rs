@@ -279,6 +279,7 @@ impl Client {
     }
 
     async fn execute(&self, request: Request) -> Result<Answered, Lost> {
+        let sent = ["developer_key", "secret-key"].map(|name| request.headers().get(name).cloned());
         let response = match self.http.execute(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -292,7 +293,7 @@ impl Client {
         let status = response.status().as_u16();
         let (at, headers) = (now(), response.headers());
         let (date, after) = (date(headers), retry_after(headers, at));
-        let body = read_body(response).await;
+        let body = read_body(response).await.map(|body| without(body, sent));
         Ok(Answered { http: HttpAnswer { status, after, body }, date, at })
     }
 }
@@ -348,6 +349,18 @@ async fn read_body(mut response: Response) -> Option<Vec<u8>> {
         body.extend_from_slice(&chunk);
     }
     Some(body)
+}
+
+/// A body in which what signed the call is not repeated, as a page that shows a request does.
+fn without(mut body: Vec<u8>, secrets: [Option<HeaderValue>; 2]) -> Vec<u8> {
+    for secret in secrets.iter().flatten().filter(|secret| !secret.is_empty()) {
+        let parts = body.windows(secret.len()).enumerate();
+        let repeats = parts.filter_map(|(at, part)| (part == secret.as_bytes()).then_some(at));
+        for at in repeats.collect::<Vec<_>>() {
+            body[at..at + secret.len()].fill(b'X');
+        }
+    }
+    body
 }
 
 fn date(headers: &HeaderMap) -> Option<Timestamp> {

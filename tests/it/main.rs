@@ -16,6 +16,7 @@ mod load;
 mod operating;
 mod operations;
 mod pauses;
+mod privacy;
 mod private_eko;
 mod refusals;
 mod repeats;

@@ -167,6 +167,11 @@ impl Rig {
         assert_eq!(code, 0, "a clean shutdown exits with 0:\n{}", worker.log());
     }
 
+    /// All that its workers wrote.
+    pub(crate) fn log(&self) -> String {
+        self.logs.iter().map(Lines::text).collect::<Vec<_>>().join("\n")
+    }
+
     /// Publishes a command where its type says.
     pub(crate) async fn publish(&self, command: &Value) {
         let properties = BasicProperties::default().with_content_type("application/json".into());

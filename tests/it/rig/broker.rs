@@ -175,6 +175,25 @@ impl Broker {
         bound.await.unwrap();
     }
 
+    /// A copy of each command that waits up to 4 s. A queue would lose them: they expire.
+    pub(crate) async fn copies_of_parked(&self) -> Inbox {
+        let inbox = self.inbox("copies", None).await;
+        let exchange = self.name("retry");
+        let exchange = exchange.as_str();
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let (kind, none) = (ExchangeKind::Headers, FieldTable::default());
+        self.channel.exchange_declare(exchange.into(), kind, options, none).await.unwrap();
+        for level in ["250", "500", "1000", "2000", "4000"] {
+            let mut of_level = FieldTable::default();
+            of_level.insert("eko-delay".into(), AMQPValue::LongString(level.into()));
+            let (queue, options) = (inbox.queue.as_str().into(), QueueBindOptions::default());
+            let bound =
+                self.channel.queue_bind(queue, exchange.into(), "".into(), options, of_level);
+            bound.await.unwrap();
+        }
+        inbox
+    }
+
     /// All that is left in an inbox to which nobody publishes any more.
     pub(crate) async fn drain(&self, inbox: &mut Inbox) -> Vec<Message> {
         let queue = inbox.queue.clone();
