@@ -9,6 +9,7 @@ mod control;
 mod effect;
 mod eko;
 mod faults;
+mod healthcheck;
 mod misbehave;
 mod plan;
 mod server;
@@ -37,8 +38,12 @@ use crate::state::State;
 #[command(version, after_help = faults::help())]
 struct Args {
     /// Where to listen; any base path that ends in /v3 is served.
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "SIMULATOR_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+
+    /// Only ask the one that listens there whether it answers: exit code 0 or 1.
+    #[arg(long)]
+    healthcheck: bool,
 
     /// The `developer_key` that requests must carry.
     #[arg(
@@ -77,6 +82,9 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let args = Args::parse();
+    if args.healthcheck {
+        return healthcheck::healthcheck(args.listen).await;
+    }
     let stop = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = stop.clone();
