@@ -23,6 +23,7 @@ use crate::command::Kind;
 use crate::gate::Reason;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::systemd;
 pub(crate) use healthcheck::healthcheck;
 pub(crate) use heartbeat::Heartbeat;
 
@@ -192,7 +193,9 @@ async fn serve(
         .route("/metrics", get(render))
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
-        .with_state(shared);
+        .with_state(shared.clone());
+    // This thread's own loop turns while the worker's is stuck.
+    tokio::spawn(systemd::keep_watch(shared.heartbeat.clone()));
     let listener = tokio::net::TcpListener::from_std(listener)?;
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
 use crate::worker::Worker;
-use crate::{log, shutdown};
+use crate::{log, shutdown, systemd};
 use pump::Pump;
 
 /// Between tries to reach the broker, each of which asks every node: a second at most, since
@@ -64,6 +65,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let opened = Arc::clone(&shared.ledger);
     let admin = Server::start(config.admin_addr, shared)
         .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
+    systemd::ready();
+    tokio::spawn(stop.clone().cancelled_owned().map(|()| systemd::stopping()));
     let worker = worker(&config, &metrics, &readiness, &opened, tracer, &stop).await?;
     let Some(worker) = worker else {
         admin.stop().await;

@@ -13,7 +13,7 @@ const CORE: [&str; 9] = [
 const EDGES: [&str; 3] = ["broker", "eko", "ledger"];
 
 /// A library, and the only room that may name it.
-const OWNERS: [(&str, &str); 11] = [
+const OWNERS: [(&str, &str); 12] = [
     ("axum", "admin"),
     ("backoff", "backoff"),
     ("governor", "gate"),
@@ -24,6 +24,7 @@ const OWNERS: [(&str, &str); 11] = [
     ("prometheus", "metrics"),
     ("reqwest", "eko"),
     ("rusqlite", "ledger"),
+    ("sd_notify", "systemd"),
     ("tokio_postgres", "ledger"),
 ];
 

@@ -48,7 +48,7 @@ impl Heartbeat {
     }
 
     /// How long ago it ticked: an error, where it is stuck.
-    pub(super) fn age(&self) -> Result<Duration, Duration> {
+    pub(crate) fn age(&self) -> Result<Duration, Duration> {
         verdict(self.age_at(clock()))
     }
 }

@@ -61,7 +61,7 @@ fn every_setting_that_deploy_names_is_one_of_the_program_s() {
 }
 
 #[test]
-fn a_pod_and_a_container_outlive_the_worker_s_own_grace_time() {
+fn whoever_stops_a_worker_waits_longer_than_its_own_grace_time() {
     // the last events and their confirms, after the grace time of the calls
     const MARGIN: u64 = 10;
     let setting = read("deploy/k8s/base/worker.env");
@@ -84,6 +84,11 @@ fn a_pod_and_a_container_outlive_the_worker_s_own_grace_time() {
     let grace = seconds(values(&compose, "SHUTDOWN_GRACE:")[0]);
     let container = seconds(values(&compose, "stop_grace_period:")[0]);
     assert!(container >= grace + MARGIN, "{container} s for {grace} s");
+
+    let unit = read("deploy/systemd/eko-worker.service");
+    let grace = seconds(values(&unit, "Environment=SHUTDOWN_GRACE=")[0]);
+    let service = seconds(values(&unit, "TimeoutStopSec=")[0]);
+    assert!(service >= grace + MARGIN, "{service} s for {grace} s");
 }
 
 #[test]

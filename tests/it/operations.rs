@@ -1,6 +1,7 @@
 //! What the people meet who run it: start, settings, readiness, metrics, logs, the end.
 
 use serde_json::{Value, json};
+use tokio::net::UnixDatagram;
 
 use crate::rig::command::{refund, transfer_otp};
 use crate::rig::process::Process;
@@ -8,7 +9,7 @@ use crate::rig::proxy::Proxy;
 use crate::rig::script::{refunded, transfer_otp_sent};
 use crate::rig::stub::{Answer, TRANSFER_OTP};
 use crate::rig::worker::{Settings, Worker};
-use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, Rig, eventually};
+use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, PATIENCE, Rig, eventually};
 
 /// Every setting of the contract.
 const SETTINGS: &str = "AMQP_URL AMQP_CA_FILE AMQP_CLIENT_CERT_FILE AMQP_CLIENT_KEY_FILE \
@@ -52,6 +53,30 @@ async fn it_starts_before_its_broker_and_outlives_a_lost_connection() {
     assert!(rig.worker().process.is_running());
     rig.finish().await;
     drop(proxy);
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_it_runs_lives_and_stops() {
+    let mut rig = Rig::builder().start_without_worker().await;
+    let path = rig.path("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    for (name, value) in [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "200000")] {
+        rig.settings.insert(name.to_owned(), value.to_owned());
+    }
+    rig.start_worker().await;
+    let told = async || {
+        let mut buffer = [0; 64];
+        let length = tokio::time::timeout(PATIENCE, systemd.recv(&mut buffer)).await.unwrap();
+        String::from_utf8(buffer[..length.unwrap()].to_vec()).unwrap().trim().to_owned()
+    };
+    let mut first = [told().await, told().await];
+    first.sort();
+    assert_eq!(first, ["READY=1", "WATCHDOG=1"]);
+    assert_eq!(told().await, "WATCHDOG=1", "and again");
+    rig.worker().process.terminate();
+    while told().await != "STOPPING=1" {}
+    rig.end_of_worker().await;
+    rig.finish().await;
 }
 
 #[tokio::test]
