@@ -51,6 +51,7 @@ const PRUNE_AT_MOST: u32 = 500;
 pub async fn run(config: Config) -> anyhow::Result<()> {
     log::start(config.log_format, config.log_filter.as_deref())
         .map_err(|problem| crate::Problems(vec![problem]))?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     start::tls_provider();
     let tracer = Tracer::start(config.otlp_endpoint.as_ref())?;
     let (stop, hangups) = (shutdown::on_signal()?, shutdown::hangups()?);

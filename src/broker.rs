@@ -22,6 +22,7 @@ pub(crate) use greeting::version;
 pub(crate) use inlet::Inlet;
 pub(crate) use once::{Once, Order, Replies};
 pub(crate) use tls::{Address, Tls};
+pub(crate) use topology::Names;
 
 use secrecy::SecretString;
 

@@ -2,6 +2,8 @@
 
 mod fields;
 mod parse;
+mod rules;
+mod schema;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +12,7 @@ use crate::outcome::Problem;
 use crate::privacy::{Mobile, Otp, OtpRef};
 pub(crate) use fields::{is_mobile, is_user_code};
 pub(crate) use parse::parse;
+pub(crate) use schema::schema;
 
 /// What is asked of Eko.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +41,11 @@ impl Kind {
     /// The kind with this name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The `type` of its commands, and their routing key.
+    pub(crate) fn message_type(self) -> String {
+        format!("eko.{}.request", self.as_str())
     }
 
     fn from_type(message_type: &str) -> Option<Self> {

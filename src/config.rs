@@ -7,6 +7,9 @@ mod parts;
 mod publish;
 mod read;
 mod show;
+mod source;
+mod tools;
+mod unknown;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -20,6 +23,8 @@ pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
+pub(crate) use source::{Setting, Source, arguments, has_file, in_effect, variable};
+pub use tools::{CompletionsArgs, ConfigArgs, Contract, ManArgs, SchemaArgs};
 use url::Url;
 
 use crate::command::Defaults;
@@ -48,6 +53,8 @@ pub struct Config {
     pub(crate) shutdown_grace: Duration,
     pub(crate) log_format: Format,
     pub(crate) log_filter: Option<String>,
+    /// What is set and looks like a setting, but is none: a sentence each.
+    pub(crate) warnings: Vec<String>,
     /// Where spans are exported to, if anywhere.
     pub(crate) otlp_endpoint: Option<Url>,
 }
@@ -100,8 +107,15 @@ impl Config {
             shutdown_grace: shutdown_grace.unwrap_or_default(),
             log_format: log_format.unwrap_or(Format::Json),
             log_filter: args.rust_log.clone(),
+            warnings: Self::warnings(),
             otlp_endpoint,
         })
+    }
+
+    /// A sentence for each variable of the environment that looks like a setting and is none.
+    pub(crate) fn warnings() -> Vec<String> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        unknown::unknown(names, &source::variables())
     }
 }
 

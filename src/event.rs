@@ -1,11 +1,17 @@
 //! Output contract: command, outcome and time → the CloudEvent that tells it.
 
+mod example;
+mod schema;
+
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Kind;
-use crate::outcome::{Answer, Outcome, Problem, Receipt};
+use crate::outcome::{Answer, ConfirmedBy, Outcome, Problem, Receipt};
 use crate::trace::Trace;
+pub(crate) use example::example;
+pub(crate) use schema::{outcomes, schema};
 
 /// An event as it is published, and as the ledger keeps it for whoever asks again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,37 +59,66 @@ pub(crate) struct About<'a> {
     pub span: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Envelope<'a> {
+    /// CloudEvents' version.
+    #[schemars(extend("const" = "1.0"))]
     specversion: &'static str,
+    /// `<command id>.<outcome>`: the same again is the same event, so drop it.
     id: &'a str,
+    /// This worker.
     source: &'static str,
+    /// `eko.<kind>.<outcome>`, also the routing key.
     #[serde(rename = "type")]
     message_type: &'a str,
+    /// The tid; for `transfer_otp` the `client_ref_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     subject: Option<&'a str>,
+    /// When the outcome was known, in UTC.
+    #[schemars(extend("format" = "date-time"))]
     time: String,
+    /// What `data` is.
+    #[schemars(extend("const" = "application/json"))]
     datacontenttype: &'static str,
+    /// The command's `correlationid`, else its AMQP `correlation_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     correlationid: Option<&'a str>,
+    /// The id of the command.
     causationid: &'a str,
+    /// W3C trace context: the command's trace, or a new one.
+    #[schemars(extend("pattern" = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"))]
     traceparent: &'a str,
+    /// The vendors' part of the trace context.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     tracestate: Option<&'a str>,
+    /// How the command ended.
     data: Data<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Data<'a> {
+    /// The id of the command, or a digest of a message without a usable one.
     command_id: &'a str,
+    /// Calls of the kind's endpoint at Eko.
     attempts: u32,
+    /// Who said that it was done.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ConfirmedBy")]
     confirmed_by: Option<&'static str>,
+    /// What Eko gave, in one form whatever form Eko used.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Receipt")]
     result: Option<&'a Receipt>,
+    /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Problem")]
     error: Option<&'a Problem>,
+    /// Eko's own numbers, where Eko answered this command.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Answer")]
     eko: Option<&'a Answer>,
 }
 

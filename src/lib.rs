@@ -55,11 +55,13 @@ mod worker;
 
 pub use app::run;
 pub use config::{
-    AmqpArgs, Args, CheckArgs, Config, DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs,
-    DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs, InquireArgs, Problems, PublishArgs,
-    ShowArgs,
+    AmqpArgs, Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, Contract, DeadArgs, DeadChoice,
+    DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs,
+    InquireArgs, ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
 };
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use ledger::bench;
-pub use operate::{check, dead, healthcheck, inquire, publish, show};
+pub use operate::{
+    check, completions, config, dead, healthcheck, inquire, man, publish, schema, show,
+};

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use eko_worker::{
-    Args, CheckArgs, Config, DeadArgs, HealthcheckArgs, InquireArgs, Problems, PublishArgs,
-    ShowArgs,
+    Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, DeadArgs, HealthcheckArgs, InquireArgs,
+    ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
 };
 
 /// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
@@ -34,6 +34,14 @@ enum Command {
     Show(ShowArgs),
     /// Ask the worker that runs on this machine whether it is well: exit code 0 or 1
     Healthcheck(HealthcheckArgs),
+    /// Print the settings in effect, each with its source, secrets masked
+    Config(ConfigArgs),
+    /// Print what messages look like: JSON Schemas, or all of it as AsyncAPI
+    Schema(SchemaArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
 }
 
 /// A setting that is wrong.
@@ -41,7 +49,9 @@ const WRONG_SETTING: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Run(args) => match Config::new(&args) {
             Ok(config) => eko_worker::run(config).await,
             Err(problems) => Err(problems.into()),
@@ -52,6 +62,13 @@ async fn main() -> ExitCode {
         Command::Dead(args) => return code(eko_worker::dead(&args).await),
         Command::Show(args) => eko_worker::show(&args).await,
         Command::Healthcheck(args) => eko_worker::healthcheck(&args),
+        Command::Config(args) => {
+            let (_, given) = matches.subcommand().unwrap_or(("", &matches));
+            eko_worker::config(&args, given)
+        }
+        Command::Schema(args) => eko_worker::schema(&args),
+        Command::Completions(args) => eko_worker::completions(args, Cli::command()),
+        Command::Man(args) => eko_worker::man(&args, Cli::command()),
     };
     code(result.map(|()| ExitCode::SUCCESS))
 }

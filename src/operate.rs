@@ -1,10 +1,15 @@
 //! What an operator asks for once, each a subcommand: it does its work, tells it and ends.
 
 mod check;
+mod config;
 mod dead;
 mod inquire;
+mod manual;
 mod progress;
 mod publish;
+mod schema;
+
+use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -15,9 +20,12 @@ use crate::config::{HealthcheckArgs, ShowArgs};
 use crate::privacy::Mobile;
 use crate::{admin, ledger};
 pub use check::check;
+pub use config::config;
 pub use dead::dead;
 pub use inquire::inquire;
+pub use manual::{completions, man};
 pub use publish::publish;
+pub use schema::schema;
 
 /// Asks the worker that runs on this machine how it is, and prints its answer.
 ///
@@ -49,4 +57,12 @@ fn any_defaults() -> Defaults {
 #[expect(clippy::disallowed_methods, reason = "it stamps what an operator sends by hand")]
 fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// Prints a document; somebody who reads only its begin is no error.
+fn print(document: &str) -> io::Result<()> {
+    match io::stdout().write_all(document.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A reason that subscribers may branch on: stable, in `snake_case`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Code {
     WrongOtp,
@@ -92,7 +93,7 @@ impl Code {
 }
 
 /// A code and the sentence that goes with it: an event's `error`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Problem {
     /// What subscribers branch on.
     pub code: Code,
@@ -108,7 +109,7 @@ impl Problem {
 }
 
 /// What Eko answered: an event's `eko`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Answer {
     /// The HTTP status.
     pub http_status: u16,
@@ -127,7 +128,7 @@ pub(crate) struct Answer {
 }
 
 /// What Eko's documents name of a success, normalised: an event's `result`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(crate) struct Receipt(pub BTreeMap<String, String>);
 
@@ -151,7 +152,8 @@ pub(crate) struct Refusal {
 }
 
 /// Who confirmed a success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub(crate) enum ConfirmedBy {
     /// The call's own answer.
     Response,

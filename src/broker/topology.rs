@@ -40,23 +40,28 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str) -> Self {
+    /// The names under this prefix.
+    pub(crate) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned() }
     }
 
-    pub(super) fn commands(&self) -> String {
+    /// The exchange that commands are published to.
+    pub(crate) fn commands(&self) -> String {
         format!("{}.commands", self.prefix)
     }
 
-    pub(super) fn events(&self) -> String {
+    /// The exchange that events are published to.
+    pub(crate) fn events(&self) -> String {
         format!("{}.events", self.prefix)
     }
 
-    pub(super) fn dead(&self) -> String {
+    /// The exchange and the queue of commands that need a person.
+    pub(crate) fn dead(&self) -> String {
         format!("{}.dead", self.prefix)
     }
 
-    pub(super) fn unrouted(&self) -> String {
+    /// The queue of events that no binding takes.
+    pub(crate) fn unrouted(&self) -> String {
         format!("{}.unrouted", self.prefix)
     }
 
@@ -69,7 +74,8 @@ impl Names {
         format!("{}.nowhere", self.prefix)
     }
 
-    pub(super) fn queue(&self, kind: Kind) -> String {
+    /// The queue of a kind.
+    pub(crate) fn queue(&self, kind: Kind) -> String {
         format!("{}.{}", self.prefix, kind.as_str())
     }
 

@@ -4,57 +4,89 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::rules::{self, Bytes, Digits, Word};
 use super::{Defaults, Kind};
 use crate::privacy::{Mobile, Otp, OtpRef, hide_otps, scrub};
 
 /// `data` of a `refund_otp` as it was given.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefundOtpData<'a> {
+    /// Eko's id of the failed transfer.
     #[serde(borrow)]
+    #[schemars(with = "rules::Tid")]
     pub(super) tid: Option<&'a RawValue>,
+    /// The API user's registered mobile number; else the worker's `EKO_INITIATOR_ID`.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::Mobile>")]
     pub(super) initiator_id: Option<&'a RawValue>,
 }
 
 /// `data` of a `refund` as it was given.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefundData<'a> {
+    /// Eko's id of the failed transfer.
     #[serde(borrow)]
+    #[schemars(with = "rules::Tid")]
     pub(super) tid: Option<&'a RawValue>,
+    /// What the customer read out. As a string, where it begins with 0.
     #[serde(borrow)]
+    #[schemars(with = "rules::Otp")]
     pub(super) otp: Option<&'a RawValue>,
+    /// The `otp_ref_id` of the event that told of the OTP; counted in bytes.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::OtpRefId>")]
     pub(super) otp_ref_id: Option<&'a RawValue>,
+    /// Eko's code of the retailer that the service is run for; else the worker's `EKO_USER_CODE`.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::UserCode>")]
     pub(super) user_code: Option<&'a RawValue>,
+    /// The API user's registered mobile number; else the worker's `EKO_INITIATOR_ID`.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::Mobile>")]
     pub(super) initiator_id: Option<&'a RawValue>,
+    /// Eko's fixed code, 80 unless given.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::FixedCode>")]
     pub(super) service_code: Option<&'a RawValue>,
+    /// Eko's fixed state, 1 unless given.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::FixedCode>")]
     pub(super) state: Option<&'a RawValue>,
 }
 
 /// `data` of a `transfer_otp` as it was given.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TransferOtpData<'a> {
+    /// Eko's id of the recipient; no leading 0.
     #[serde(borrow)]
+    #[schemars(with = "rules::RecipientId")]
     pub(super) recipient_id: Option<&'a RawValue>,
+    /// Whole rupees.
     #[serde(borrow)]
+    #[schemars(with = "rules::Amount")]
     pub(super) amount: Option<&'a RawValue>,
+    /// The sender's mobile number.
     #[serde(borrow)]
+    #[schemars(with = "rules::Mobile")]
     pub(super) customer_id: Option<&'a RawValue>,
+    /// Eko's code of the retailer that the service is run for; else the worker's `EKO_USER_CODE`.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::UserCode>")]
     pub(super) user_code: Option<&'a RawValue>,
+    /// The API user's registered mobile number; else the worker's `EKO_INITIATOR_ID`.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::Mobile>")]
     pub(super) initiator_id: Option<&'a RawValue>,
+    /// Your reference at Eko; else one made from the command's id.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::ClientRefId>")]
     pub(super) client_ref_id: Option<&'a RawValue>,
 }
 
@@ -97,11 +129,9 @@ pub(super) fn lenient_text(raw: &RawValue) -> Option<String> {
 /// The command's id: 1 to 64 of `A-Z a-z 0-9 . _ : -`.
 pub(super) fn id(name: &str, raw: &RawValue) -> Result<String, String> {
     let id = text(name, raw)?;
-    let usable = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
-    if (1..=64).contains(&id.len()) && id.chars().all(usable) {
-        Ok(id.into_owned())
-    } else {
-        Err(format!("{name}: must be 1 to 64 of A-Z a-z 0-9 . _ : -"))
+    match rules::ID.fits(&id) {
+        true => Ok(id.into_owned()),
+        false => Err(unlike(name, &rules::ID)),
     }
 }
 
@@ -109,10 +139,9 @@ pub(super) fn id(name: &str, raw: &RawValue) -> Result<String, String> {
 pub(super) fn correlation_id(raw: Option<&RawValue>) -> Result<Option<String>, String> {
     let Some(raw) = raw else { return Ok(None) };
     let id = text("correlationid", raw)?;
-    if (1..=255).contains(&id.len()) {
-        Ok(Some(id.into_owned()))
-    } else {
-        Err("correlationid: must have 1 to 255 bytes".to_owned())
+    match rules::CORRELATION_ID.fits(&id) {
+        true => Ok(Some(id.into_owned())),
+        false => Err(too_long("correlationid", &rules::CORRELATION_ID)),
     }
 }
 
@@ -137,18 +166,21 @@ fn digits<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, String> {
     }
 }
 
-fn sized_digits<'a>(
-    name: &str,
-    raw: &'a RawValue,
-    least: usize,
-    most: usize,
-) -> Result<Cow<'a, str>, String> {
+fn sized_digits<'a>(name: &str, raw: &'a RawValue, rule: &Digits) -> Result<Cow<'a, str>, String> {
     let given = digits(name, raw)?;
-    if (least..=most).contains(&given.len()) {
+    if rule.fits(given.len()) {
         return Ok(given);
     }
-    let range = if least == most { least.to_string() } else { format!("{least} to {most}") };
-    Err(format!("{name}: must have {range} digits, has {}", given.len()))
+    Err(format!("{name}: must have {} digits, has {}", rule.range(), given.len()))
+}
+
+fn unlike(name: &str, rule: &Word) -> String {
+    let others: String = rule.others.chars().flat_map(|other| [' ', other]).collect();
+    format!("{name}: must be 1 to {} of A-Z a-z 0-9{others}", rule.most)
+}
+
+fn too_long(name: &str, rule: &Bytes) -> String {
+    format!("{name}: must have 1 to {} bytes", rule.most)
 }
 
 /// A whole JSON number.
@@ -177,13 +209,13 @@ impl Fields {
     }
 
     pub(super) fn tid(&mut self, raw: Option<&RawValue>) -> Result<String, String> {
-        let tid = sized_digits("data.tid", required("data.tid", raw)?, 1, 19)?;
+        let tid = sized_digits("data.tid", required("data.tid", raw)?, &rules::TID)?;
         self.note("tid", &tid);
         Ok(tid.into_owned())
     }
 
     pub(super) fn otp(&mut self, raw: Option<&RawValue>) -> Result<Otp, String> {
-        let otp = sized_digits("data.otp", required("data.otp", raw)?, 4, 8)?;
+        let otp = sized_digits("data.otp", required("data.otp", raw)?, &rules::OTP)?;
         self.note("otp", &otp);
         Ok(Otp::new(&otp))
     }
@@ -191,8 +223,8 @@ impl Fields {
     pub(super) fn otp_ref_id(&mut self, raw: Option<&RawValue>) -> Result<Option<OtpRef>, String> {
         let Some(raw) = raw else { return Ok(None) };
         let reference = text("data.otp_ref_id", raw)?;
-        if !(1..=1024).contains(&reference.len()) {
-            return Err("data.otp_ref_id: must have 1 to 1024 bytes".to_owned());
+        if !rules::OTP_REF_ID.fits(&reference) {
+            return Err(too_long("data.otp_ref_id", &rules::OTP_REF_ID));
         }
         self.note("otp_ref_id", &reference);
         Ok(Some(OtpRef::new(&reference)))
@@ -229,14 +261,14 @@ impl Fields {
                 "data.initiator_id: is missing, and the worker has no EKO_INITIATOR_ID".to_owned()
             });
         };
-        let number = sized_digits("data.initiator_id", raw, 10, 10)?;
+        let number = sized_digits("data.initiator_id", raw, &rules::MOBILE)?;
         self.note("initiator_id", &number);
         Ok(Mobile::new(&number))
     }
 
     pub(super) fn customer_id(&mut self, raw: Option<&RawValue>) -> Result<Mobile, String> {
         let raw = required("data.customer_id", raw)?;
-        let number = sized_digits("data.customer_id", raw, 10, 10)?;
+        let number = sized_digits("data.customer_id", raw, &rules::MOBILE)?;
         self.note("customer_id", &number);
         Ok(Mobile::new(&number))
     }
@@ -244,8 +276,8 @@ impl Fields {
     /// Eko takes a number here, so a leading zero would be lost.
     pub(super) fn recipient_id(&mut self, raw: Option<&RawValue>) -> Result<u64, String> {
         let raw = required("data.recipient_id", raw)?;
-        let id = sized_digits("data.recipient_id", raw, 1, 19)?;
-        if id.starts_with('0') {
+        let id = sized_digits("data.recipient_id", raw, &rules::RECIPIENT_ID)?;
+        if rules::RECIPIENT_ID.is_number && id.starts_with('0') {
             return Err("data.recipient_id: must be a number above 0, without leading 0".to_owned());
         }
         self.note("recipient_id", &id);
@@ -268,9 +300,8 @@ impl Fields {
     ) -> Result<Option<String>, String> {
         let Some(raw) = raw else { return Ok(None) };
         let reference = text("data.client_ref_id", raw)?;
-        let usable = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-        if !(1..=20).contains(&reference.len()) || !reference.chars().all(usable) {
-            return Err("data.client_ref_id: must be 1 to 20 of A-Z a-z 0-9 _ -".to_owned());
+        if !rules::CLIENT_REF_ID.fits(&reference) {
+            return Err(unlike("data.client_ref_id", &rules::CLIENT_REF_ID));
         }
         self.note("client_ref_id", &reference);
         Ok(Some(reference.into_owned()))
@@ -293,11 +324,10 @@ impl Fields {
 
 /// Whether a user code can be sent: 1 to 32 letters, digits, `_` or `-`.
 pub(crate) fn is_user_code(code: &str) -> bool {
-    (1..=32).contains(&code.len())
-        && code.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    rules::USER_CODE.fits(code)
 }
 
 /// Whether a number can be an API user's mobile: 10 digits.
 pub(crate) fn is_mobile(digits: &str) -> bool {
-    digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    rules::MOBILE.fits(digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }

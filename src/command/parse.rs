@@ -1,11 +1,13 @@
 //! Bytes → a command: the attributes, then the data of its kind.
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::fields::{self, Fields};
+use super::rules;
 use super::{Command, Defaults, Invalid, Kind, Parsed, Refund, RefundOtp, Request, TransferOtp};
 use crate::outcome::{Code, Problem};
 
@@ -14,23 +16,39 @@ pub(super) const MAX_BODY: usize = 64 * 1024;
 
 /// The attributes that are read; all others are let through. Raw values keep the digits of
 /// numbers and make serde refuse a field that stands there twice.
-#[derive(Deserialize, Default)]
-struct Attributes<'a> {
+#[derive(Deserialize, Default, JsonSchema)]
+pub(super) struct Attributes<'a> {
+    /// The idempotency key: the same id is the same command, and executed once.
     #[serde(borrow)]
+    #[schemars(with = "rules::Id")]
     id: Option<&'a RawValue>,
+    /// Also the routing key.
     #[serde(borrow, rename = "type")]
+    #[schemars(with = "String")]
     message_type: Option<&'a RawValue>,
+    /// When it was asked for, in RFC 3339; for metrics only.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::Lenient>")]
     time: Option<&'a RawValue>,
+    /// After it, the command is not started any more: `expired`.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::Time>")]
     expirytime: Option<&'a RawValue>,
+    /// Repeated in the event; counted in bytes.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::CorrelationId>")]
     correlationid: Option<&'a RawValue>,
+    /// W3C trace context, goes on into the event; the AMQP header of that name wins.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::Lenient>")]
     traceparent: Option<&'a RawValue>,
+    /// The vendors' part of the trace context.
     #[serde(borrow)]
+    #[schemars(with = "Option<rules::Lenient>")]
     tracestate: Option<&'a RawValue>,
+    /// What is asked for.
     #[serde(borrow)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     data: Option<&'a RawValue>,
 }
 

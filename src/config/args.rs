@@ -17,13 +17,13 @@ pub struct Args {
     /// Calls in flight at most, for each kind
     #[arg(long, env, value_name = "N", default_value = "64")]
     pub worker_concurrency: String,
-    /// Fewer calls in flight while Eko is slow or fails
+    /// Fewer calls in flight, down to one, while Eko is slow or fails
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub worker_adaptive: bool,
     /// Calls a second at most, over all kinds [default: none]
     #[arg(long, env, value_name = "N")]
     pub worker_rate_limit: Option<String>,
-    /// First wait before a retry; each is about twice the one before
+    /// First wait before a retry; each is about twice the one before, with jitter
     #[arg(long, env, value_name = "DURATION", default_value = "500ms")]
     pub retry_initial: String,
     /// Longest wait before a retry; at most 1h
@@ -41,8 +41,8 @@ pub struct Args {
     /// First wait between inquiries after an unclear refund
     #[arg(long, env, value_name = "DURATION", default_value = "5s")]
     pub settle_poll: String,
-    /// How long after an unclear attempt "refund pending" counts as not executed, at least
-    /// `EKO_TIMEOUT`
+    /// How long after an unclear attempt "refund pending" counts as not executed (after a crash:
+    /// after its begin plus `EKO_TIMEOUT`), at least `EKO_TIMEOUT`
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub settle_quiet: String,
     /// When a refund whose outcome stays unknown becomes `unresolved`
@@ -51,10 +51,11 @@ pub struct Args {
     /// Attempts of a refund that may have arrived, at most
     #[arg(long, env, value_name = "N", default_value = "3")]
     pub refund_max_attempts: String,
-    /// When a refund is inquired before its first attempt: redelivered or always
+    /// When a refund is inquired before its first attempt: `redelivered` or `always`
     #[arg(long, env, value_name = "WHEN", default_value = "redelivered")]
     pub refund_preflight: String,
-    /// The ledger's file, such as `sqlite://eko-worker.db`; created if missing
+    /// The ledger: a file for one worker (`sqlite://` and a relative path, `sqlite:///` and an
+    /// absolute one), created if missing; `postgres://` for several workers
     #[arg(
         long,
         env,
@@ -72,7 +73,7 @@ pub struct Args {
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env, value_name = "ADDR:PORT", default_value = "127.0.0.1:9464")]
     pub admin_addr: String,
-    /// text or json [default: text on a terminal, else json]
+    /// `text` or `json` [default: text on a terminal, else json]
     #[arg(long, env, value_name = "FORMAT")]
     pub log_format: Option<String>,
     /// Which log lines are shown, such as `debug` or `info,eko_worker=trace`

@@ -11,7 +11,8 @@ use crate::{broker, eko};
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct AmqpArgs {
-    /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS, plain `amqp` only to loopback
+    /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS (1.2 and up), plain `amqp` only to
+    /// loopback
     #[arg(
         long,
         env,
@@ -35,7 +36,7 @@ pub struct AmqpArgs {
     /// Lets `AMQP_URL` be plain `amqp` beyond loopback
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub amqp_allow_plaintext: bool,
-    /// First part of the names of exchanges and queues
+    /// First part of the names of exchanges and queues, so that environments can share one broker
     #[arg(long, env, value_name = "NAME", default_value = "eko")]
     pub amqp_prefix: String,
 }
@@ -44,7 +45,8 @@ pub struct AmqpArgs {
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct EkoArgs {
-    /// Eko's API; plain http only to loopback
+    /// Eko's API; plain http only to loopback. Production's is in your agreement with Eko, who also
+    /// must allow your address
     #[arg(long, env, value_name = "URL", default_value = "https://staging.eko.in/ekoapi/v3")]
     pub eko_base_url: String,
     /// Lets `EKO_BASE_URL` be plain http beyond loopback

@@ -61,7 +61,9 @@ pub async fn check(args: &CheckArgs) -> anyhow::Result<()> {
             return Err(problems.into());
         }
     };
-    let settings = Finding::of("settings", Ok("each can be read".to_owned()));
+    let read = ["each can be read".to_owned()];
+    let told: Vec<_> = read.iter().chain(&config.warnings).map(String::as_str).collect();
+    let settings = Finding::of("settings", Ok(told.join("; ")));
     let mut checks = vec![settings, check_signature()];
     checks.extend(check_broker(&config).await);
     checks.extend(check_eko(&config).await);

@@ -4,8 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "UPDATE=1 is no setting of the worker")]
 
 mod alerts;
+mod contracts;
 mod dashboard;
 mod metrics;
+mod page;
 mod settings;
 
 use std::collections::BTreeMap;

@@ -34,7 +34,7 @@ fn seconds(duration: &str) -> u64 {
 }
 
 /// Every variable that the program's help names.
-fn known_settings() -> BTreeSet<String> {
+pub(super) fn known_settings() -> BTreeSet<String> {
     let help = Command::new(WORKER).args(["run", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let name = |part: &str| part.chars().take_while(|c| is_name(*c)).collect::<String>();

@@ -8,7 +8,9 @@
 
 mod broker;
 mod commands;
+mod contracts;
 mod crashes;
+mod examples;
 mod faults;
 mod invalid;
 mod limits;

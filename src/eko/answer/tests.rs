@@ -480,3 +480,25 @@ proptest! {
         reading(TID, &[], &http);
     }
 }
+
+#[test]
+fn the_schema_of_a_result_names_what_results_have_and_nothing_else() {
+    for kind in Kind::ALL {
+        let mut schema = crate::event::schema(Some(kind), "succeeded");
+        let mut schema = schema["properties"]["data"]["properties"]["result"].take();
+        schema["additionalProperties"] = false.into();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let mut seen = BTreeSet::new();
+        for entry in std::fs::read_dir(folder(kind.as_str())).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            let http = answered(kind.as_str(), &file, 200);
+            if let Verdict::Done(receipt, _) = verdict(&command(kind), &http).meaning {
+                let result = serde_json::to_value(&receipt).unwrap();
+                assert!(validator.is_valid(&result), "{file}: {result}");
+                seen.extend(receipt.0.into_keys());
+            }
+        }
+        let named = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(seen, named, "{kind:?}");
+    }
+}

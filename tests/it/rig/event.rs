@@ -1,9 +1,11 @@
 //! One event, and what holds for every event whatever it tells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use jsonschema::Validator;
+use serde_json::{Value, json};
 
 use super::broker::Message;
 use super::command::text;
@@ -35,6 +37,32 @@ const CODES: [&str; 23] = [
     "delivery_limit",
 ];
 
+/// The schemas of `docs/schemas`, by kind, but for what a later version may add: nothing that they
+/// do not name is allowed.
+static SCHEMAS: LazyLock<BTreeMap<&str, Validator>> = LazyLock::new(|| {
+    let schema = |kind| {
+        let path = format!("{}/docs/schemas/event.{kind}.json", env!("CARGO_MANIFEST_DIR"));
+        let mut schema = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        close(&mut schema);
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema);
+        (kind, validator.unwrap())
+    };
+    ["refund_otp", "refund", "transfer_otp", "command"].map(schema).into()
+});
+
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.values_mut().for_each(close);
+            if members.contains_key("properties") {
+                members.insert("additionalProperties".to_owned(), json!(false));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
 /// An event as a subscriber sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -50,6 +78,7 @@ impl Event {
         let body = serde_json::from_slice(&message.body)
             .unwrap_or_else(|error| panic!("event is no JSON ({error}): {message:?}"));
         let event = Self { message, body };
+        event.check_schema();
         event.check_attributes();
         event.check_properties();
         event.check_data();
@@ -93,6 +122,12 @@ impl Event {
             _ => self.code(),
         };
         format!("{} {second}", self.outcome())
+    }
+
+    fn check_schema(&self) {
+        let kind = self.text("/type").split('.').nth(1).unwrap();
+        let wrong = SCHEMAS[kind].validate(&self.body).err();
+        assert!(wrong.is_none(), "{wrong:?}: {}", self.body);
     }
 
     fn check_attributes(&self) {
