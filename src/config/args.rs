@@ -79,7 +79,7 @@ pub struct Args {
     /// Which log lines are shown, such as `debug` or `info,eko_worker=trace`
     #[arg(long, env, value_name = "FILTER")]
     pub rust_log: Option<String>,
-    /// Collector of OpenTelemetry spans (OTLP over HTTP), such as <http://127.0.0.1:4318>
+    /// Collector of OpenTelemetry spans (OTLP over HTTP), such as `http://127.0.0.1:4318`
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub otel_exporter_otlp_endpoint: Option<String>,
     /// How long calls in flight may go on after SIGTERM or SIGINT
