@@ -144,12 +144,14 @@ fn is_open(history: &History, policy: &Policy) -> bool {
     let mut was_doubted = false;
     let mut since = at(0.0);
     let mut never = false;
+    let mut was_not_refundable = false;
     let mut pending: Vec<Timestamp> = Vec::new();
     for entry in &history.entries {
         match entry {
             Entry::Attempt(attempt) => {
                 pending.clear();
                 never = false;
+                was_not_refundable = is_not_refundable(attempt);
                 let ended = attempt.ended.as_ref();
                 since = match ended {
                     Some(ended) => ended.at,
@@ -170,7 +172,7 @@ fn is_open(history: &History, policy: &Policy) -> bool {
             Entry::Suspicion(suspicion) => {
                 pending.clear();
                 (open, was_doubted, since) = (true, true, suspicion.at);
-                never = false;
+                (never, was_not_refundable) = (false, false);
             }
             Entry::Inquiry(inquiry) => match inquiry.reading {
                 Reading::RefundPending => {
@@ -178,7 +180,7 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 }
                 Reading::NoAnswer(_) => {}
                 // "Not refundable" is what Eko says of a transfer that succeeded.
-                Reading::Succeeded if refuses(history) => {
+                Reading::Succeeded if was_not_refundable => {
                     pending.extend((0..inquiry.times).map(|_| inquiry.last));
                 }
                 _ => pending.clear(),
@@ -190,9 +192,8 @@ fn is_open(history: &History, policy: &Policy) -> bool {
     open && (never || !is_disproven)
 }
 
-fn refuses(history: &History) -> bool {
-    let last = history.each_attempt().next_back().and_then(|attempt| attempt.ended.as_ref());
-    match last.map(|ended| &ended.verdict) {
+fn is_not_refundable(attempt: &Attempt) -> bool {
+    match attempt.ended.as_ref().map(|ended| &ended.verdict) {
         Some(
             Verdict::Refused(refusal) | Verdict::Unclear { if_not: IfNot::Refuse(refusal), .. },
         ) => refusal.problem.code == Code::NotRefundable,
