@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Kind;
@@ -44,7 +44,7 @@ pub(crate) struct Gate {
     limiter: Option<DefaultDirectRateLimiter>,
     lanes: [Lane; Kind::ALL.len()],
     skewed: AtomicU32,
-    hurry: Notify,
+    hurry: watch::Sender<()>,
     stop: CancellationToken,
 }
 
@@ -65,7 +65,7 @@ impl Gate {
             limiter,
             lanes: Kind::ALL.map(lane),
             skewed: AtomicU32::new(0),
-            hurry: Notify::new(),
+            hurry: watch::Sender::new(()),
             stop,
         }
     }
@@ -164,12 +164,12 @@ impl Gate {
 
     /// Has whoever waits to probe do so at once: something has changed.
     pub(crate) fn hurry(&self) {
-        self.hurry.notify_waiters();
+        self.hurry.send_replace(());
     }
 
-    /// Waits for [`Self::hurry`].
-    pub(crate) async fn hurried(&self) {
-        self.hurry.notified().await;
+    /// Sees every [`Self::hurry`] from now on, also one that comes during a probe.
+    pub(crate) fn hurries(&self) -> watch::Receiver<()> {
+        self.hurry.subscribe()
     }
 
     /// Opens the gate of a kind.

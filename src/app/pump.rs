@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -260,7 +261,9 @@ impl Pump {
             | Reason::Outage
             | Reason::RateLimited
             | Reason::Ledger => {
-                self.set_aside(inlet).await && self.wait_for_probe(inlet.kind, reason).await
+                let hurries = self.worker.hurries();
+                self.set_aside(inlet).await
+                    && self.wait_for_probe(inlet.kind, reason, hurries).await
             }
         }
     }
@@ -281,9 +284,14 @@ impl Pump {
         true
     }
 
-    async fn wait_for_probe(&self, kind: Kind, reason: Reason) -> bool {
+    async fn wait_for_probe(
+        &self,
+        kind: Kind,
+        reason: Reason,
+        mut hurries: watch::Receiver<()>,
+    ) -> bool {
         loop {
-            self.worker.until_next_probe(kind).await;
+            self.worker.until_next_probe(kind, &mut hurries).await;
             if self.worker.probe(reason).await {
                 return true;
             }

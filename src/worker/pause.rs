@@ -1,6 +1,8 @@
 //! What a paused worker does: probe Eko or the ledger, and set aside what it cannot begin or
 //! cannot write down.
 
+use tokio::sync::watch;
+
 use super::{Error, Subject, Worker, now, random_f64};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
@@ -10,12 +12,12 @@ use crate::ledger;
 
 impl Worker {
     /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
-    /// operator has changed a key meanwhile.
-    pub(crate) async fn until_next_probe(&self, kind: Kind) {
+    /// operator has changed a key since these hurries were last looked at.
+    pub(crate) async fn until_next_probe(&self, kind: Kind, hurries: &mut watch::Receiver<()>) {
         let wait = self.policy.retry.delay(self.gate.next_probe(kind), random_f64());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = self.gate.hurried() => {}
+            _ = hurries.changed() => {}
         }
     }
 
@@ -46,6 +48,11 @@ impl Worker {
             }
         }
         read
+    }
+
+    /// Sees every change of a key that an operator tells of from now on.
+    pub(crate) fn hurries(&self) -> watch::Receiver<()> {
+        self.gate.hurries()
     }
 
     /// Whether what closed the gate of a kind is over.

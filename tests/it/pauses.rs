@@ -255,6 +255,8 @@ async fn a_hangup_reads_new_keys_and_ends_a_pause_at_once() {
     .await;
     rig.publish(&refund("three", "643")).await;
 
+    // Long enough for the second hang-up to come while the first one's probe is under way.
+    rig.simulator().latency(1_000).await;
     std::fs::remove_file(&path).unwrap();
     rig.worker().process.signal("HUP");
     let worker = rig.worker();
