@@ -36,7 +36,7 @@ fn own_node() -> Node {
 #[tokio::test]
 async fn a_broker_short_of_memory_pauses_every_kind_until_it_is_not() {
     let node = own_node();
-    let rig = Rig::builder().at(&node.url).stub().set("WORKER_CONCURRENCY", "1");
+    let rig = Rig::builder().at(&node.url).stub().patient().set("WORKER_CONCURRENCY", "1");
     let mut rig = rig.start().await;
     let held = Answer::Held(Box::new(transfer_otp_sent()));
     rig.stub().on(TRANSFER_OTP, [held, transfer_otp_sent()]);
@@ -302,7 +302,7 @@ async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
         "application:set_env(rabbit, channel_tick_interval, 500), \
          application:set_env(rabbit, consumer_timeout, 1000).",
     ]);
-    let rig = Rig::builder().at(&node.url).at_least_once().stub().set("EKO_TIMEOUT", "30s");
+    let rig = Rig::builder().at(&node.url).at_least_once().stub().patient();
     let mut rig = rig.set("SETTLE_QUIET", "30s").start().await;
     rig.stub().on_refund("631", [Answer::Held(Box::new(refunded("631")))]);
     rig.publish(&refund("a", "631")).await;

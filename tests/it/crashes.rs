@@ -95,7 +95,7 @@ async fn a_refund_that_outlasts_the_grace_time_is_settled_after_the_next_start()
 async fn an_outcome_that_could_not_be_told_is_told_once_the_broker_is_back() {
     let mut proxy = Proxy::closed().await;
     proxy.open().await;
-    let rig = Rig::builder().stub().set("AMQP_URL", &proxy.amqp_url());
+    let rig = Rig::builder().stub().patient().set("AMQP_URL", &proxy.amqp_url());
     let mut rig = rig.at_least_once().start().await;
     let held = |answer| [Answer::Held(Box::new(answer))];
     rig.stub().on_refund("407", held(refunded("407")));

@@ -10,7 +10,8 @@ use crate::rig::{Rig, eventually};
 
 #[tokio::test]
 async fn no_more_calls_of_a_kind_are_in_flight_than_allowed_and_kinds_do_not_wait_for_each_other() {
-    let mut rig = Rig::builder().stub().set("WORKER_CONCURRENCY", "2").start().await;
+    let rig = Rig::builder().stub().patient().set("WORKER_CONCURRENCY", "2");
+    let mut rig = rig.start().await;
     let tids: Vec<_> = (601..=606).map(|tid: u32| tid.to_string()).collect();
     for tid in &tids {
         rig.stub().on_refund(tid, [Answer::Held(Box::new(refunded(tid)))]);

@@ -158,7 +158,7 @@ async fn check_reaches_broker_and_eko() {
 
 #[tokio::test]
 async fn a_stop_lets_what_is_in_flight_end() {
-    let mut rig = Rig::builder().stub().start().await;
+    let mut rig = Rig::builder().stub().patient().start().await;
     let held = |answer| [Answer::Held(Box::new(answer))];
     rig.stub().on_refund("511", held(refunded("511")));
     rig.stub().on(TRANSFER_OTP, held(transfer_otp_sent()));

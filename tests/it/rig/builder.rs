@@ -56,6 +56,12 @@ impl Builder {
         self.set("EKO_TIMEOUT", "1s").set("SETTLE_QUIET", "1s")
     }
 
+    /// Lets a call stay open for as long as a slow machine needs between its begin and its
+    /// answer.
+    pub(crate) fn patient(self) -> Self {
+        self.set("EKO_TIMEOUT", "60s")
+    }
+
     /// Starts Eko and the worker, and waits until it consumes.
     pub(crate) async fn start(self) -> Rig {
         let mut rig = self.start_without_worker().await;
