@@ -1,5 +1,6 @@
 //! How a command ends: its outcome, the codes, and what Eko said.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -130,14 +131,14 @@ pub(crate) struct Answer {
 /// What Eko's documents name of a success, normalised: an event's `result`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub(crate) struct Receipt(pub BTreeMap<String, String>);
+pub(crate) struct Receipt(pub BTreeMap<Cow<'static, str>, String>);
 
 impl Receipt {
     /// Adds a field unless its value is empty.
-    pub(crate) fn put(&mut self, name: &str, value: impl Into<String>) {
+    pub(crate) fn put(&mut self, name: &'static str, value: impl Into<String>) {
         let value = value.into();
         if !value.is_empty() {
-            self.0.insert(name.to_owned(), value);
+            self.0.insert(Cow::Borrowed(name), value);
         }
     }
 }

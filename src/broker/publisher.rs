@@ -5,10 +5,9 @@
 //! this channel, a batch is sent and confirmed whole before the next begins, and returns are
 //! matched by exchange, routing key and `message_id`.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use lapin::message::BasicReturnMessage;
+use lapin::message::Delivery;
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::{mpsc, oneshot};
@@ -81,7 +80,7 @@ async fn run(channel: Channel, link: Link, mut inbox: mpsc::Receiver<(Box<Messag
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let outcome = tokio::select! {
             biased;
-            outcome = send(&channel, &batch) => outcome,
+            outcome = send(&channel, &mut batch) => outcome,
             why = link.gone() => Err(Error::Lost(why)),
             () = overdue(&link, CONFIRM_TIMEOUT) => {
                 Err(Error::Lost(format!("no confirm within {CONFIRM_TIMEOUT:?}")))
@@ -121,31 +120,38 @@ async fn overdue(link: &Link, limit: Duration) {
 /// Sends one batch and waits for all its confirms; the results are in the batch's order.
 async fn send(
     channel: &Channel,
-    batch: &[(Box<Message>, Answer)],
+    batch: &mut [(Box<Message>, Answer)],
 ) -> Result<Vec<Result<Routed, Error>>, Error> {
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let mut confirms = Vec::with_capacity(batch.len());
-    for (message, _) in batch {
+    let mut ids = Vec::with_capacity(batch.len());
+    for (message, _) in batch.iter_mut() {
+        let properties = std::mem::take(&mut message.properties);
+        ids.push(properties.message_id().clone());
         let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
-        let properties = message.properties.clone();
         let confirm = channel
             .basic_publish(exchange.into(), key.into(), mandatory, &message.body, properties)
             .await?;
         confirms.push(confirm);
     }
-    let mut returned = HashSet::new();
+    let mut returned = Vec::new();
     let mut refused = Vec::with_capacity(batch.len());
     for confirm in confirms {
         let confirmation = confirm.await?;
         refused.push(!confirmation.is_ack());
         if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
-            returned.insert(key_of_returned(&message));
+            returned.push(message.delivery);
         }
     }
-    let results = batch.iter().zip(refused).map(|((message, _), is_refused)| {
+    let results = batch.iter().zip(ids).zip(refused).map(|(((message, _), id), is_refused)| {
+        let is_it = |delivery: &Delivery| {
+            delivery.exchange.as_str() == message.exchange
+                && delivery.routing_key.as_str() == message.routing_key
+                && *delivery.properties.message_id() == id
+        };
         if is_refused {
             Err(message.refused("it was not confirmed"))
-        } else if returned.contains(&message.key()) {
+        } else if returned.iter().any(is_it) {
             Ok(Routed::No)
         } else {
             Ok(Routed::Yes)
@@ -154,23 +160,11 @@ async fn send(
     Ok(results.collect())
 }
 
-type Key = (String, String, Option<String>);
-
 impl Message {
-    fn key(&self) -> Key {
-        let id = self.properties.message_id().as_ref().map(ToString::to_string);
-        (self.exchange.clone(), self.routing_key.clone(), id)
-    }
-
     pub(super) fn refused(&self, why: &'static str) -> Error {
         let (exchange, routing_key) = (self.exchange.clone(), self.routing_key.clone());
         Error::Refused { exchange, routing_key, why }
     }
-}
-
-fn key_of_returned(message: &BasicReturnMessage) -> Key {
-    let id = message.delivery.properties.message_id().as_ref().map(ToString::to_string);
-    (message.delivery.exchange.to_string(), message.delivery.routing_key.to_string(), id)
 }
 
 #[cfg(test)]

@@ -2,9 +2,28 @@
 
 use rust_decimal::Decimal;
 
+/// More digits than any amount has, and few enough for any decimal type.
+const MAX_DIGITS: usize = 20;
+
 /// A plain decimal with at least two places; `None` where it is no exact decimal number.
 pub(super) fn plain(text: &str) -> Option<String> {
     let text = text.trim();
+    written_out(text).or_else(|| computed(text))
+}
+
+/// Digits with or without places need not be computed, only written out.
+fn written_out(text: &str) -> Option<String> {
+    let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(places) || text.len() > MAX_DIGITS {
+        return None;
+    }
+    let significant = whole.trim_start_matches('0');
+    let whole = if significant.is_empty() { "0" } else { significant };
+    Some(format!("{whole}.{:0<2}", places.trim_end_matches('0')))
+}
+
+fn computed(text: &str) -> Option<String> {
     let decimal = match text.contains(['e', 'E']) {
         true => Decimal::from_scientific(text).ok()?,
         false => Decimal::from_str_exact(text).ok()?,
@@ -16,6 +35,8 @@ pub(super) fn plain(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -30,6 +51,8 @@ mod tests {
             ("2.22263731286E9", "2222637312.86"),
             ("5e3", "5000.00"),
             ("0", "0.00"),
+            ("0.00", "0.00"),
+            ("007.10", "7.10"),
             ("-12.5", "-12.50"),
             (" 12.50 ", "12.50"),
         ] {
@@ -41,6 +64,17 @@ mod tests {
     fn what_is_no_amount_is_none() {
         for given in ["", "abc", "1,000.00", "NaN", "1e99", "--1", "₹5"] {
             assert_eq!(plain(given), None, "{given}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_out_would_have_been_computed_the_same(
+            text in "-?[0-9]{0,21}[.]?[0-9]{0,4}",
+        ) {
+            if let Some(plain) = written_out(&text) {
+                prop_assert_eq!(Some(plain), computed(&text));
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ const fn our_fault(code: i64) -> Option<Cause> {
 struct Answered<'a> {
     command: &'a Command,
     http: &'a HttpAnswer,
-    envelope: Envelope,
+    envelope: Envelope<'a>,
 }
 
 /// What the number or text of a refusal means, before the endpoint is looked at.
@@ -258,8 +258,8 @@ impl Answered<'_> {
     }
 }
 
-fn answer(http_status: u16, envelope: &Envelope, secrets: &[&str]) -> Answer {
-    let secrets = [secrets, &[envelope.data.otp.as_str()]].concat();
+fn answer(http_status: u16, envelope: &Envelope<'_>, secrets: &[&str]) -> Answer {
+    let secrets = [secrets, &[envelope.data.otp.as_ref()]].concat();
     let message = scrub(&envelope.message, &secrets);
     Answer {
         http_status,
@@ -289,7 +289,12 @@ pub(super) fn reading(tid: &str, secrets: &[&str], http: &HttpAnswer) -> Read<Re
     }
 }
 
-fn inquired(tid: &str, secrets: &[&str], http_status: u16, envelope: &Envelope) -> Read<Reading> {
+fn inquired(
+    tid: &str,
+    secrets: &[&str],
+    http_status: u16,
+    envelope: &Envelope<'_>,
+) -> Read<Reading> {
     let code = match (envelope.status, envelope.response_status_id) {
         (1, Some(code)) if !(-2..=5).contains(&code) => code,
         (status, _) => status,

@@ -1,42 +1,44 @@
 //! The envelope of Eko's answers, read leniently: numbers as strings, strings as numbers,
 //! `tx_status` in either place; but no known field twice.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// An answer that is a JSON object with a `status`.
-pub(super) struct Envelope {
+pub(super) struct Envelope<'a> {
     pub(super) status: i64,
     pub(super) response_status_id: Option<i64>,
     pub(super) response_type_id: Option<i64>,
-    pub(super) message: String,
+    pub(super) message: Cow<'a, str>,
     /// Each `tx_status` that is there, at the top or in `data`; `None` is one that is no number.
     pub(super) tx_statuses: Vec<Option<i64>>,
     /// What `invalid_params` names, in lower case; `None` where it is empty or absent.
     pub(super) invalid_params: Option<String>,
-    pub(super) data: Data,
+    pub(super) data: Data<'a>,
 }
 
 /// The fields of `data` that Eko's documents name, as text; absent, null and empty are alike.
 #[derive(Default)]
-pub(super) struct Data {
-    pub(super) tid: String,
-    pub(super) refund_tid: String,
-    pub(super) refunded_amount: String,
-    pub(super) amount: String,
-    pub(super) fee: String,
-    pub(super) tds: String,
-    pub(super) commission_reverse: String,
-    pub(super) balance: String,
-    pub(super) gst: String,
-    pub(super) currency: String,
-    pub(super) timestamp: String,
-    pub(super) bank_ref_num: String,
-    pub(super) client_ref_id: String,
-    pub(super) otp_ref_id: String,
-    pub(super) mobile: String,
+pub(super) struct Data<'a> {
+    pub(super) tid: Cow<'a, str>,
+    pub(super) refund_tid: Cow<'a, str>,
+    pub(super) refunded_amount: Cow<'a, str>,
+    pub(super) amount: Cow<'a, str>,
+    pub(super) fee: Cow<'a, str>,
+    pub(super) tds: Cow<'a, str>,
+    pub(super) commission_reverse: Cow<'a, str>,
+    pub(super) balance: Cow<'a, str>,
+    pub(super) gst: Cow<'a, str>,
+    pub(super) currency: Cow<'a, str>,
+    pub(super) timestamp: Cow<'a, str>,
+    pub(super) bank_ref_num: Cow<'a, str>,
+    pub(super) client_ref_id: Cow<'a, str>,
+    pub(super) otp_ref_id: Cow<'a, str>,
+    pub(super) mobile: Cow<'a, str>,
     /// Staging shows the OTP itself; it is read only to be kept out of everything else.
-    pub(super) otp: String,
+    pub(super) otp: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -99,12 +101,12 @@ struct RawData<'a> {
     otp: Option<&'a RawValue>,
 }
 
-impl Envelope {
+impl<'a> Envelope<'a> {
     /// Reads a body; `None` where it is no JSON object, has no readable `status`, or has a
     /// known field twice.
-    pub(super) fn read(body: &[u8]) -> Option<Self> {
-        let raw: RawEnvelope<'_> = object(std::str::from_utf8(body).ok()?)?;
-        let data: RawData<'_> = match raw.data.map(RawValue::get) {
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
+        let raw: RawEnvelope<'a> = object(std::str::from_utf8(body).ok()?)?;
+        let data: RawData<'a> = match raw.data.map(RawValue::get) {
             Some(text) if text.starts_with('{') => object(text)?,
             _ => RawData::default(),
         };
@@ -130,8 +132,8 @@ impl Envelope {
     }
 }
 
-impl From<&RawData<'_>> for Data {
-    fn from(raw: &RawData<'_>) -> Self {
+impl<'a> From<&RawData<'a>> for Data<'a> {
+    fn from(raw: &RawData<'a>) -> Self {
         Self {
             tid: text(raw.tid),
             refund_tid: text(raw.refund_tid),
@@ -164,16 +166,21 @@ fn number(raw: &RawValue) -> Option<i64> {
 }
 
 /// A string, or a number's digits; empty for anything else.
-fn text(raw: Option<&RawValue>) -> String {
-    let Some(raw) = raw else { return String::new() };
-    match raw.get().as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<String>(raw.get())
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default(),
-        Some(b'-' | b'0'..=b'9') => raw.get().to_owned(),
-        _ => String::new(),
+fn text<'a>(raw: Option<&'a RawValue>) -> Cow<'a, str> {
+    let raw = raw.map_or("", RawValue::get);
+    match raw.as_bytes().first() {
+        Some(b'"') => match serde_json::from_str(raw) {
+            Ok(Text(Cow::Borrowed(text))) => Cow::Borrowed(text.trim()),
+            Ok(Text(Cow::Owned(text))) => Cow::Owned(text.trim().to_owned()),
+            Err(_) => Cow::default(),
+        },
+        Some(b'-' | b'0'..=b'9') => Cow::Borrowed(raw),
+        _ => Cow::default(),
     }
 }
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn is_empty(raw: &RawValue) -> bool {
     let squeezed: String = raw.get().split_whitespace().collect();

@@ -10,7 +10,7 @@ use crate::privacy::mask;
 const MAX_VALUE: usize = 1024;
 
 /// What a refund gave. `tid` is the command's.
-pub(super) fn refund(tid: &str, envelope: &Envelope) -> Receipt {
+pub(super) fn refund(tid: &str, envelope: &Envelope<'_>) -> Receipt {
     let data = &envelope.data;
     let mut receipt = Receipt::default();
     receipt.put("tid", tid);
@@ -38,15 +38,15 @@ pub(super) fn refund(tid: &str, envelope: &Envelope) -> Receipt {
 }
 
 /// QR answers have the refund's id as `data.tid`.
-fn refund_tid<'a>(tid: &str, data: &'a Data) -> &'a str {
-    match data.refund_tid.as_str() {
+fn refund_tid<'a>(tid: &str, data: &'a Data<'_>) -> &'a str {
+    match data.refund_tid.as_ref() {
         "" if data.tid != tid => &data.tid,
         refund_tid => refund_tid,
     }
 }
 
 /// What an OTP call gave.
-pub(super) fn otp(command: &Command, envelope: &Envelope) -> Receipt {
+pub(super) fn otp(command: &Command, envelope: &Envelope<'_>) -> Receipt {
     let data = &envelope.data;
     let mut receipt = Receipt::default();
     receipt.put("otp_ref_id", text(&data.otp_ref_id));

@@ -3,6 +3,7 @@
 
 #![expect(clippy::too_many_lines, reason = "a table is as long as what it lists")]
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -292,7 +293,9 @@ fn every_answer_to_an_inquiry_has_its_reading() {
 
 fn receipt(kind: Kind, file: &str) -> Vec<(String, String)> {
     match verdict(&command(kind), &answered(kind.as_str(), file, 200)).meaning {
-        Verdict::Done(receipt, _) => receipt.0.into_iter().collect(),
+        Verdict::Done(receipt, _) => {
+            receipt.0.into_iter().map(|(name, value)| (name.into_owned(), value)).collect()
+        }
         other => panic!("{file}: {other:?}"),
     }
 }
@@ -495,7 +498,7 @@ fn the_schema_of_a_result_names_what_results_have_and_nothing_else() {
             if let Verdict::Done(receipt, _) = verdict(&command(kind), &http).meaning {
                 let result = serde_json::to_value(&receipt).unwrap();
                 assert!(validator.is_valid(&result), "{file}: {result}");
-                seen.extend(receipt.0.into_keys());
+                seen.extend(receipt.0.into_keys().map(Cow::into_owned));
             }
         }
         let named = schema["properties"].as_object().unwrap().keys().cloned().collect();
