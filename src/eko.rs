@@ -2,6 +2,8 @@
 
 mod amount;
 mod answer;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod client;
 mod endpoint;
 mod envelope;

@@ -44,7 +44,8 @@ fn sources() -> Vec<Source> {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             let room = name.split(['/', '.']).next().unwrap().to_owned();
-            let is_other = ["bin", "house", "exploration", "bench"].contains(&room.as_str())
+            let is_other = ["bin", "house", "exploration", "bench", "instructions"]
+                .contains(&room.as_str())
                 || path.file_name().is_some_and(|name| name == "tests");
             if path.is_dir() && !is_other {
                 folders.push(path);

@@ -4,7 +4,7 @@
 //! write and commit. All that wait share a commit.
 
 #[cfg(feature = "bench")]
-pub mod bench;
+pub(crate) mod bench;
 #[cfg(feature = "memory-ledger")]
 mod memory;
 #[cfg(test)]

@@ -25,6 +25,9 @@
 mod admin;
 mod app;
 mod backoff;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod broker;
 mod command;
 mod config;
@@ -59,9 +62,6 @@ pub use config::{
     DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs,
     InquireArgs, ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
 };
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub use ledger::bench;
 pub use operate::{
     check, completions, config, dead, healthcheck, inquire, man, publish, schema, show,
 };
