@@ -109,6 +109,12 @@ pub(crate) fn percentile(figures: &[f64], percent: usize) -> f64 {
     sorted.get(sorted.len() * percent / 100).copied().unwrap_or(f64::NAN)
 }
 
-fn median(figures: Vec<f64>) -> f64 {
-    percentile(&figures, 50)
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let half = figures.len() / 2;
+    match figures.get(half.saturating_sub(1)..=half) {
+        Some(&[below, above]) if figures.len().is_multiple_of(2) => (below + above) / 2.0,
+        Some(&[.., middle]) => middle,
+        _ => f64::NAN,
+    }
 }
