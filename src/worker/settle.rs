@@ -9,7 +9,7 @@ use crate::broker::{Delivery, Parking};
 use crate::command::{Command, Kind};
 use crate::decision::{self, Step, Turn};
 use crate::gate::{Permit, Sample, Sight};
-use crate::history::History;
+use crate::history::{Attempt, Entry, History};
 use crate::ledger::{self, Case, Held};
 use crate::otel::Call;
 use crate::verdict::{Cause, Reading, Verdict};
@@ -126,7 +126,11 @@ impl Worker {
         });
         let called = self.eko.call(command, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let has_failed = Sight::from(&called.meaning).is_strain();
+        let sight = match is_told_by_inquiry(kind, &called.meaning) {
+            true => Sight::Nothing,
+            false => sight(&case.history, &called.meaning),
+        };
+        let has_failed = sight.is_strain();
         self.note_load(kind, permit, Sample { took: Some(called.took), has_failed });
         self.metrics.called(kind, &called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
@@ -139,7 +143,7 @@ impl Worker {
             "Eko was called"
         );
         let ended = now();
-        self.gate.saw(kind, &command.id, sight(&case.history, &called.meaning), ended);
+        self.gate.saw(kind, &command.id, sight, ended);
         case.history.end(ended, called.meaning);
     }
 
@@ -169,7 +173,8 @@ impl Worker {
         });
         let called = self.eko.inquire(command, tid, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let has_failed = Sight::from(&called.meaning).is_strain();
+        let sight = sight_of_inquiry(command.kind(), &case.history, &called.meaning);
+        let has_failed = sight.is_strain();
         // How long another endpoint takes says nothing about this one.
         self.note_load(command.kind(), permit, Sample { took: None, has_failed });
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
@@ -181,7 +186,7 @@ impl Worker {
                 "an inquiry contradicts itself or tells of another transaction"
             );
         }
-        self.gate.saw(command.kind(), &command.id, (&called.meaning).into(), now());
+        self.gate.saw(command.kind(), &command.id, sight, now());
         // A reading counts from when it was asked for: what it says may be that old.
         case.history.inquired(called.began, called.meaning);
         Ok(Went::On)
@@ -267,12 +272,34 @@ fn sight(history: &History, verdict: &Verdict) -> Sight {
     }
 }
 
+/// Whether the inquiry that follows at once tells what a call told about Eko as a whole: a
+/// refund may have been executed though it was answered by a 5xx.
+fn is_told_by_inquiry(kind: Kind, verdict: &Verdict) -> bool {
+    const CAUSE: Cause = Cause::EkoUnavailable;
+    kind == Kind::Refund && matches!(verdict, Verdict::Unclear { cause: CAUSE, after: None, .. })
+}
+
+/// What an inquiry tells about Eko as a whole; the first one after such a call also tells of
+/// that: unless it was executed, it has failed.
+fn sight_of_inquiry(kind: Kind, history: &History, reading: &Reading) -> Sight {
+    let Some(Entry::Attempt(Attempt { ended: Some(ended), .. })) = history.entries.last() else {
+        return reading.into();
+    };
+    match reading {
+        Reading::NoAnswer(_) | Reading::Refunded(..) => reading.into(),
+        _ if is_told_by_inquiry(kind, &ended.verdict) => (&ended.verdict).into(),
+        _ => reading.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
     use super::*;
     use crate::gate::Reason;
+    use crate::outcome::{Answer, Receipt};
+    use crate::verdict::IfNot;
 
     #[test]
     fn a_second_refused_timestamp_in_a_row_is_the_clock_s_fault() {
@@ -285,5 +312,31 @@ mod tests {
         assert_eq!(sight(&history, &clock), Sight::Against(Reason::Clock));
         let keys = Verdict::not_now(Cause::Unauthorized);
         assert_eq!(sight(&history, &keys), Sight::Against(Reason::Unauthorized));
+    }
+
+    #[test]
+    fn a_refund_that_was_executed_though_answered_by_a_5xx_is_no_outage() {
+        let unavailable = Verdict::unclear(Cause::EkoUnavailable);
+        assert!(is_told_by_inquiry(Kind::Refund, &unavailable));
+        assert!(!is_told_by_inquiry(Kind::RefundOtp, &unavailable), "none follows");
+        assert!(!is_told_by_inquiry(Kind::Refund, &Verdict::unclear(Cause::Timeout)), "too late");
+        let later = Verdict::Unclear {
+            cause: Cause::EkoUnavailable,
+            after: Some(Duration::from_secs(1)),
+            if_not: IfNot::Repeat,
+        };
+        assert!(!is_told_by_inquiry(Kind::Refund, &later), "it is waited for");
+
+        let mut history = History::new(Timestamp::UNIX_EPOCH);
+        history.begin(Timestamp::UNIX_EPOCH);
+        history.end(Timestamp::UNIX_EPOCH, unavailable);
+        let sight = |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading);
+        let (receipt, answer) = (Receipt::default(), Answer::default());
+        assert_eq!(sight(&history, Reading::Refunded(receipt, answer)), Sight::Fine);
+        let outage = Sight::Against(Reason::Outage);
+        assert_eq!(sight(&history, Reading::RefundPending), outage);
+        assert_eq!(sight(&history, Reading::NoAnswer(Cause::EkoUnavailable)), outage);
+        history.inquired(Timestamp::UNIX_EPOCH, Reading::RefundPending);
+        assert_eq!(sight(&history, Reading::RefundPending), Sight::Fine, "it was told already");
     }
 }
