@@ -276,3 +276,30 @@ async fn a_hangup_reads_new_keys_and_ends_a_pause_at_once() {
     rig.forgive_bad_requests();
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn refunds_that_were_executed_though_answered_by_503_pause_nothing() {
+    let mut rig = Rig::start().await;
+    // More than would be an outage; the simulator's code: executed, then 503 once.
+    let tids: Vec<_> = (9_750_310_001..=9_750_310_040_u64).map(|tid| tid.to_string()).collect();
+    rig.publish_all(&tids.iter().map(|tid| refund(tid, tid)).collect::<Vec<_>>()).await;
+    let events = rig.events_of(tids.iter().map(String::as_str)).await;
+    for event in events.values() {
+        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1));
+    }
+    let log = rig.worker().log();
+    assert!(!log.contains("consumption is paused"), "{log}");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn refunds_that_were_not_executed_and_answered_by_503_are_an_outage() {
+    let mut rig = Rig::start().await;
+    // The simulator's code: 503 for good, and nothing executed.
+    let tids: Vec<_> = (9_950_300_001..=9_950_300_020_u64).map(|tid| tid.to_string()).collect();
+    rig.publish_all(&tids.iter().map(|tid| refund(tid, tid)).collect::<Vec<_>>()).await;
+    rig.until_metrics("consumption is paused", |metrics| {
+        metrics.value("paused", &[("kind", "refund"), ("reason", "outage")]) == 1.0
+    })
+    .await;
+}
