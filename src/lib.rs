@@ -20,7 +20,8 @@
 //!
 //! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
 //! whether a call may start; `app` composes everything and stops it in order; `operate` is what
-//! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`, `log`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
+//! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
+//! `log`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
 mod admin;
 mod app;
