@@ -59,7 +59,7 @@ impl Builder {
     /// Lets a call stay open for as long as a slow machine needs between its begin and its
     /// answer.
     pub(crate) fn patient(self) -> Self {
-        self.set("EKO_TIMEOUT", "60s")
+        self.set("EKO_TIMEOUT", "30s").set("SETTLE_QUIET", "30s")
     }
 
     /// Starts Eko and the worker, and waits until it consumes.
