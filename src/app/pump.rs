@@ -261,7 +261,7 @@ impl Pump {
             | Reason::Outage
             | Reason::RateLimited
             | Reason::Ledger => {
-                let hurries = self.worker.hurries();
+                let hurries = self.worker.gate.hurries();
                 self.set_aside(inlet).await
                     && self.wait_for_probe(inlet.kind, reason, hurries).await
             }

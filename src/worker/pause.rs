@@ -50,11 +50,6 @@ impl Worker {
         read
     }
 
-    /// Sees every change of a key that an operator tells of from now on.
-    pub(crate) fn hurries(&self) -> watch::Receiver<()> {
-        self.gate.hurries()
-    }
-
     /// Whether what closed the gate of a kind is over.
     pub(crate) async fn probe(&self, reason: Reason) -> bool {
         match reason {

@@ -126,10 +126,7 @@ impl Worker {
         });
         let called = self.eko.call(command, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let sight = match is_told_by_inquiry(kind, &called.meaning) {
-            true => Sight::Nothing,
-            false => sight(&case.history, &called.meaning),
-        };
+        let sight = sight(kind, &case.history, &called.meaning);
         let has_failed = sight.is_strain();
         self.note_load(kind, permit, Sample { took: Some(called.took), has_failed });
         self.metrics.called(kind, &called.meaning, called.took, called.is_known);
@@ -262,11 +259,12 @@ impl Worker {
 
 /// What a call tells about Eko as a whole. One timestamp that is refused may have been another
 /// worker's with the same key, in the same millisecond; a second in a row is our clock's fault.
-fn sight(history: &History, verdict: &Verdict) -> Sight {
+fn sight(kind: Kind, history: &History, verdict: &Verdict) -> Sight {
     const CLOCK: Cause = Cause::Clock;
     let is_clock = |verdict: &Verdict| matches!(verdict, Verdict::NotNow { cause: CLOCK, .. });
     let before = history.each_attempt().rev().nth(1).and_then(|attempt| attempt.ended.as_ref());
-    match is_clock(verdict) && !before.is_some_and(|ended| is_clock(&ended.verdict)) {
+    let is_first = is_clock(verdict) && !before.is_some_and(|ended| is_clock(&ended.verdict));
+    match is_first || is_told_by_inquiry(kind, verdict) {
         true => Sight::Nothing,
         false => verdict.into(),
     }
@@ -282,12 +280,13 @@ fn is_told_by_inquiry(kind: Kind, verdict: &Verdict) -> bool {
 /// What an inquiry tells about Eko as a whole; the first one after such a call also tells of
 /// that: unless it was executed, it has failed.
 fn sight_of_inquiry(kind: Kind, history: &History, reading: &Reading) -> Sight {
-    let Some(Entry::Attempt(Attempt { ended: Some(ended), .. })) = history.entries.last() else {
-        return reading.into();
-    };
-    match reading {
-        Reading::NoAnswer(_) | Reading::Refunded(..) => reading.into(),
-        _ if is_told_by_inquiry(kind, &ended.verdict) => (&ended.verdict).into(),
+    match (history.entries.last(), reading) {
+        (_, Reading::NoAnswer(_) | Reading::Refunded(..)) => reading.into(),
+        (Some(Entry::Attempt(Attempt { ended: Some(ended), .. })), _)
+            if is_told_by_inquiry(kind, &ended.verdict) =>
+        {
+            (&ended.verdict).into()
+        }
         _ => reading.into(),
     }
 }
@@ -306,12 +305,12 @@ mod tests {
         let clock = Verdict::not_now(Cause::Clock);
         let mut history = History::new(Timestamp::UNIX_EPOCH);
         history.begin(Timestamp::UNIX_EPOCH);
-        assert_eq!(sight(&history, &clock), Sight::Nothing);
+        assert_eq!(sight(Kind::Refund, &history, &clock), Sight::Nothing);
         history.end(Timestamp::UNIX_EPOCH, clock.clone());
         history.begin(Timestamp::UNIX_EPOCH);
-        assert_eq!(sight(&history, &clock), Sight::Against(Reason::Clock));
+        assert_eq!(sight(Kind::Refund, &history, &clock), Sight::Against(Reason::Clock));
         let keys = Verdict::not_now(Cause::Unauthorized);
-        assert_eq!(sight(&history, &keys), Sight::Against(Reason::Unauthorized));
+        assert_eq!(sight(Kind::Refund, &history, &keys), Sight::Against(Reason::Unauthorized));
     }
 
     #[test]

@@ -303,7 +303,7 @@ async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
          application:set_env(rabbit, consumer_timeout, 1000).",
     ]);
     let rig = Rig::builder().at(&node.url).at_least_once().stub().patient();
-    let mut rig = rig.set("SETTLE_QUIET", "30s").start().await;
+    let mut rig = rig.start().await;
     rig.stub().on_refund("631", [Answer::Held(Box::new(refunded("631")))]);
     rig.publish(&refund("a", "631")).await;
     let again = async || (sessions(&mut rig) >= 2).then_some(());
