@@ -1,5 +1,6 @@
 //! RabbitMQ: the only AMQP.
 
+mod acks;
 mod connection;
 mod consumer;
 mod dead;

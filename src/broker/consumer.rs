@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use lapin::Acker;
 use lapin::BasicProperties;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::link::Link;
+use super::acks::Ack;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{self, DELAY_HEADER, Names, text};
 use super::{Error, Told};
@@ -89,10 +87,9 @@ struct Parts {
     body: Vec<u8>,
     envelope: Envelope,
     properties: BasicProperties,
-    acker: Acker,
+    ack: Ack,
     /// Whose queue it came from.
     kind: Kind,
-    consuming: Link,
     publisher: Publisher,
     names: Arc<Names>,
 }
@@ -101,7 +98,7 @@ impl Delivery {
     pub(super) fn new(
         kind: Kind,
         delivery: lapin::message::Delivery,
-        consuming: Link,
+        ack: Ack,
         publisher: Publisher,
         names: Arc<Names>,
     ) -> Self {
@@ -110,9 +107,8 @@ impl Delivery {
             body: delivery.data,
             envelope,
             properties: delivery.properties,
-            acker: delivery.acker,
+            ack,
             kind,
-            consuming,
             publisher,
             names,
         }))
@@ -171,19 +167,12 @@ impl Delivery {
 
     /// Acknowledges: nothing more follows from it.
     pub(crate) async fn ack(self) -> Result<(), Error> {
-        match self.0.consuming.during(self.0.acker.ack(BasicAckOptions::default())).await? {
-            true => Ok(()),
-            false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
-        }
+        self.0.ack.ack().await
     }
 
     /// Hands it back untouched.
     pub(crate) async fn hand_back(self) -> Result<(), Error> {
-        let requeue = BasicNackOptions { requeue: true, multiple: false };
-        match self.0.consuming.during(self.0.acker.nack(requeue)).await? {
-            true => Ok(()),
-            false => Err(Error::Lost("its channel is gone; the message comes again".to_owned())),
-        }
+        self.0.ack.hand_back().await
     }
 
     async fn publish_event(&self, event: &Event) -> Result<Routed, Error> {

@@ -9,6 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 
 use super::Error;
+use super::acks::Acks;
 use super::consumer::Delivery;
 use super::declare::{Declarer, said, soft_error};
 use super::link::Link;
@@ -33,7 +34,8 @@ pub(crate) struct Inlet {
     /// Whose queue it is; a message in it may be of another kind.
     pub(crate) kind: Kind,
     shared: Shared,
-    channel: Option<Channel>,
+    /// With what settles its deliveries.
+    channel: Option<(Channel, Acks)>,
     consumer: Option<Consumer>,
     is_consuming: bool,
     /// How often a consumer was registered.
@@ -58,10 +60,11 @@ impl Inlet {
         };
         match next? {
             Ok(delivery) => {
-                let (consuming, publisher) =
-                    (self.shared.consuming.clone(), self.shared.publisher.clone());
+                let (_, acks) = self.channel.as_ref()?;
+                let ack = acks.note(delivery.delivery_tag);
+                let publisher = self.shared.publisher.clone();
                 let names = Arc::clone(&self.shared.names);
-                Some(Delivery::new(self.kind, delivery, consuming, publisher, names))
+                Some(Delivery::new(self.kind, delivery, ack, publisher, names))
             }
             Err(error) => {
                 tracing::debug!(kind = self.kind.as_str(), %error, "the consumer failed");
@@ -77,7 +80,7 @@ impl Inlet {
             return Ok(());
         }
         let channel = match &self.channel {
-            Some(channel) => channel.clone(),
+            Some((channel, _)) => channel.clone(),
             None => self.open().await?,
         };
         let queue = self.shared.names.queue(self.kind);
@@ -120,7 +123,9 @@ impl Inlet {
         let Shared { connection, consuming, prefetch, .. } = &self.shared;
         let channel = consuming.during(connection.create_channel()).await?;
         consuming.during(channel.basic_qos(*prefetch, BasicQosOptions::default())).await?;
-        Ok(self.channel.insert(channel).clone())
+        let acks = Acks::start(channel.clone(), consuming.clone(), *prefetch);
+        self.channel = Some((channel.clone(), acks));
+        Ok(channel)
     }
 
     /// Registers the consumer anew, on a channel of its own unless there was something left to
@@ -134,7 +139,7 @@ impl Inlet {
             left.push(delivery);
         }
         if left.is_empty()
-            && let Some(channel) = self.channel.take()
+            && let Some((channel, _)) = self.channel.take()
         {
             self.shared.consuming.during(channel.close(200, "renewed".into())).await?;
         }
@@ -147,7 +152,7 @@ impl Inlet {
         if !std::mem::replace(&mut self.is_consuming, false) {
             return;
         }
-        let (Some(channel), Some(consumer)) = (&self.channel, &self.consumer) else {
+        let (Some((channel, _)), Some(consumer)) = (&self.channel, &self.consumer) else {
             return;
         };
         let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());

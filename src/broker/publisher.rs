@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use lapin::message::Delivery;
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, Confirmation};
@@ -123,17 +124,15 @@ async fn send(
     batch: &mut [(Box<Message>, Answer)],
 ) -> Result<Vec<Result<Routed, Error>>, Error> {
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let mut confirms = Vec::with_capacity(batch.len());
     let mut ids = Vec::with_capacity(batch.len());
-    for (message, _) in batch.iter_mut() {
+    let sent = batch.iter_mut().map(|(message, _)| {
         let properties = std::mem::take(&mut message.properties);
         ids.push(properties.message_id().clone());
         let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
-        let confirm = channel
-            .basic_publish(exchange.into(), key.into(), mandatory, &message.body, properties)
-            .await?;
-        confirms.push(confirm);
-    }
+        channel.basic_publish(exchange.into(), key.into(), mandatory, &message.body, properties)
+    });
+    // Each of them ends once its bytes are written: one after the other would be one write each.
+    let confirms = try_join_all(sent).await?;
     let mut returned = Vec::new();
     let mut refused = Vec::with_capacity(batch.len());
     for confirm in confirms {
