@@ -40,6 +40,16 @@ pub(crate) struct Settings {
     pub(crate) prefetch: u16,
 }
 
+/// How large a connection's frames may be. lapin keeps room for 64 of them, and a message's
+/// headers must fit into one: a connection that meets larger ones is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frames {
+    /// 16 KiB, enough for all but strange headers, unless `AMQP_URL` says otherwise.
+    Small,
+    /// As large as the broker takes them, or as `AMQP_URL` says.
+    Large,
+}
+
 /// Why the broker did not do what it was asked for.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {

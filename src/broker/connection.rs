@@ -17,7 +17,7 @@ use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::publisher::{Message, Publisher};
 use super::topology::Names;
-use super::{Error, Settings, tls};
+use super::{Error, Frames, Settings, tls};
 use crate::command::Kind;
 
 /// Time for TCP, TLS and the AMQP handshake, which lapin does not bound itself.
@@ -25,6 +25,9 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Seconds between heartbeats; a broker that went silent is noticed after two.
 const HEARTBEAT: u16 = 10;
+
+/// Bytes of a small frame.
+const SMALL_FRAME: u32 = 16 * 1024;
 
 /// Time for an orderly goodbye.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,11 +52,15 @@ pub(crate) struct Session {
 ///
 /// # Errors
 /// What the last node tried said.
-pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session, Error> {
+pub(crate) async fn connect(
+    settings: &Settings,
+    first: usize,
+    frames: Frames,
+) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
     let nodes = settings.urls.iter().enumerate().cycle();
     for (node, url) in nodes.skip(first % settings.urls.len()).take(settings.urls.len()) {
-        match connect_to(url, node, settings).await {
+        match connect_to(url, node, settings, frames).await {
             Ok(session) => return Ok(session),
             Err(error) => last = error,
         }
@@ -65,9 +72,10 @@ async fn connect_to(
     url: &SecretString,
     node: usize,
     settings: &Settings,
+    frames: Frames,
 ) -> Result<Session, Error> {
-    let consuming = Arc::new(open(url, settings, "consumes").await?);
-    let publishing = open(url, settings, "publishes").await?;
+    let consuming = Arc::new(open(url, settings, "consumes", frames).await?);
+    let publishing = open(url, settings, "publishes", frames).await?;
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
     let mut session =
         Session { consuming, publishing, links, node, inlets: Vec::new(), is_unchecked: false };
@@ -133,8 +141,12 @@ pub(super) async fn open(
     url: &SecretString,
     settings: &Settings,
     what: &str,
+    frames: Frames,
 ) -> Result<Connection, Error> {
-    let (uri, connector) = way(url, settings)?;
+    let (mut uri, connector) = way(url, settings)?;
+    if frames == Frames::Small {
+        uri.query.frame_max.get_or_insert(SMALL_FRAME);
+    }
     let host = format!("{}:{}", uri.authority.host, uri.authority.port);
     let name = format!("eko-worker {} {what}", settings.prefix);
     let properties = ConnectionProperties::default().with_connection_name(name.into());

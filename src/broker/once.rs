@@ -14,7 +14,7 @@ use super::declare::{said, soft_error};
 use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, command_key};
-use super::{Error, Settings};
+use super::{Error, Frames, Settings};
 
 /// A connection with one channel that publishes and one for all else.
 pub(crate) struct Once {
@@ -71,7 +71,7 @@ impl Once {
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
         let mut last = Error::Lost("no node is named".to_owned());
         for url in &settings.urls {
-            match open(url, settings, "operates").await {
+            match open(url, settings, "operates", Frames::Large).await {
                 Ok(connection) => return Self::on(connection, settings).await,
                 Err(error) => last = error,
             }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::inquire::means;
 use crate::app::start::{new_digest_key, tls_provider};
-use crate::broker::{self, Session};
+use crate::broker::{self, Frames, Session};
 use crate::config::{CheckArgs, Config};
 use crate::eko::{Called, Client, reproduces_the_known_answer};
 use crate::gate::Gate;
@@ -97,7 +97,7 @@ fn check_signature() -> Finding {
 }
 
 async fn check_broker(config: &Config) -> Vec<Finding> {
-    let session = match broker::connect(&config.broker, 0).await {
+    let session = match broker::connect(&config.broker, 0, Frames::Small).await {
         Ok(session) => session,
         Err(error) => {
             let unknown = |name| Finding::unknown(name, "the broker was not reached");

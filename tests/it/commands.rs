@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::rig::command::{Edit, refund, refund_otp, transfer_otp};
 use crate::rig::event::Event;
+use crate::rig::script::{found, refunded, said};
 use crate::rig::{Rig, eventually};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -109,6 +110,25 @@ async fn a_traceparent_that_cannot_be_read_is_replaced_by_a_new_trace() {
         let event = rig.outcome_of(&refund_otp(id, "1").with("/traceparent", json!(parent))).await;
         assert_ne!(trace_of(&event), "0".repeat(32));
     }
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_with_headers_as_large_as_brokers_take_is_parked_and_answered() {
+    let mut rig = Rig::builder().stub().start().await;
+    rig.stub().on_inquiry("78", [found("78", 3)]);
+    rig.stub().on_refund("78", [said(1, -2, "Another transaction in progress"), refunded("78")]);
+    let table = headers(&[("baggage", &"x".repeat(120_000))]);
+    let command = refund("laden", "78");
+    rig.publish_with(&command, BasicProperties::default().with_headers(table)).await;
+    let event = rig.next_event().await;
+    assert_eq!((event.told().as_str(), event.attempts()), ("succeeded response", 2));
+    let others = ["79", "80"].map(|tid| refund(tid, tid));
+    for tid in ["79", "80"] {
+        rig.stub().on_refund(tid, [refunded(tid)]);
+    }
+    rig.publish_all(&others).await;
+    rig.events_of(["79", "80"]).await;
     rig.finish().await;
 }
 
