@@ -2,7 +2,7 @@
 # docker build -t eko-simulator --target simulator .
 #
 # Plain syntax on purpose, so that every engine with BuildKit or buildah can build it.
-ARG RUST_IMAGE=rust:1.95-slim-trixie
+ARG RUST_IMAGE=rust:1.95-trixie
 
 FROM ${RUST_IMAGE} AS build
 ARG REVISION=unknown

@@ -8,6 +8,11 @@ use eko_worker::{
     ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
 };
 
+/// What one thread allocates another frees, all the time: with the C library's allocator they
+/// wait for each other.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
 /// publishes one true outcome for each.
 #[derive(Parser)]
