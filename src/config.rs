@@ -71,7 +71,9 @@ impl Config {
     /// Each setting that is missing or wrong, by name, with the reason.
     pub fn new(args: &Args) -> Result<Self, Problems> {
         let mut reader = Reader::default();
-        let prefetch = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
+        let concurrency = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
+        // Who begins and who ends waits for ledger and broker meanwhile, not for Eko.
+        let prefetch = concurrency.map(|most| most.saturating_add(most / 2));
         let broker = broker_settings(&args.amqp, prefetch, &mut reader);
         let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);
@@ -88,12 +90,13 @@ impl Config {
         let otlp_endpoint =
             otlp_endpoint.and_then(|url| reader.otlp("OTEL_EXPORTER_OTLP_ENDPOINT", url));
         reader.finish()?;
-        let (Some(broker), Some(eko), Some(policy), Some(ledger)) = (broker, eko, policy, ledger)
+        let (Some(broker), Some(eko), Some(policy), Some(ledger), Some(concurrency)) =
+            (broker, eko, policy, ledger, concurrency)
         else {
             return Err(Problems(vec!["a setting could not be read".to_owned()]));
         };
-        let concurrency = broker.prefetch.into();
-        let gate = gate::Settings { rate, concurrency, is_adaptive: args.worker_adaptive };
+        let (concurrency, is_adaptive) = (concurrency.into(), args.worker_adaptive);
+        let gate = gate::Settings { rate, concurrency, is_adaptive };
         Ok(Self {
             lease: eko.timeout + LEASE_MARGIN,
             broker,
