@@ -205,7 +205,10 @@ impl Fields {
 
     // A length before each value keeps two different commands from one canonical text.
     fn note(&mut self, name: &str, value: &str) {
-        self.canonical.push_str(&format!("\n{name}={}:{value}", value.len()));
+        let length = value.len().to_string();
+        for part in ["\n", name, "=", &length, ":", value] {
+            self.canonical.push_str(part);
+        }
     }
 
     pub(super) fn tid(&mut self, raw: Option<&RawValue>) -> Result<String, String> {

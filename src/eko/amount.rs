@@ -20,7 +20,13 @@ fn written_out(text: &str) -> Option<String> {
     }
     let significant = whole.trim_start_matches('0');
     let whole = if significant.is_empty() { "0" } else { significant };
-    Some(format!("{whole}.{:0<2}", places.trim_end_matches('0')))
+    let places = places.trim_end_matches('0');
+    let mut plain = String::with_capacity(MAX_DIGITS + 3);
+    plain.push_str(whole);
+    plain.push('.');
+    plain.push_str(places);
+    plain.push_str("00".get(places.len()..).unwrap_or_default());
+    Some(plain)
 }
 
 fn computed(text: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use memchr::memmem;
+use memchr::memchr_iter;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Request, RequestBuilder, Response};
 use secrecy::SecretString;
@@ -354,9 +354,14 @@ async fn read_body(mut response: Response) -> Option<Vec<u8>> {
 
 /// A body in which what signed the call is not repeated, as a page that shows a request does.
 fn without(mut body: Vec<u8>, secrets: [Option<HeaderValue>; 2]) -> Vec<u8> {
-    for secret in secrets.iter().flatten().filter(|secret| !secret.is_empty()) {
-        for at in memmem::find_iter(&body, secret.as_bytes()).collect::<Vec<_>>() {
-            body[at..at + secret.len()].fill(b'X');
+    for secret in secrets.iter().flatten().map(HeaderValue::as_bytes) {
+        let Some(&last) = secret.last() else { continue };
+        let ends: Vec<usize> = memchr_iter(last, &body)
+            .map(|at| at + 1)
+            .filter(|&end| body[..end].ends_with(secret))
+            .collect();
+        for end in ends {
+            body[end - secret.len()..end].fill(b'X');
         }
     }
     body

@@ -72,5 +72,8 @@ fn masked(mobile: &str) -> String {
 }
 
 fn text(value: &str) -> String {
+    if value.len() <= MAX_VALUE && value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return value.to_owned();
+    }
     value.chars().filter(|c| !c.is_control()).take(MAX_VALUE).collect()
 }
