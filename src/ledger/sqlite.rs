@@ -32,7 +32,7 @@ const BATCH: usize = 512;
 
 /// Where more than so many shared the last commit, the next one begins so much later: more share
 /// it, and the disk has less to do. Who comes alone never waits.
-const CROWD: usize = 8;
+const CROWD: usize = 2;
 const PACE: Duration = Duration::from_millis(1);
 
 /// How long another program's read, such as an operator's, may hold up a write.
