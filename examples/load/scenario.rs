@@ -94,9 +94,10 @@ const STEADY: &[Column] = &[
     RSS,
 ];
 const GROWTH: &[Column] = &[
-    column("first tenth/s", 0, Compared::ByRatio),
+    column("second tenth/s", 0, Compared::ByRatio),
     column("last tenth/s", 0, Compared::ByRatio),
-    column("last to first", 2, Compared::ByRatio),
+    column("CPU µs, second tenth", 0, Compared::ByRatio),
+    column("CPU µs, last tenth", 0, Compared::ByRatio),
     column("peak RSS MiB, a hundredth waiting", 0, Compared::ByRatio),
     column("peak RSS MiB, all waiting", 0, Compared::ByRatio),
     column("start to first event ms, all in the ledger", 0, Compared::ByDifference),
