@@ -154,15 +154,8 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
 fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver<Request>) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut begun = Begun::default();
-    let mut pace = Duration::ZERO;
     while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
-        std::thread::sleep(pace);
-        while batch.len() < BATCH
-            && let Ok(request) = inbox.try_recv()
-        {
-            batch.push(request);
-        }
-        pace = if batch.len() > CROWD { PACE } else { Duration::ZERO };
+        let is_crowd = batch.len() > CROWD;
         let mut answers = Answers::new();
         let committed = commit(&mut connection, &mut begun, holders, batch.drain(..), &mut answers);
         let error = committed.err().map(|error| Error::Store(error.to_string()));
@@ -171,6 +164,9 @@ fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver
         }
         for answer in answers {
             answer(error.as_ref());
+        }
+        if is_crowd {
+            std::thread::sleep(PACE);
         }
     }
 }
