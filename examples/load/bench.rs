@@ -51,8 +51,10 @@ impl Ran {
     fn tenth(&self, nth: usize) -> (f64, f64) {
         let count = self.seen.len() / 10;
         let (first, last) = (self.seen[nth * count], self.seen[(nth + 1) * count - 1]);
-        let cpu = |at| self.cpu.iter().find(|(then, _)| *then >= at).or_else(|| self.cpu.last());
-        let cpu = |at| cpu(at).map_or(0.0, |(_, seconds)| *seconds);
+        let cpu = |at| {
+            let sample = self.cpu.iter().find(|(then, _)| *then >= at);
+            sample.or_else(|| self.cpu.last()).map_or(0.0, |(_, seconds)| *seconds)
+        };
         let count = count as f64;
         (count / last.duration_since(first).as_secs_f64(), (cpu(last) - cpu(first)) / count * 1e6)
     }
