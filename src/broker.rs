@@ -5,6 +5,7 @@ mod connection;
 mod consumer;
 mod dead;
 mod declare;
+mod envelope;
 mod greeting;
 mod inlet;
 mod link;

@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, BasicProperties, Channel, Consumer};
 
 use super::Error;
-use super::consumer::{
+use super::envelope::{
     ATTEMPT, Envelope, PARKED, copy_of, own_headers, read as header, read_envelope,
 };
 use super::link::Link;

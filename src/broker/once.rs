@@ -9,8 +9,8 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer, ExchangeKind};
 
 use super::connection::{CLOSE_TIMEOUT, open};
-use super::consumer::DELIVERY_MODE;
 use super::declare::{said, soft_error};
+use super::envelope::DELIVERY_MODE;
 use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, command_key};

@@ -1,0 +1,142 @@
+//! What a message's properties say, and what a copy of it keeps of them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+/// Persistent.
+pub(super) const DELIVERY_MODE: u8 = 2;
+
+/// How often a copy was parked.
+pub(super) const PARKED: &str = "eko-parked";
+/// How often Eko was called for the command.
+pub(super) const ATTEMPT: &str = "eko-attempt";
+/// The `traceparent` of the journey that parked a copy.
+pub(super) const FORMER: &str = "eko-traceparent";
+
+/// What the message's properties say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Envelope {
+    /// Its `correlation_id`.
+    pub(crate) correlation_id: Option<String>,
+    /// Whether it wants an answer of its own.
+    pub(crate) has_reply_to: bool,
+    /// Its `timestamp`.
+    pub(crate) timestamp: Option<Timestamp>,
+    /// The header `traceparent`.
+    pub(crate) traceparent: Option<String>,
+    /// The header `tracestate`.
+    pub(crate) tracestate: Option<String>,
+    /// The journey that parked it.
+    pub(crate) former: Option<String>,
+    /// How often a copy of it was parked.
+    pub(crate) parked: u32,
+    /// How often Eko had been called when it was parked.
+    pub(crate) attempts: u32,
+    /// Whether the broker delivered it before: somebody may have died over it.
+    pub(crate) redelivered: bool,
+}
+
+impl Envelope {
+    /// What a copy says of the calls, where `known` were made. A copy is never redelivered
+    /// itself: that its message was, so that somebody may have died over a call, would be
+    /// forgotten with a lost ledger.
+    pub(super) fn attempts_of_copy(&self, known: u32) -> u32 {
+        known.max(self.attempts).max(self.redelivered.into())
+    }
+}
+
+/// The properties of a copy. `user_id` is left out: the broker refuses one that is not the
+/// publishing connection's own. An `expiration` was meant for the queue it came from.
+pub(super) fn copy_of(properties: &BasicProperties) -> BasicProperties {
+    let mut copy = BasicProperties::default().with_delivery_mode(DELIVERY_MODE);
+    if let Some(value) = properties.content_type() {
+        copy = copy.with_content_type(value.clone());
+    }
+    if let Some(value) = properties.content_encoding() {
+        copy = copy.with_content_encoding(value.clone());
+    }
+    if let Some(value) = properties.priority() {
+        copy = copy.with_priority(*value);
+    }
+    if let Some(value) = properties.correlation_id() {
+        copy = copy.with_correlation_id(value.clone());
+    }
+    if let Some(value) = properties.reply_to() {
+        copy = copy.with_reply_to(value.clone());
+    }
+    if let Some(value) = properties.message_id() {
+        copy = copy.with_message_id(value.clone());
+    }
+    if let Some(value) = properties.timestamp() {
+        copy = copy.with_timestamp(*value);
+    }
+    if let Some(value) = properties.kind() {
+        copy = copy.with_type(value.clone());
+    }
+    if let Some(value) = properties.app_id() {
+        copy = copy.with_app_id(value.clone());
+    }
+    copy
+}
+
+/// Headers that the broker writes itself; 4.x ignores a client's, 3.x would count on.
+const BROKER_HEADERS: [&str; 5] =
+    ["x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count"];
+
+/// The headers that a copy keeps: not the broker's own, nor `CC` and `BCC`, which would send
+/// the copy elsewhere too.
+pub(super) fn own_headers(properties: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
+    let Some(headers) = properties.headers() else { return BTreeMap::new() };
+    let kept = headers.inner().iter().filter(|(name, _)| {
+        let name = name.as_str();
+        !BROKER_HEADERS.iter().any(|own| name.starts_with(own)) && name != "CC" && name != "BCC"
+    });
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> Envelope {
+    let owned = |value: &Option<ShortString>| {
+        value.as_ref().map(ToString::to_string).filter(|value| !value.is_empty())
+    };
+    let header = |name: &str| properties.headers().as_ref().and_then(|table| read(table, name));
+    let count = |name| header(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let seconds = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok());
+    Envelope {
+        correlation_id: owned(properties.correlation_id()),
+        has_reply_to: owned(properties.reply_to()).is_some(),
+        timestamp: seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        traceparent: header("traceparent"),
+        tracestate: header("tracestate"),
+        former: header(FORMER),
+        parked: count(PARKED),
+        attempts: count(ATTEMPT),
+        redelivered,
+    }
+}
+
+pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {
+    match table.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_tells_that_its_message_may_have_been_called_for() {
+        let envelope =
+            |attempts, redelivered| Envelope { attempts, redelivered, ..Envelope::default() };
+        assert_eq!(envelope(0, false).attempts_of_copy(0), 0);
+        assert_eq!(envelope(0, false).attempts_of_copy(2), 2);
+        assert_eq!(envelope(0, true).attempts_of_copy(0), 1);
+        assert_eq!(envelope(3, false).attempts_of_copy(0), 3);
+        assert_eq!(envelope(3, true).attempts_of_copy(4), 4);
+    }
+}
