@@ -8,6 +8,7 @@ mod client;
 mod endpoint;
 mod envelope;
 mod keys;
+mod response;
 mod roots;
 mod sign;
 

@@ -1,12 +1,11 @@
 //! Sends the signed calls: the only HTTP client.
 
 use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use memchr::memchr_iter;
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Request, RequestBuilder, Response};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Request, RequestBuilder};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
@@ -14,6 +13,7 @@ use url::Url;
 use super::answer::{self, HttpAnswer, Read};
 use super::endpoint;
 use super::keys::{Key, KeyFiles, Keys, ReadyKeys, Reread};
+use super::response::{date, read_body, retry_after, without};
 use super::roots::Roots;
 use super::sign::Stamps;
 use crate::command::{Command, Request as Asked};
@@ -26,9 +26,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections are closed before a usual server closes them (nginx: 75 s), since a call
 /// on a connection that is just being closed ends unclear.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Largest body that is read, in bytes; Eko's have a few hundred.
-const MAX_BODY: usize = 1024 * 1024;
 
 /// How far timestamps may run ahead of the clock, in milliseconds. Each call takes one of its
 /// own, so more than 1,000 calls a second run ahead, and Eko refuses 2 minutes.
@@ -340,50 +337,6 @@ fn lost(error: &reqwest::Error) -> Lost {
     }
 }
 
-/// The body, unless it breaks off or is too large.
-async fn read_body(mut response: Response) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Some(body)
-}
-
-/// A body in which what signed the call is not repeated, as a page that shows a request does.
-fn without(mut body: Vec<u8>, secrets: [Option<HeaderValue>; 2]) -> Vec<u8> {
-    for secret in secrets.iter().flatten().map(HeaderValue::as_bytes) {
-        let Some(&last) = secret.last() else { continue };
-        let ends: Vec<usize> = memchr_iter(last, &body)
-            .map(|at| at + 1)
-            .filter(|&end| body[..end].ends_with(secret))
-            .collect();
-        for end in ends {
-            body[end - secret.len()..end].fill(b'X');
-        }
-    }
-    body
-}
-
-fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-    Timestamp::try_from(date).ok()
-}
-
-/// `Retry-After` in either form: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            Some(date.duration_since(SystemTime::from(now)).unwrap_or_default())
-        }
-    }
-}
-
 #[expect(clippy::disallowed_methods, reason = "the client stamps its calls and times them")]
 fn now() -> Timestamp {
     Timestamp::now()
@@ -397,20 +350,6 @@ fn deadline_after(duration: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(retry_after: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(retry_after))])
-    }
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
-        let seconds = |text| retry_after(&headers(text), now).map(|after| after.as_secs());
-        assert_eq!(seconds("120"), Some(120));
-        assert_eq!(seconds("Sat, 21 Nov 2026 09:00:30 GMT"), Some(30));
-        assert_eq!(seconds("Sat, 21 Nov 2026 08:00:00 GMT"), Some(0));
-        assert_eq!(seconds("soon"), None);
-    }
 
     #[test]
     fn a_date_within_the_call_is_no_skew_however_long_the_call_took() {
