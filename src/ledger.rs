@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::event::Event;
 use crate::history::History;
 use crate::outcome::Receipt;
+use rules::Finished;
 pub(crate) use show::show;
 
 /// How many requests may wait for a commit before callers wait to hand theirs in.
@@ -251,7 +252,7 @@ enum Then {
     /// Parking: the claim ends.
     Wait { due: Timestamp, unsettled: bool },
     /// The end.
-    Finish { event: Box<Event> },
+    Finish(Finished),
 }
 
 /// A handle on the ledger.
@@ -303,7 +304,7 @@ impl Ledger {
 
     /// Records that an attempt begins; the claim lasts until `lease_until`.
     pub(crate) async fn begin(&self, case: &Case, lease_until: Timestamp) -> Result<Held, Error> {
-        self.write(case, Then::Call { lease_until }).await
+        self.write(case.clone(), Then::Call { lease_until }).await
     }
 
     /// Records what is known so far, and that the command is due again at `due`.
@@ -313,12 +314,12 @@ impl Ledger {
         due: Timestamp,
         unsettled: bool,
     ) -> Result<Held, Error> {
-        self.write(case, Then::Wait { due, unsettled }).await
+        self.write(case.clone(), Then::Wait { due, unsettled }).await
     }
 
     /// Records how it ended.
-    pub(crate) async fn finish(&self, case: &Case, event: &Event) -> Result<Held, Error> {
-        self.write(case, Then::Finish { event: Box::new(event.clone()) }).await
+    pub(crate) async fn finish(&self, case: Case, event: &Event) -> Result<Held, Error> {
+        self.write(case, Then::Finish(Finished::by(event))).await
     }
 
     /// Records that the `parked`th copy is safe in the broker, so that older ones can be
@@ -343,9 +344,9 @@ impl Ledger {
         self.request(|reply| Request::Probe { reply }).await
     }
 
-    async fn write(&self, case: &Case, then: Then) -> Result<Held, Error> {
-        let write =
-            Write { id: case.id.clone(), token: case.token, history: case.history.clone(), then };
+    async fn write(&self, case: Case, then: Then) -> Result<Held, Error> {
+        let Case { id, token, history, .. } = case;
+        let write = Write { id, token, history, then };
         self.request(|reply| Request::Write { write: Box::new(write), reply }).await
     }
 

@@ -77,7 +77,7 @@ impl Bench {
             anyhow::bail!("{id} is not fresh");
         };
         let event = finish(&mut case, &tid.unwrap_or_default(), now);
-        anyhow::ensure!(self.ledger.finish(&case, &event).await? == super::Held::Yes, "{id} lost");
+        anyhow::ensure!(self.ledger.finish(case, &event).await? == super::Held::Yes, "{id} lost");
         Ok(())
     }
 

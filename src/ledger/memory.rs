@@ -66,10 +66,7 @@ impl Memory {
     }
 
     fn write(&mut self, write: Write) -> Held {
-        let row = self.rows.get(&write.id).cloned();
-        let (held, changed) = rules::write(row, write);
-        self.keep(changed);
-        held
+        self.rows.get_mut(&write.id).map_or(Held::Lost, |row| rules::write(row, write))
     }
 
     fn keep(&mut self, row: Option<Row>) {

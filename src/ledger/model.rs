@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use super::rules::{self, Holders, Row, TidState};
+use super::rules::{self, Finished, Holders, Row, TidState};
 use super::{Ask, Case, Claim, Held, Then, Write};
 use crate::event::Event;
 use crate::history::History;
@@ -58,7 +58,7 @@ impl Store {
 
     /// Records how a command ended.
     pub(crate) fn finish(&mut self, case: &Case, event: &Event) -> Held {
-        self.write(case, Then::Finish { event: Box::new(event.clone()) })
+        self.write(case, Then::Finish(Finished::by(event)))
     }
 
     /// Records that a copy is safe.
@@ -82,8 +82,11 @@ impl Store {
     fn write(&mut self, case: &Case, then: Then) -> Held {
         let write =
             Write { id: case.id.clone(), token: case.token, history: case.history.clone(), then };
-        let (held, changed) = rules::write(self.row(&case.id).cloned(), write);
-        self.keep(changed);
+        let Some(mut row) = self.row(&case.id).cloned() else {
+            return Held::Lost;
+        };
+        let held = rules::write(&mut row, write);
+        self.keep((held == Held::Yes).then_some(row));
         held
     }
 

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{Client, Config};
 
 use super::rules::{Holders, Row};
-use super::{Answers, Census, Error, Held, Request};
+use super::{Answers, Census, Error, Request};
 use book::{Book, Subjects};
 use link::{Link, Session, Trouble};
 

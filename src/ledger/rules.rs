@@ -45,6 +45,13 @@ pub(super) struct Finished {
     pub(super) event: Vec<u8>,
 }
 
+impl Finished {
+    /// The end that an event tells.
+    pub(super) fn by(event: &Event) -> Self {
+        Self { at: event.time, outcome: event.outcome.clone(), event: event.body.clone() }
+    }
+}
+
 /// What other commands have left of the same tid's refund.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TidState {
@@ -208,13 +215,10 @@ fn read(event: &[u8]) -> Result<Event, Error> {
         .map_err(|error| Error::Store(format!("an event that it keeps cannot be read: {error}")))
 }
 
-/// Applies a write, if whoever asks still holds the claim.
-pub(super) fn write(row: Option<Row>, write: Write) -> (Held, Option<Row>) {
-    let Some(mut row) = row else {
-        return (Held::Lost, None);
-    };
+/// Applies a write to its row, if whoever asks still holds the claim.
+pub(super) fn write(row: &mut Row, write: Write) -> Held {
     if row.lease.is_none_or(|lease| lease.token != write.token) || row.finished.is_some() {
-        return (Held::Lost, None);
+        return Held::Lost;
     }
     row.history = write.history;
     match write.then {
@@ -227,13 +231,12 @@ pub(super) fn write(row: Option<Row>, write: Write) -> (Held, Option<Row>) {
             row.unsettled = unsettled;
             row.interruptions = 0;
         }
-        Then::Finish { event } => {
+        Then::Finish(end) => {
             row.lease = None;
             row.due = None;
             row.unsettled = false;
-            row.finished =
-                Some(Finished { at: event.time, outcome: event.outcome, event: event.body });
+            row.finished = Some(end);
         }
     }
-    (Held::Yes, Some(row))
+    Held::Yes
 }

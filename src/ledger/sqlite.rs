@@ -157,10 +157,12 @@ fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver
     while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
         let is_crowd = batch.len() > CROWD;
         let mut answers = Answers::new();
-        let committed = commit(&mut connection, &mut begun, holders, batch.drain(..), &mut answers);
+        let mut requests = batch.drain(..);
+        let committed = commit(&mut connection, &mut begun, holders, &mut requests, &mut answers);
         let error = committed.err().map(|error| Error::Store(error.to_string()));
-        if error.is_some() {
+        if let Some(error) = &error {
             begun.doubt();
+            requests.for_each(|request| request.fail(error));
         }
         for answer in answers {
             answer(error.as_ref());
@@ -171,71 +173,50 @@ fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver
     }
 }
 
+/// Where it fails, what is left of the batch was not dealt with.
 fn commit(
     connection: &mut Connection,
     begun: &mut Begun,
     holders: Holders,
-    batch: impl Iterator<Item = Request>,
+    batch: &mut impl Iterator<Item = Request>,
     answers: &mut Answers,
 ) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate);
-    let mut failed = transaction.as_ref().ok().and_then(|new| begun.refresh(new).err());
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut store = Store::new(&transaction, begun, holders)?;
     for request in batch {
-        let store = match (&transaction, &failed) {
-            (Ok(transaction), None) => Some(Store { transaction, begun, holders }),
-            _ => None,
-        };
-        if let Err(error) = answer(store, request, answers) {
-            failed = Some(error);
-        }
+        answer(&mut store, request, answers)?;
     }
-    match failed {
-        Some(error) => Err(error),
-        None => {
-            let transaction = transaction?;
-            begun.write(&transaction)?;
-            transaction.commit()
-        }
-    }
-}
-
-/// Answers one request, or, without a store, lets it fail with the rest of the batch.
-fn answer(
-    store: Option<Store<'_>>,
-    request: Request,
-    answers: &mut Answers,
-) -> rusqlite::Result<()> {
-    match request {
-        Request::Claim { ask, token, reply } => {
-            attend(answers, reply, store, |store| store.claim(&ask, token))
-        }
-        Request::Write { write, reply } => {
-            attend(answers, reply, store, |store| store.write(*write).map(Ok))
-        }
-        Request::Parked { id, parked } => match store {
-            Some(store) => store.parked(&id, parked),
-            None => Ok(()),
-        },
-        Request::Census { reply } => attend(answers, reply, store, |store| store.census().map(Ok)),
-        Request::Prune { before, most, reply } => {
-            attend(answers, reply, store, |store| store.prune(before, most).map(Ok))
-        }
-        Request::Probe { reply } => attend(answers, reply, store, |store| store.probe().map(Ok)),
-    }
+    store.close()?;
+    transaction.commit()
 }
 
 /// Does what one request asks; the answer waits for the commit.
+fn answer(store: &mut Store<'_>, request: Request, answers: &mut Answers) -> rusqlite::Result<()> {
+    match request {
+        Request::Claim { ask, token, reply } => attend(answers, reply, store.claim(&ask, token)),
+        Request::Write { write, reply } => attend(answers, reply, store.write(*write).map(Ok)),
+        Request::Parked { id, parked } => store.parked(&id, parked),
+        Request::Census { reply } => attend(answers, reply, store.census().map(Ok)),
+        Request::Prune { before, most, reply } => {
+            attend(answers, reply, store.prune(before, most).map(Ok))
+        }
+        Request::Probe { reply } => attend(answers, reply, store.probe().map(Ok)),
+    }
+}
+
 fn attend<T: Send + 'static>(
     answers: &mut Answers,
     reply: Reply<T>,
-    store: Option<Store<'_>>,
-    work: impl FnOnce(&mut Store<'_>) -> rusqlite::Result<Result<T, Error>>,
+    done: rusqlite::Result<Result<T, Error>>,
 ) -> rusqlite::Result<()> {
-    let (result, failure) = match store.map(|mut store| work(&mut store)) {
-        Some(Ok(result)) => (result, Ok(())),
-        Some(Err(error)) => (Err(Error::Store(error.to_string())), Err(error)),
-        None => (Err(Error::Closed), Ok(())),
-    };
-    defer(answers, reply, result);
-    failure
+    match done {
+        Ok(result) => {
+            defer(answers, reply, result);
+            Ok(())
+        }
+        Err(error) => {
+            defer(answers, reply, Err(Error::Store(error.to_string())));
+            Err(error)
+        }
+    }
 }

@@ -41,14 +41,14 @@ impl Worker {
             span: span_id(&telling),
         };
         let event = Event::new(&about, &outcome, now());
-        match self.ledger.finish(&case, &event).await {
+        let took = event.time.duration_since(case.history.first_received);
+        match self.ledger.finish(case, &event).await {
             Ok(Held::Yes) => {}
             Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
             Err(error) => {
                 return self.do_without_ledger(delivery, subject, about.attempts, &error).await;
             }
         }
-        let took = event.time.duration_since(case.history.first_received);
         let took = Duration::try_from(took).unwrap_or_default();
         self.metrics.finished(subject.kind, &outcome, took);
         log_finished(subject, &event, about.attempts, took, received.trace.id());

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest as _, Sha256};
 
 use crate::ledger::rules::{self, Holders, Row, TidState};
-use crate::ledger::{Answers, Ask, Claim, Error, Request, Write, defer};
+use crate::ledger::{Answers, Ask, Claim, Error, Held, Request, Write, defer};
 
 /// What a batch asks about.
 #[derive(Debug, Default)]
@@ -108,10 +108,14 @@ impl Book {
         Ok(claim)
     }
 
-    fn write(&mut self, write: Write) -> super::Held {
-        let row = self.rows.get(&write.id).cloned();
-        let (held, changed) = rules::write(row, write);
-        self.change(changed);
+    fn write(&mut self, write: Write) -> Held {
+        let Some(row) = self.rows.get_mut(&write.id) else {
+            return Held::Lost;
+        };
+        let held = rules::write(row, write);
+        if held == Held::Yes {
+            self.changed.insert(row.id.clone());
+        }
         held
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
-use super::rows;
+use super::rows::{self, Statements};
 use crate::ledger::rules::Row;
 
 /// What the table `begun` holds.
@@ -104,11 +104,11 @@ impl Begun {
 
     /// Puts what has stood here since the last call in its lasting place, so that a batch goes
     /// though one of its commands hangs.
-    pub(super) fn settle_old(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    pub(super) fn settle_old(&mut self, lasting: &mut Statements<'_>) -> rusqlite::Result<()> {
         let old = self.members.values().filter(|member| member.batch <= self.seen);
         let old: Vec<String> = old.map(|member| member.row.id.clone()).collect();
         for row in old.iter().filter_map(|id| self.take(id)) {
-            rows::save(transaction, &row)?;
+            lasting.save(&row)?;
         }
         self.seen = self.current;
         Ok(())
@@ -117,9 +117,10 @@ impl Begun {
 
 /// Puts everything that stands here in its lasting place.
 pub(super) fn settle_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut lasting = Statements::prepare(transaction)?;
     for row in read_all(transaction)? {
         if !is_known(transaction, &row.id)? {
-            rows::save(transaction, &row)?;
+            lasting.save(&row)?;
         }
     }
     transaction.execute("DELETE FROM begun", ())?;

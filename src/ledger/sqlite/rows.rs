@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 use crate::ledger::rules::{Finished, Lease, Row, TidState};
 
@@ -34,46 +34,63 @@ const SAVE: &str = "INSERT INTO commands (id, kind, tid, digest, first_received,
         doubted_since = excluded.doubted_since, unsettled = excluded.unsettled,
         outcome = excluded.outcome, finished = excluded.finished, event = excluded.event";
 
-/// Loads a command.
-pub(super) fn load(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<Row>> {
-    transaction.prepare_cached(BY_ID)?.query_row([id], read).optional()
+/// The statements of one commit, looked up once for all that share it.
+pub(super) struct Statements<'a> {
+    by_id: CachedStatement<'a>,
+    refunds_of: CachedStatement<'a>,
+    save: CachedStatement<'a>,
 }
 
-/// What the refunds of a tid have left.
-pub(super) fn tid_state(transaction: &Transaction<'_>, tid: &str) -> rusqlite::Result<TidState> {
-    let mut statement = transaction.prepare_cached(REFUNDS_OF)?;
-    let mut rows = statement.query([tid])?;
-    let mut state = TidState::default();
-    while let Some(row) = rows.next()? {
-        let doubted: Option<i64> = row.get(3)?;
-        state.add(read_finished(row, 0)?, doubted.is_some());
+impl<'a> Statements<'a> {
+    /// Prepares them, or takes them as they were prepared before.
+    pub(super) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            by_id: connection.prepare_cached(BY_ID)?,
+            refunds_of: connection.prepare_cached(REFUNDS_OF)?,
+            save: connection.prepare_cached(SAVE)?,
+        })
     }
-    Ok(state)
-}
 
-/// Writes a command, new or known.
-pub(super) fn save(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<()> {
-    let history = serde_json::to_string(&row.history).map_err(unwritable)?;
-    let (lease, end) = (row.lease, row.finished.as_ref());
-    transaction.prepare_cached(SAVE)?.execute(params![
-        row.id,
-        row.kind,
-        row.tid,
-        row.digest,
-        row.history.first_received.as_millisecond(),
-        history,
-        lease.map(|lease| lease.token.cast_signed()),
-        lease.map(|lease| lease.until.as_millisecond()),
-        row.due.map(Timestamp::as_millisecond),
-        row.parked,
-        row.interruptions,
-        row.doubted_since().map(Timestamp::as_millisecond),
-        row.unsettled,
-        end.map(|end| end.outcome.as_str()),
-        end.map(|end| end.at.as_millisecond()),
-        end.map(|end| end.event.as_slice()),
-    ])?;
-    Ok(())
+    /// Loads a command.
+    pub(super) fn load(&mut self, id: &str) -> rusqlite::Result<Option<Row>> {
+        self.by_id.query_row([id], read).optional()
+    }
+
+    /// What the refunds of a tid have left.
+    pub(super) fn tid_state(&mut self, tid: &str) -> rusqlite::Result<TidState> {
+        let mut rows = self.refunds_of.query([tid])?;
+        let mut state = TidState::default();
+        while let Some(row) = rows.next()? {
+            let doubted: Option<i64> = row.get(3)?;
+            state.add(read_finished(row, 0)?, doubted.is_some());
+        }
+        Ok(state)
+    }
+
+    /// Writes a command, new or known.
+    pub(super) fn save(&mut self, row: &Row) -> rusqlite::Result<()> {
+        let history = serde_json::to_string(&row.history).map_err(unwritable)?;
+        let (lease, end) = (row.lease, row.finished.as_ref());
+        self.save.execute(params![
+            row.id,
+            row.kind,
+            row.tid,
+            row.digest,
+            row.history.first_received.as_millisecond(),
+            history,
+            lease.map(|lease| lease.token.cast_signed()),
+            lease.map(|lease| lease.until.as_millisecond()),
+            row.due.map(Timestamp::as_millisecond),
+            row.parked,
+            row.interruptions,
+            row.doubted_since().map(Timestamp::as_millisecond),
+            row.unsettled,
+            end.map(|end| end.outcome.as_str()),
+            end.map(|end| end.at.as_millisecond()),
+            end.map(|end| end.event.as_slice()),
+        ])?;
+        Ok(())
+    }
 }
 
 /// Reads one command.

@@ -4,18 +4,29 @@ use jiff::Timestamp;
 use rusqlite::Transaction;
 
 use super::begun::Begun;
-use super::rows;
+use super::rows::{self, Statements};
 use crate::ledger::rules::{self, Holders, Row, TidState};
 use crate::ledger::{Ask, Census, Claim, Error, Held, Write};
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
-    pub(super) transaction: &'a Transaction<'a>,
-    pub(super) begun: &'a mut Begun,
-    pub(super) holders: Holders,
+    transaction: &'a Transaction<'a>,
+    statements: Statements<'a>,
+    begun: &'a mut Begun,
+    holders: Holders,
 }
 
-impl Store<'_> {
+impl<'a> Store<'a> {
+    /// The ledger within `transaction`.
+    pub(super) fn new(
+        transaction: &'a Transaction<'a>,
+        begun: &'a mut Begun,
+        holders: Holders,
+    ) -> rusqlite::Result<Self> {
+        begun.refresh(transaction)?;
+        Ok(Self { statements: Statements::prepare(transaction)?, transaction, begun, holders })
+    }
+
     /// Claims a command.
     pub(super) fn claim(
         &mut self,
@@ -33,19 +44,32 @@ impl Store<'_> {
                 self.begun.add(row);
                 Ok(Ok(claim))
             }
-            Ok((claim, changed)) => {
-                self.save(changed)?;
+            Ok((claim, Some(row))) => {
+                self.save(&row)?;
                 Ok(Ok(claim))
             }
+            Ok((claim, None)) => Ok(Ok(claim)),
             Err(error) => Ok(Err(error)),
         }
     }
 
     /// Writes about a claimed command.
     pub(super) fn write(&mut self, write: Write) -> rusqlite::Result<Held> {
-        let row = self.load(&write.id)?;
-        let (held, changed) = rules::write(row, write);
-        self.save(changed)?;
+        let begun = self.begun.take(&write.id);
+        let is_begun = begun.is_some();
+        let known = match begun {
+            Some(row) => Some(row),
+            None => self.statements.load(&write.id)?,
+        };
+        let Some(mut row) = known else {
+            return Ok(Held::Lost);
+        };
+        let held = rules::write(&mut row, write);
+        match held {
+            Held::Yes => self.statements.save(&row)?,
+            Held::Lost if is_begun => self.begun.add(row),
+            Held::Lost => {}
+        }
         Ok(held)
     }
 
@@ -57,27 +81,29 @@ impl Store<'_> {
         Ok(())
     }
 
-    fn load(&self, id: &str) -> rusqlite::Result<Option<Row>> {
+    fn load(&mut self, id: &str) -> rusqlite::Result<Option<Row>> {
         match self.begun.get(id) {
             Some(row) => Ok(Some(row.clone())),
-            None => rows::load(self.transaction, id),
+            None => self.statements.load(id),
         }
     }
 
-    fn tid_state(&self, tid: &str) -> rusqlite::Result<TidState> {
-        let mut state = rows::tid_state(self.transaction, tid)?;
+    fn tid_state(&mut self, tid: &str) -> rusqlite::Result<TidState> {
+        let mut state = self.statements.tid_state(tid)?;
         if self.begun.has_refund_of(tid) {
             state.add(None, false);
         }
         Ok(state)
     }
 
-    fn save(&mut self, changed: Option<Row>) -> rusqlite::Result<()> {
-        let Some(row) = changed else {
-            return Ok(());
-        };
+    fn save(&mut self, row: &Row) -> rusqlite::Result<()> {
         self.begun.take(&row.id);
-        rows::save(self.transaction, &row)
+        self.statements.save(row)
+    }
+
+    /// Writes what is still to be written before the transaction is committed.
+    pub(super) fn close(self) -> rusqlite::Result<()> {
+        self.begun.write(self.transaction)
     }
 
     /// Counts what waits.
@@ -107,7 +133,7 @@ impl Store<'_> {
 
     /// Forgets what finished before a time, at most so much at once.
     pub(super) fn prune(&mut self, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
-        self.begun.settle_old(self.transaction)?;
+        self.begun.settle_old(&mut self.statements)?;
         let forgotten = self
             .transaction
             .prepare_cached(
