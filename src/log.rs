@@ -2,11 +2,18 @@
 
 use std::io;
 
-use tracing::{Level, Metadata};
+use jiff::Timestamp;
+use serde::Serializer as _;
+use serde::ser::{Error as _, SerializeMap as _};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_serde::SerdeMapVisitor;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{self, FmtContext};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, fmt};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +38,7 @@ pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<(), String> 
     let lines = fmt::layer().with_writer(io::stderr);
     let lines = match format {
         Format::Text => lines.with_target(false).boxed(),
-        Format::Json => {
-            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
-        }
+        Format::Json => lines.event_format(JsonLine).boxed(),
     };
     let started =
         tracing_subscriber::registry().with(filter).with(FilterFn::new(may_show)).with(lines);
@@ -46,4 +51,110 @@ pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<(), String> 
 /// and bodies that they carry, OTPs and keys included.
 fn may_show(line: &Metadata<'_>) -> bool {
     line.target().starts_with("eko_worker") || *line.level() <= Level::WARN
+}
+
+/// How long a line mostly is at most, in bytes.
+const LINE: usize = 512;
+
+/// The same lines as tracing-subscriber's own JSON, at a third of its cost: that one hands each
+/// word of a line on by itself and looks each time whether it is UTF-8.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    #[expect(clippy::disallowed_methods, reason = "a line tells when it was written")]
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let line = line(event, Timestamp::now()).map_err(|_| std::fmt::Error)?;
+        writer.write_str(&line)
+    }
+}
+
+fn line(event: &Event<'_>, at: Timestamp) -> serde_json::Result<String> {
+    let mut line = Vec::with_capacity(LINE);
+    let mut serializer = serde_json::Serializer::new(&mut line);
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("timestamp", &format_args!("{at:.6}"))?;
+    map.serialize_entry("level", event.metadata().level().as_str())?;
+    let mut fields = SerdeMapVisitor::new(map);
+    event.record(&mut fields);
+    let mut map = fields.take_serializer()?;
+    map.serialize_entry("target", event.metadata().target())?;
+    map.end()?;
+    line.push(b'\n');
+    String::from_utf8(line).map_err(serde_json::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Where lines are written to.
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Page {
+        /// Its one line without the time, and that time.
+        fn line(&self) -> (String, Timestamp) {
+            let line = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            let rest = line.strip_prefix("{\"timestamp\":\"").unwrap();
+            let (time, rest) = rest.split_once('"').unwrap();
+            assert_eq!(time.len(), "2026-11-21T20:59:16.000000Z".len(), "{time}");
+            (rest.to_owned(), time.parse().unwrap())
+        }
+    }
+
+    fn write_one(subscriber: impl Subscriber + Send + Sync) {
+        let nothing: Option<&str> = None;
+        let error = io::Error::other("no \"disk\"\nat all");
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(
+                text = "a \"quote\", a \\, a\ttab, é and \u{1}",
+                unsigned = u64::MAX,
+                signed = -7,
+                float = 0.5,
+                flag = true,
+                nothing,
+                %error,
+                debug = ?Some("x"),
+                "told {}", "twice"
+            );
+        });
+    }
+
+    #[test]
+    fn a_line_is_what_the_library_would_write() {
+        let (ours, theirs) = (Page::default(), Page::default());
+        let page = |page: &Page| {
+            let page = page.clone();
+            fmt::layer().with_writer(move || page.clone())
+        };
+        let json = page(&theirs).json().flatten_event(true);
+        let json = json.with_current_span(false).with_span_list(false);
+        write_one(tracing_subscriber::registry().with(page(&ours).event_format(JsonLine)));
+        write_one(tracing_subscriber::registry().with(json));
+        let ((ours, before), (theirs, after)) = (ours.line(), theirs.line());
+        assert_eq!(ours, theirs);
+        assert!(theirs.contains("\"message\":\"told twice\""), "{theirs}");
+        assert!(before <= after && after.duration_since(before).as_secs() < 60);
+    }
 }
