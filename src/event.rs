@@ -125,9 +125,9 @@ struct Data<'a> {
 impl Event {
     /// Tells an outcome.
     pub(crate) fn new(about: &About<'_>, outcome: &Outcome, now: Timestamp) -> Self {
-        let id = format!("{}.{}", about.event_id, outcome.as_str());
+        let id = [about.event_id, ".", outcome.as_str()].concat();
         let subject = about.kind.map_or("command", Kind::as_str);
-        let message_type = format!("eko.{subject}.{}", outcome.as_str());
+        let message_type = ["eko.", subject, ".", outcome.as_str()].concat();
         let traceparent = about.trace.parent(about.span);
         let envelope = Envelope {
             specversion: "1.0",

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,18 +129,30 @@ pub(crate) struct Answer {
     pub message: Option<String>,
 }
 
-/// What Eko's documents name of a success, normalised: an event's `result`.
+/// What Eko's documents name of a success, normalised: an event's `result`. Evidence, outcome and
+/// event share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub(crate) struct Receipt(pub BTreeMap<Cow<'static, str>, String>);
+pub(crate) struct Receipt(Arc<BTreeMap<Cow<'static, str>, String>>);
 
 impl Receipt {
     /// Adds a field unless its value is empty.
     pub(crate) fn put(&mut self, name: &'static str, value: impl Into<String>) {
         let value = value.into();
         if !value.is_empty() {
-            self.0.insert(Cow::Borrowed(name), value);
+            Arc::make_mut(&mut self.0).insert(Cow::Borrowed(name), value);
         }
+    }
+
+    /// What it has under a name.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Names and values, by name.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
 }
 

@@ -133,7 +133,7 @@ fn every_outcome_has_its_own_id_and_type_and_is_read_back_whole() {
 #[test]
 fn the_result_can_be_told_again_for_another_command() {
     let receipt = told(&success()).receipt();
-    assert_eq!(receipt.0.get("refund_tid").map(String::as_str), Some("2147591637"));
+    assert_eq!(receipt.get("refund_tid"), Some("2147591637"));
 }
 
 #[test]

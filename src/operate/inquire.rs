@@ -42,7 +42,7 @@ pub async fn inquire(args: &InquireArgs) -> anyhow::Result<ExitCode> {
         true => println!("{}", serde_json::to_string_pretty(&told)?),
         false => {
             println!("tid {tid}: {}: {}", told.reading, told.means);
-            for (name, value) in told.result.into_iter().flat_map(|receipt| &receipt.0) {
+            for (name, value) in told.result.into_iter().flat_map(Receipt::fields) {
                 println!("  {name}: {value}");
             }
         }

@@ -25,7 +25,7 @@ pub(crate) fn harness(body: &[u8]) {
             let Ok(command) = parse(text.as_bytes(), None, &defaults).command else { return };
             let Verdict::Done(receipt, _) = verdict(&command, &http).meaning else { continue };
             assert_eq!(status, 200);
-            assert_eq!(receipt.0.contains_key("tid"), command.tid().is_some());
+            assert_eq!(receipt.get("tid").is_some(), command.tid().is_some());
             let is_proven = command.kind() != Kind::Refund || tells_of_a_refund(body);
             assert!(is_proven, "{}", String::from_utf8_lossy(body));
         }
