@@ -73,7 +73,7 @@ impl Config {
         let mut reader = Reader::default();
         let concurrency = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
         // Who begins and who ends waits for ledger and broker meanwhile, not for Eko.
-        let prefetch = concurrency.map(|most| most.saturating_add(most / 2));
+        let prefetch = concurrency.map(|most| most.saturating_mul(2));
         let broker = broker_settings(&args.amqp, prefetch, &mut reader);
         let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);

@@ -168,10 +168,10 @@ impl Pump {
         let (worker, metrics) = (Arc::clone(&self.worker), Arc::clone(&self.metrics));
         let lost = self.lost.clone();
         self.metrics.holds(kind, 1);
-        // Boxed once: moved as it is, all its states would be copied a dozen times on the way.
-        self.journeys.spawn(Box::pin(async move {
-            let journey = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
-            match journey.await {
+        // Boxed once, in place: moved as it is, all its states would be copied on the way.
+        let journey = Box::write(Box::new_uninit(), async move {
+            let handled = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
+            match handled.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     // The first of many says it; the others fail for the same reason.
@@ -187,7 +187,8 @@ impl Pump {
             }
             metrics.holds(kind, -1);
             drop(held);
-        }));
+        });
+        self.journeys.spawn(Box::into_pin(journey));
     }
 
     /// Gives back what has not begun, unless the broker takes too long to take it.

@@ -24,7 +24,7 @@ fn the_defaults_are_the_contract_s() {
     let config = config(&[]).unwrap();
     assert_eq!(config.broker.urls.len(), 1);
     assert_eq!(config.broker.prefix, "eko");
-    assert_eq!((config.gate.concurrency, config.broker.prefetch), (64, 96));
+    assert_eq!((config.gate.concurrency, config.broker.prefetch), (64, 128));
     assert_eq!(config.eko.base_url.as_str(), "https://staging.eko.in/ekoapi/v3");
     assert_eq!(config.eko.timeout, Duration::from_secs(30));
     assert_eq!(config.policy.retry.initial, Duration::from_millis(500));
