@@ -85,8 +85,12 @@ impl Begun {
         Some(row)
     }
 
-    /// Writes what this commit has added, and forgets batches of which nothing is left.
+    /// Forgets batches of which nothing is left, and writes what this commit has added.
     pub(super) fn write(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        // First, since this commit's own batch may have been empty for a moment.
+        for batch in self.empty.drain(..) {
+            transaction.prepare_cached("DELETE FROM begun WHERE batch = ?1")?.execute([batch])?;
+        }
         if self.batches.contains_key(&self.current) {
             let added = self.members.values().filter(|member| member.batch == self.current);
             let added: Vec<&Row> = added.map(|member| &member.row).collect();
@@ -94,9 +98,6 @@ impl Begun {
             transaction
                 .prepare_cached("INSERT INTO begun (batch, rows) VALUES (?1, ?2)")?
                 .execute((self.current, added))?;
-        }
-        for batch in self.empty.drain(..) {
-            transaction.prepare_cached("DELETE FROM begun WHERE batch = ?1")?.execute([batch])?;
         }
         self.current += 1;
         Ok(())
@@ -154,4 +155,43 @@ fn read_all(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
 fn is_known(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM commands WHERE id = ?1")?;
     Ok(statement.query_row([id], |_| Ok(())).optional()?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::history::History;
+
+    #[test]
+    fn what_is_taken_out_and_put_back_within_a_commit_is_written() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(include_str!("../../../migrations/sqlite/0002_begun.sql"))
+            .unwrap();
+        let row = Row {
+            id: "a".to_owned(),
+            kind: "refund".to_owned(),
+            tid: Some("7".to_owned()),
+            digest: String::new(),
+            history: History::new(Timestamp::UNIX_EPOCH),
+            lease: None,
+            due: None,
+            parked: 0,
+            interruptions: 0,
+            unsettled: false,
+            finished: None,
+        };
+        let transaction = connection.transaction().unwrap();
+        let mut begun = Begun::default();
+        begun.add(row.clone());
+        let taken = begun.take("a").unwrap();
+        begun.add(taken);
+        begun.write(&transaction).unwrap();
+        assert_eq!(read_all(&transaction).unwrap(), [row]);
+        assert!(begun.take("a").is_some());
+        begun.write(&transaction).unwrap();
+        assert_eq!(read_all(&transaction).unwrap(), []);
+    }
 }
