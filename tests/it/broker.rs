@@ -15,7 +15,7 @@ use crate::rig::command::{refund, transfer_otp};
 use crate::rig::metrics::Metrics;
 use crate::rig::proxy::Proxy;
 use crate::rig::script::{found, refunded, transfer_otp_sent};
-use crate::rig::stub::{Answer, TRANSFER_OTP};
+use crate::rig::stub::{self, Answer, TRANSFER_OTP};
 use crate::rig::worker::Worker;
 use crate::rig::{COMMAND_QUEUES, Rig, eventually};
 use admin::Admin;
@@ -40,12 +40,18 @@ async fn a_broker_short_of_memory_pauses_every_kind_until_it_is_not() {
     let mut rig = rig.start().await;
     let held = Answer::Held(Box::new(transfer_otp_sent()));
     rig.stub().on(TRANSFER_OTP, [held, transfer_otp_sent()]);
+    let (line, done) = (stub::refund("13192443"), refunded("13192443"));
+    rig.stub().on(&line, [Answer::Held(Box::new(done))]);
     rig.publish_all(&["a", "b", "c"].map(|id| transfer_otp(id, &format!("REF-{id}")))).await;
-    let called = async || (rig.stub().all_requests().len() == 1).then_some(());
-    eventually("the first call is in flight", called).await;
+    rig.publish(&refund("d", "13192443")).await;
+    let called = async || (rig.stub().all_requests().len() == 2).then_some(());
+    eventually("one call of each kind is in flight", called).await;
+    let delivered = async || (rig.broker.count("transfer_otp").await == Some(1)).then_some(());
+    eventually("a second command waits for the first one's call to end", delivered).await;
 
     node.be_short_of_memory(true);
-    rig.stub().release();
+    // The broker says that it takes nothing when it is next told something.
+    rig.stub().release_only(&line);
     for kind in COMMAND_QUEUES {
         rig.until_metrics("every kind is paused", |now| is_paused(now, kind, "broker_blocked"))
             .await;
@@ -55,16 +61,17 @@ async fn a_broker_short_of_memory_pauses_every_kind_until_it_is_not() {
     assert!(body.contains(r#""transfer_otp":"broker_blocked""#), "{body}");
     let waiting = async || (rig.broker.count("transfer_otp").await == Some(2)).then_some(());
     eventually("what has not begun is back in the queue", waiting).await;
-    assert_eq!(rig.stub().all_requests().len(), 1, "nothing new was begun");
+    rig.stub().release();
     assert_eq!(rig.worker().metrics().await.value("broker_connected", &[]), 1.0);
+    assert_eq!(rig.stub().all_requests().len(), 2, "nothing new was begun");
 
     node.be_short_of_memory(false);
-    let events = rig.events_of(["a", "b", "c"]).await;
+    let events = rig.events_of(["a", "b", "c", "d"]).await;
     assert!(events.values().all(|event| event.told() == "succeeded response"));
     for kind in COMMAND_QUEUES {
         rig.until_metrics("it goes on", |now| !is_paused(now, kind, "broker_blocked")).await;
     }
-    assert_eq!(rig.stub().all_requests().len(), 3, "each was called for once");
+    assert_eq!(rig.stub().all_requests().len(), 4, "each was called for once");
     assert_eq!(sessions(&mut rig), 1, "the connections outlived it");
     rig.finish().await;
 }

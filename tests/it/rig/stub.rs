@@ -30,6 +30,13 @@ pub(crate) enum Answer {
     Held(Box<Self>),
 }
 
+/// Which held answers may go.
+#[derive(Default)]
+struct Released {
+    all: bool,
+    lines: Vec<String>,
+}
+
 /// One request, as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -73,7 +80,7 @@ struct State {
 pub(crate) struct Stub {
     url: String,
     state: Arc<Mutex<State>>,
-    released: watch::Sender<bool>,
+    released: watch::Sender<Released>,
 }
 
 impl Stub {
@@ -82,7 +89,7 @@ impl Stub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::<Mutex<State>>::default();
-        let (released, gate) = watch::channel(false);
+        let (released, gate) = watch::channel(Released::default());
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -115,7 +122,12 @@ impl Stub {
 
     /// Lets held answers go, now and later.
     pub(crate) fn release(&self) {
-        self.released.send_replace(true);
+        self.released.send_modify(|released| released.all = true);
+    }
+
+    /// Lets held answers of one line go, now and later.
+    pub(crate) fn release_only(&self, line: &str) {
+        self.released.send_modify(|released| released.lines.push(line.to_owned()));
     }
 
     /// The requests of `line` so far.
@@ -153,12 +165,17 @@ pub(crate) fn inquiry(tid: &str) -> String {
     format!("GET /tools/reference/transaction/{tid}")
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut gate: watch::Receiver<bool>) {
+async fn serve(
+    mut stream: TcpStream,
+    state: Arc<Mutex<State>>,
+    mut gate: watch::Receiver<Released>,
+) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await {
+        let key = request.key();
         let mut answer = take_answer(&state, request);
         if let Answer::Held(inner) = answer {
-            gate.wait_for(|released| *released).await.ok();
+            gate.wait_for(|released| released.all || released.lines.contains(&key)).await.ok();
             answer = *inner;
         }
         let bytes = match answer {
