@@ -42,6 +42,7 @@ impl Worker {
         };
         let event = Event::new(&about, &outcome, now());
         let took = event.time.duration_since(case.history.first_received);
+        let took = Duration::try_from(took).unwrap_or_default();
         match self.ledger.finish(case, &event).await {
             Ok(Held::Yes) => {}
             Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
@@ -49,7 +50,6 @@ impl Worker {
                 return self.do_without_ledger(delivery, subject, about.attempts, &error).await;
             }
         }
-        let took = Duration::try_from(took).unwrap_or_default();
         self.metrics.finished(subject.kind, &outcome, took);
         log_finished(subject, &event, about.attempts, took, received.trace.id());
         let bury = outcome.needs_a_person();
