@@ -7,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::eko::{Eko, Mood};
-use crate::report::percentile;
+use crate::report::{median, percentile};
 use crate::scenario::{Entry, Ledger, Mode, Scenario, Settings};
 use crate::traffic::Traffic;
 use crate::worker::{Start, Worker};
@@ -18,8 +18,12 @@ const WARMING_SECONDS: f64 = 1.0;
 /// A broker that was just filled has some writing left to do.
 const CALM: Duration = Duration::from_millis(500);
 
-/// Between two looks at how much CPU a worker takes.
-const SAMPLE: Duration = Duration::from_millis(50);
+/// How often an empty ledger and a grown one are compared.
+const PAIRS: usize = 5;
+
+/// What part of all commands that is done with: a twentieth of a million calls is within the
+/// minute that timestamps may run ahead of the clock.
+const PORTION: usize = 20;
 
 struct Bench {
     settings: Settings,
@@ -37,8 +41,6 @@ struct Ran {
     /// When Eko got the first call, and when the events came, in order.
     first_call: Instant,
     seen: Vec<Instant>,
-    /// What CPU seconds the worker had taken by then, in order.
-    cpu: Vec<(Instant, f64)>,
 }
 
 impl Ran {
@@ -47,16 +49,14 @@ impl Ran {
         self.seen[nth].duration_since(self.first_call).as_secs_f64()
     }
 
-    /// Of a tenth of the events, counted from 0: events a second, and CPU µs of each.
-    fn tenth(&self, nth: usize) -> (f64, f64) {
-        let count = self.seen.len() / 10;
-        let (first, last) = (self.seen[nth * count], self.seen[(nth + 1) * count - 1]);
-        let cpu = |at| {
-            let sample = self.cpu.iter().find(|(then, _)| *then >= at);
-            sample.or_else(|| self.cpu.last()).map_or(0.0, |(_, seconds)| *seconds)
-        };
-        let count = count as f64;
-        (count / last.duration_since(first).as_secs_f64(), (cpu(last) - cpu(first)) / count * 1e6)
+    /// Commands a second, CPU µs of each and the worker's resident set at its highest in MiB,
+    /// who is stopped.
+    fn end(self) -> anyhow::Result<[f64; 3]> {
+        let count = self.seen.len();
+        let rate = count as f64 / self.seconds(count - 1);
+        let figures = [rate, micros(&self.worker, count)?, self.worker.peak_mib()?];
+        self.worker.stop()?;
+        Ok(figures)
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn run(
 impl Bench {
     /// Lets a worker declare its queues: they have to be there before a backlog is.
     async fn declare(&self, entry: &Entry) -> anyhow::Result<()> {
-        let ledger_url = self.new_ledger().await?;
+        let ledger_url = self.new_ledger("ledger").await?;
         let worker = self.start(entry, &ledger_url)?;
         self.traffic.until_consumed(&entry.prefix).await.with_context(|| self.log())?;
         worker.stop()
@@ -136,32 +136,24 @@ impl Bench {
     }
 
     async fn backlog(&self, entry: &Entry, scenario: &Scenario) -> anyhow::Result<Vec<f64>> {
-        let (ledger_url, count) = (self.new_ledger().await?, scenario.count);
-        let ran = self.work_off(entry, scenario.mood, count, &ledger_url).await?;
-        let rate = count as f64 / ran.seconds(count - 1);
-        let figures = vec![rate, micros(&ran.worker, count)?, ran.worker.peak_mib()?];
-        ran.worker.stop()?;
-        Ok(figures)
+        let ledger_url = self.new_ledger("ledger").await?;
+        let ran = self.work_off(entry, scenario.mood, scenario.count, &ledger_url).await?;
+        Ok(ran.end()?.to_vec())
     }
 
     /// A command that a pause caught half way waits for a minute, and is a figure of its own.
     async fn storm(&self, entry: &Entry, scenario: &Scenario) -> anyhow::Result<Vec<f64>> {
-        let (ledger_url, count) = (self.new_ledger().await?, scenario.count);
+        let (ledger_url, count) = (self.new_ledger("ledger").await?, scenario.count);
         let ran = self.work_off(entry, scenario.mood, count, &ledger_url).await?;
         let most = count * 99 / 100;
-        let figures = vec![
-            most as f64 / ran.seconds(most - 1),
-            ran.seconds(count - 1),
-            micros(&ran.worker, count)?,
-            ran.worker.peak_mib()?,
-        ];
-        ran.worker.stop()?;
-        Ok(figures)
+        let (rate, last) = (most as f64 / ran.seconds(most - 1), ran.seconds(count - 1));
+        let [_, cpu, rss] = ran.end()?;
+        Ok(vec![rate, last, cpu, rss])
     }
 
     async fn steady(&self, entry: &Entry, scenario: &Scenario) -> anyhow::Result<Vec<f64>> {
         let (ledger_url, count, rate) =
-            (self.new_ledger().await?, scenario.count, self.settings.rate);
+            (self.new_ledger("ledger").await?, scenario.count, self.settings.rate);
         self.eko.renew(scenario.mood);
         self.traffic.purge(&entry.prefix).await?;
         let worker = self.start(entry, &ledger_url)?;
@@ -181,27 +173,52 @@ impl Bench {
         Ok(figures)
     }
 
+    /// What waits costs memory nowhere but in the broker; what is finished slows nothing down.
     async fn growth(&self, entry: &Entry, scenario: &Scenario) -> anyhow::Result<Vec<f64>> {
         let (count, mood) = (scenario.count, scenario.mood);
-        let ledger_url = self.new_ledger().await?;
-        let few = self.work_off(entry, mood, count / 100, &ledger_url).await?.worker;
-        let little = few.peak_mib()?;
-        few.stop()?;
-        let ledger_url = self.new_ledger().await?;
-        let ran = self.work_off(entry, mood, count, &ledger_url).await?;
-        // The first calls use up the minute that timestamps may run ahead.
-        let ((second, second_cpu), (last, last_cpu)) = (ran.tenth(1), ran.tenth(9));
-        let much = ran.worker.peak_mib()?;
-        ran.worker.stop()?;
+        let few = self.work_off(entry, mood, count / 100, &self.new_ledger("empty").await?).await?;
+        let [.., little] = few.end()?;
+        let grown = self.new_ledger("grown").await?;
+        let [.., much] = self.work_off(entry, mood, count, &grown).await?.end()?;
+        let started = self.first_event(entry, &grown).await?;
+        let mut pairs = Vec::new();
+        for pair in 0..PAIRS {
+            let empty = self.new_ledger("empty").await?;
+            let of = |ledger_url| self.work_off(entry, mood, count / PORTION, ledger_url);
+            // Whoever is first finds another machine than who is second.
+            pairs.push(if pair % 2 == 0 {
+                let on_empty = of(&empty).await?.end()?;
+                (on_empty, of(&grown).await?.end()?)
+            } else {
+                let on_grown = of(&grown).await?.end()?;
+                (of(&empty).await?.end()?, on_grown)
+            });
+        }
+        let over =
+            |figure: fn(&([f64; 3], [f64; 3])) -> f64| median(pairs.iter().map(figure).collect());
+        Ok(vec![
+            over(|([rate, ..], _)| *rate),
+            over(|(_, [rate, ..])| *rate),
+            over(|([before, ..], [after, ..])| after / before),
+            over(|([_, cpu, _], _)| *cpu),
+            over(|(_, [_, cpu, _])| *cpu),
+            little,
+            much,
+            started,
+        ])
+    }
+
+    /// Milliseconds from a worker's start to the event of a refund that waits for it.
+    async fn first_event(&self, entry: &Entry, ledger_url: &str) -> anyhow::Result<f64> {
         let mut events = self.traffic.events(&entry.prefix).await?;
         self.traffic.sender(&entry.prefix).await?.send(1).await?;
         let begun = Instant::now();
-        let worker = self.start(entry, &ledger_url)?;
+        let worker = self.start(entry, ledger_url)?;
         events.next().await?;
         let started = begun.elapsed().as_secs_f64() * 1e3;
         events.end().await?;
         worker.stop()?;
-        Ok(vec![second, last, second_cpu, last_cpu, little, much, started])
+        Ok(started)
     }
 
     /// Publishes so many refunds, then starts the worker, until the last event.
@@ -218,22 +235,11 @@ impl Bench {
         self.traffic.sender(&entry.prefix).await?.send(count).await?;
         tokio::time::sleep(CALM).await;
         let worker = self.start(entry, ledger_url)?;
-        let mut cpu = Vec::new();
-        let mut seen = {
-            let mut arrivals = std::pin::pin!(events.arrivals(count));
-            loop {
-                tokio::select! {
-                    seen = &mut arrivals => break seen?,
-                    () = tokio::time::sleep(SAMPLE) => {
-                        cpu.push((Instant::now(), worker.cpu_seconds()?));
-                    }
-                }
-            }
-        };
+        let mut seen = events.arrivals(count).await?;
         seen.sort();
         events.end().await?;
         let first_call = self.eko.first_call(count)?;
-        Ok(Ran { worker, first_call, seen, cpu })
+        Ok(Ran { worker, first_call, seen })
     }
 
     fn start(&self, entry: &Entry, ledger_url: &str) -> anyhow::Result<Worker> {
@@ -248,12 +254,12 @@ impl Bench {
         })
     }
 
-    /// The address of an empty ledger; the one before it is gone.
-    async fn new_ledger(&self) -> anyhow::Result<String> {
+    /// The address of an empty ledger; the one of that name before it is gone.
+    async fn new_ledger(&self, name: &str) -> anyhow::Result<String> {
         match self.settings.ledger {
             Ledger::Memory => Ok("memory:".to_owned()),
             Ledger::Sqlite => {
-                let file = self.directory.path().join("ledger.db");
+                let file = self.directory.path().join(format!("{name}.db"));
                 for end in ["", "-wal", "-shm", ".lock"] {
                     std::fs::remove_file(format!("{}{end}", file.display())).ok();
                 }
@@ -261,12 +267,13 @@ impl Bench {
             }
             Ledger::Postgres => {
                 let client = self.postgres.as_ref().context("no PostgreSQL")?;
-                let renew = "DROP SCHEMA IF EXISTS eko_worker_bench CASCADE; \
-                    CREATE SCHEMA eko_worker_bench";
-                client.batch_execute(renew).await?;
+                let schema = format!("eko_worker_bench_{name}");
+                let renew =
+                    format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
+                client.batch_execute(&renew).await?;
                 let url = self.settings.postgres_url.as_deref().unwrap_or_default();
                 let mark = if url.contains('?') { '&' } else { '?' };
-                Ok(format!("{url}{mark}options=-csearch_path%3Deko_worker_bench"))
+                Ok(format!("{url}{mark}options=-csearch_path%3D{schema}"))
             }
         }
     }
