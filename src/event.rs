@@ -13,6 +13,9 @@ use crate::trace::Trace;
 pub(crate) use example::example;
 pub(crate) use schema::{outcomes, schema};
 
+/// Bytes of a body, as good as always: one that grows is copied.
+const USUAL_LENGTH: usize = 1_024;
+
 /// An event as it is published, and as the ledger keeps it for whoever asks again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -144,7 +147,8 @@ impl Event {
             data: data(about, outcome),
         };
         // Strings, integers and a map of strings always serialise.
-        let body = serde_json::to_vec(&envelope).unwrap_or_default();
+        let mut body = Vec::with_capacity(USUAL_LENGTH);
+        serde_json::to_writer(&mut body, &envelope).unwrap_or_default();
         Self {
             outcome: outcome.as_str().to_owned(),
             code: outcome.problem().map(|problem| problem.code.as_str().to_owned()),

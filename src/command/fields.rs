@@ -188,6 +188,9 @@ fn whole(name: &str, raw: &RawValue) -> Result<u64, String> {
     serde_json::from_str(raw.get()).map_err(|_| format!("{name}: must be a whole number"))
 }
 
+/// Bytes of a normal form, as good as always: one that grows is copied.
+const USUAL_LENGTH: usize = 512;
+
 /// Reads the fields of one command's `data` and remembers them in one normal form.
 pub(super) struct Fields {
     canonical: String,
@@ -195,7 +198,9 @@ pub(super) struct Fields {
 
 impl Fields {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { canonical: kind.as_str().to_owned() }
+        let mut canonical = String::with_capacity(USUAL_LENGTH);
+        canonical.push_str(kind.as_str());
+        Self { canonical }
     }
 
     /// Kind and given fields, in the order in which they were read.
