@@ -181,27 +181,24 @@ impl Bench {
         let grown = self.new_ledger("grown").await?;
         let [.., much] = self.work_off(entry, mood, count, &grown).await?.end()?;
         let started = self.first_event(entry, &grown).await?;
-        let mut pairs = Vec::new();
+        let (mut on_empty, mut on_grown) = (Vec::new(), Vec::new());
         for pair in 0..PAIRS {
             let empty = self.new_ledger("empty").await?;
-            let of = |ledger_url| self.work_off(entry, mood, count / PORTION, ledger_url);
+            let mut turns = [(&empty, &mut on_empty), (&grown, &mut on_grown)];
             // Whoever is first finds another machine than who is second.
-            pairs.push(if pair % 2 == 0 {
-                let on_empty = of(&empty).await?.end()?;
-                (on_empty, of(&grown).await?.end()?)
-            } else {
-                let on_grown = of(&grown).await?.end()?;
-                (of(&empty).await?.end()?, on_grown)
-            });
+            turns.rotate_left(pair % 2);
+            for (ledger_url, runs) in turns {
+                runs.push(self.work_off(entry, mood, count / PORTION, ledger_url).await?.end()?);
+            }
         }
-        let over =
-            |figure: fn(&([f64; 3], [f64; 3])) -> f64| median(pairs.iter().map(figure).collect());
+        let of = |runs: &[[f64; 3]], n: usize| median(runs.iter().map(|run| run[n]).collect());
+        let ratios = on_grown.iter().zip(&on_empty).map(|(grown, empty)| grown[0] / empty[0]);
         Ok(vec![
-            over(|([rate, ..], _)| *rate),
-            over(|(_, [rate, ..])| *rate),
-            over(|([before, ..], [after, ..])| after / before),
-            over(|([_, cpu, _], _)| *cpu),
-            over(|(_, [_, cpu, _])| *cpu),
+            of(&on_empty, 0),
+            of(&on_grown, 0),
+            median(ratios.collect()),
+            of(&on_empty, 1),
+            of(&on_grown, 1),
             little,
             much,
             started,
