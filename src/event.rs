@@ -185,10 +185,16 @@ impl Event {
 
     /// The result that the event of a success tells.
     pub(crate) fn receipt(&self) -> Receipt {
-        serde_json::from_slice::<Told>(&self.body)
-            .ok()
-            .and_then(|told| told.data.result)
-            .unwrap_or_default()
+        self.told().and_then(|told| told.result).unwrap_or_default()
+    }
+
+    /// What Eko answered, as far as the event tells it.
+    pub(crate) fn answer(&self) -> Option<Answer> {
+        self.told()?.eko
+    }
+
+    fn told(&self) -> Option<ToldData> {
+        serde_json::from_slice::<Told>(&self.body).ok().map(|told| told.data)
     }
 }
 
@@ -223,6 +229,7 @@ struct Told {
 struct ToldData {
     result: Option<Receipt>,
     error: Option<Problem>,
+    eko: Option<Answer>,
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What is known of one command so far: the evidence that decisions rest on.
 
+pub(crate) mod moment;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,7 @@ use crate::verdict::{Reading, Verdict};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct History {
     /// When the worker first received the command.
+    #[serde(with = "moment")]
     pub first_received: Timestamp,
     /// What was tried and seen since.
     pub entries: Vec<Entry>,
@@ -30,6 +33,7 @@ pub(crate) enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attempt {
     /// When it was recorded, before its bytes left.
+    #[serde(with = "moment")]
     pub began: Timestamp,
     /// How it ended; `None` while it runs, or if the worker died over it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -50,6 +54,7 @@ impl Attempt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ended {
     /// When.
+    #[serde(with = "moment")]
     pub at: Timestamp,
     /// What Eko's answer said.
     pub verdict: Verdict,
@@ -61,8 +66,10 @@ pub(crate) struct Inquiry {
     /// What it said.
     pub reading: Reading,
     /// When it was first read.
+    #[serde(with = "moment")]
     pub first: Timestamp,
     /// When it was last read.
+    #[serde(with = "moment")]
     pub last: Timestamp,
     /// How often in a row.
     pub times: u32,
@@ -72,6 +79,7 @@ pub(crate) struct Inquiry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Suspicion {
     /// The latest time at which that attempt can have ended.
+    #[serde(with = "moment")]
     pub at: Timestamp,
     /// What raises it.
     pub why: Why,

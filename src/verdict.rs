@@ -10,8 +10,8 @@ use crate::outcome::{Answer, Code, Receipt, Refusal};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// It happened.
-    Done(#[serde(skip)] Receipt, Answer),
+    /// It happened. The event of that tells all of it, so a history does not keep it beside.
+    Done(#[serde(skip)] Receipt, #[serde(skip_serializing, default)] Answer),
     /// It did not happen, and asking again would change nothing.
     Refused(Refusal),
     /// It did not happen; worth asking again, though not before `after`.

@@ -1,19 +1,19 @@
 //! The ledger's rules: pure functions from what a store has loaded to what it writes.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Ask, Case, Claim, Error, Held, Then, Write};
 use crate::decision::later;
 use crate::event::Event;
-use crate::history::{Entry, History, Suspicion, Why};
+use crate::history::{Entry, History, Suspicion, Why, moment};
 use crate::outcome::Receipt;
 
 /// A copy may come a moment before its time: the broker's clock is not ours.
 const EARLY_MILLISECONDS: i64 = 100;
 
 /// One command as a store keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Row {
     pub(super) id: String,
     pub(super) kind: String,
@@ -34,6 +34,7 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub(super) token: u64,
+    #[serde(with = "moment")]
     pub(super) until: Timestamp,
 }
 
@@ -94,6 +95,27 @@ impl Holders {
             Self::Process { epoch } => lease.token >> 32 == epoch >> 32 && lease.until > now,
             Self::Fleet => lease.until > now,
         }
+    }
+}
+
+/// A list, in the order of the fields: what is read back soon needs no names.
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            id,
+            kind,
+            tid,
+            digest,
+            history,
+            lease,
+            due,
+            parked,
+            interruptions,
+            unsettled,
+            finished: _,
+        } = self;
+        (id, kind, tid, digest, history, lease, due, parked, interruptions, unsettled)
+            .serialize(serializer)
     }
 }
 

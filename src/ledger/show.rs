@@ -31,12 +31,14 @@ fn tell(row: &Row) -> String {
     let tid = row.tid.as_ref().map_or_else(String::new, |tid| format!(", tid {tid}"));
     let mut text = format!("{} ({}{tid})\n", row.id, row.kind);
     line(&mut text, row.history.first_received, "received");
+    let event = row.finished.as_ref().map(|end| Event::read(end.event.clone()));
+    let event = event.and_then(Result::ok);
     let mut attempts = 0;
     for entry in &row.history.entries {
         match entry {
             Entry::Attempt(attempt) => {
                 attempts += 1;
-                tell_attempt(&mut text, attempts, attempt);
+                tell_attempt(&mut text, attempts, attempt, event.as_ref());
             }
             Entry::Inquiry(inquiry) => tell_inquiry(&mut text, inquiry),
             Entry::Suspicion(suspicion) => {
@@ -48,18 +50,20 @@ fn tell(row: &Row) -> String {
             }
         }
     }
-    tell_state(&mut text, row);
+    tell_state(&mut text, row, event.as_ref());
     text
 }
 
-fn tell_attempt(text: &mut String, nth: u32, attempt: &Attempt) {
+fn tell_attempt(text: &mut String, nth: u32, attempt: &Attempt, event: Option<&Event>) {
     line(text, attempt.began, &format!("attempt {nth} began"));
     let Some(ended) = &attempt.ended else {
         line(text, attempt.began, &format!("attempt {nth} has no end on record"));
         return;
     };
     let said = match &ended.verdict {
-        Verdict::Done(_, answer) => numbers(answer),
+        Verdict::Done(..) => {
+            event.and_then(Event::answer).map_or_else(String::new, |answer| numbers(&answer))
+        }
         Verdict::Refused(refusal) => {
             format!(" ({}){}", refusal.problem.code.as_str(), numbers(&refusal.answer))
         }
@@ -94,11 +98,10 @@ fn tell_inquiry(text: &mut String, inquiry: &Inquiry) {
     }
 }
 
-fn tell_state(text: &mut String, row: &Row) {
+fn tell_state(text: &mut String, row: &Row, event: Option<&Event>) {
     if let Some(end) = &row.finished {
         line(text, end.at, &format!("finished: {}", end.outcome));
-        let event = Event::read(end.event.clone());
-        let id = event.map_or_else(|_| "cannot be read".to_owned(), |event| event.id);
+        let id = event.map_or("cannot be read", |event| event.id.as_str());
         line(text, end.at, &format!("event {id}"));
     }
     if let Some(due) = row.due {

@@ -632,6 +632,43 @@ async fn on_sqlite_what_has_begun_is_shown_beside_the_worker() {
 }
 
 #[tokio::test]
+async fn on_sqlite_what_was_kept_in_longer_words_is_read() {
+    let rig = Rig::sqlite();
+    let ledger = rig.open().await;
+    ledger.probe().await.unwrap();
+    alter(
+        &rig,
+        r#"INSERT INTO begun VALUES (415, '[{"id":"load-2","kind":"refund","tid":"8",
+            "digest":"d","history":{"first_received":"2026-11-22T03:14:45.170820255Z","entries":[
+            {"attempt":{"began":"2026-11-22T03:14:45.170820255Z"}}]},"lease":{"token":1091,
+            "until":"2026-11-22T03:15:40.170820255Z"},"due":null,"parked":0,"interruptions":0,
+            "unsettled":false}]');
+        INSERT INTO commands VALUES ('load-1', 'refund', '7', 'd', 1795317283893,
+            '{"first_received":"2026-11-22T03:14:43.893952832Z","entries":[{"attempt":{"began":
+            "2026-11-22T03:14:43.893952832Z","ended":{"at":"2026-11-22T03:14:43.895805665Z",
+            "verdict":{"done":[{"http_status":200,"status":0,"message":"Refund done"}]}}}}]}',
+            NULL, NULL, NULL, 0, 0, NULL, 0, 'succeeded', 1795317283895,
+            CAST('{"id":"load-1.succeeded","type":"eko.refund.succeeded","causationid":"load-1",
+            "time":"2026-11-22T03:14:43.895Z","traceparent":"","data":{"eko":{"http_status":200,
+            "status":0,"message":"Refund done"}}}' AS BLOB));"#,
+    );
+    let ledger = rig.reopen(ledger, 2).await;
+    let first = "load-1 (refund, tid 7)
+  2026-11-22T03:14:43.893Z  received
+  2026-11-22T03:14:43.893Z  attempt 1 began
+  2026-11-22T03:14:43.895Z  attempt 1: done http 200 status 0
+  2026-11-22T03:14:43.895Z  finished: succeeded
+  2026-11-22T03:14:43.895Z  event load-1.succeeded
+";
+    assert_eq!(show(&rig.settings(), "load-1").await.unwrap().unwrap(), first);
+    let Claim::Interrupted(begun) = claim(&ledger, refund("load-2", "8", 1)).await else {
+        panic!("its attempt has begun, and how it ended is not known");
+    };
+    assert!(begun.history.in_flight());
+    assert_eq!(begun.history.first_received.as_nanosecond() % 1_000_000_000, 170_820_255);
+}
+
+#[tokio::test]
 async fn on_sqlite_a_second_worker_is_told_what_to_do() {
     let rig = Rig::sqlite();
     let _ledger = rig.open().await;
