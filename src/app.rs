@@ -53,7 +53,7 @@ const PRUNE_AT_MOST: u32 = 500;
 /// # Errors
 /// Where it cannot start, or where RabbitMQ has an exchange or queue of another shape.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    log::start(config.log_format, config.log_filter.as_deref())
+    let _lines = log::start(config.log_format, config.log_filter.as_deref())
         .map_err(|problem| crate::Problems(vec![problem]))?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     start::tls_provider();

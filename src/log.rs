@@ -1,11 +1,14 @@
 //! The log: one subscriber, text for people or JSON for machines.
 
-use std::io;
+use std::io::{self, BufWriter, Stderr, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serializer as _;
 use serde::ser::{Error as _, SerializeMap as _};
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_serde::SerdeMapVisitor;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
@@ -28,14 +31,19 @@ pub(crate) enum Format {
 /// where our own line says more.
 const DEFAULT_FILTER: &str = "info,lapin=off";
 
-/// Starts logging to standard error. `filter` is `RUST_LOG`.
+/// Starts logging to standard error, until `Lines` is dropped. `filter` is `RUST_LOG`.
 ///
 /// # Errors
 /// Where the filter cannot be read.
-pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<(), String> {
+pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<Lines, String> {
     let filter = filter.filter(|filter| !filter.is_empty()).unwrap_or(DEFAULT_FILTER);
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG: {error}"))?;
-    let lines = fmt::layer().with_writer(io::stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(false)
+        .buffered_lines_limit(WAITING)
+        .thread_name("log")
+        .finish(Gathered(BufWriter::with_capacity(BUFFER, io::stderr())));
+    let lines = fmt::layer().with_writer(writer);
     let lines = match format {
         Format::Text => lines.with_target(false).boxed(),
         Format::Json => lines.event_format(JsonLine).boxed(),
@@ -44,7 +52,51 @@ pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<(), String> 
         tracing_subscriber::registry().with(filter).with(FilterFn::new(may_show)).with(lines);
     // A second start in one process keeps the first one's subscriber.
     drop(started.try_init());
-    Ok(())
+    *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    Ok(Lines)
+}
+
+/// The thread that writes, while there is one.
+static THREAD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Writes what was logged so far and ends: before the process does.
+pub(crate) fn end() {
+    drop(THREAD.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Ends the log however `run` ends.
+pub(crate) struct Lines;
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// How many lines may wait to be written before whoever logs waits with them: standard error
+/// that nobody reads holds the worker up sooner or later, and no line is lost.
+const WAITING: usize = 4_096;
+
+/// Bytes of them that are written at once.
+const BUFFER: usize = 64 * 1_024;
+
+/// How long lines are gathered after some were written. Whoever comes after a pause is written
+/// at once.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Standard error, written by a thread of its own: many lines for one call of the system.
+struct Gathered(BufWriter<Stderr>);
+
+impl Write for Gathered {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        std::thread::sleep(GATHER);
+        Ok(())
+    }
 }
 
 /// Whatever `RUST_LOG` asks for: below a warning, the libraries of the wire print the frames

@@ -4,6 +4,8 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::log;
+
 /// Exit code of a process that a second signal ended.
 const ENDED_AT_ONCE: i32 = 1;
 
@@ -21,6 +23,7 @@ pub(crate) fn on_signal() -> std::io::Result<CancellationToken> {
         stop.cancel();
         either(&mut term, &mut int).await;
         tracing::warn!("asked to stop again: ending at once; what is in flight is settled later");
+        log::end();
         std::process::exit(ENDED_AT_ONCE);
     });
     Ok(token)

@@ -45,6 +45,24 @@ async fn a_refund_in_flight_at_the_crash_that_did_not_happen_is_attempted_once_m
 }
 
 #[tokio::test]
+async fn asked_to_stop_twice_the_worker_says_so_and_ends_at_once() {
+    let mut rig = Rig::builder().stub().start().await;
+    let line = stub::refund_otp("411");
+    rig.stub().on(&line, [Answer::Silence]);
+    rig.publish(&refund_otp("in-flight", "411")).await;
+    let sent = async || (!rig.stub().requests(&line).is_empty()).then_some(());
+    eventually("the call is in flight", sent).await;
+    let worker = rig.worker();
+    worker.process.terminate();
+    let asked = async || worker.log().contains("asked to stop: finishing").then_some(());
+    eventually("it is stopping", asked).await;
+    worker.process.terminate();
+    assert_eq!(worker.process.exit_code().await, 1, "{}", worker.log());
+    let last = worker.log().lines().last().map(str::to_owned).unwrap_or_default();
+    assert!(last.contains("asked to stop again: ending at once"), "{}", worker.log());
+}
+
+#[tokio::test]
 async fn an_otp_call_in_flight_at_the_crash_is_sent_again() {
     let mut rig = Rig::builder().stub().impatient().start().await;
     let line = stub::refund_otp("403");
