@@ -9,6 +9,7 @@ mod command;
 mod decision;
 mod event;
 mod history;
+mod json;
 mod outcome;
 mod privacy;
 mod trace;

@@ -14,6 +14,7 @@
 //! | `event` | output contract: command, outcome, time → the event that tells it |
 //! | `backoff` | attempt + chance → delay |
 //! | `privacy`, `trace` | types that cannot print themselves; W3C trace context |
+//! | `json` | strings out of JSON that was read before |
 //!
 //! Three rooms reach the world and never import each other: `eko` (the only HTTP client),
 //! `broker` (the only AMQP), `ledger` (the only SQL).
@@ -44,6 +45,7 @@ pub mod harness;
 mod history;
 #[cfg(test)]
 mod house;
+mod json;
 mod ledger;
 mod log;
 mod metrics;

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::rules::{self, Bytes, Digits, Word};
 use super::{Defaults, Kind};
+use crate::json;
 use crate::privacy::{Mobile, Otp, OtpRef, hide_otps, scrub};
 
 /// `data` of a `refund_otp` as it was given.
@@ -113,13 +114,8 @@ pub(super) fn required<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<&'a 
 
 /// A JSON string.
 pub(super) fn text<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, String> {
-    serde_json::from_str::<Text<'a>>(raw.get())
-        .map(|text| text.0)
-        .map_err(|_| format!("{name}: must be a string"))
+    json::string(raw).ok_or_else(|| format!("{name}: must be a string"))
 }
-
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A string of an attribute that nothing depends on.
 pub(super) fn lenient_text(raw: &RawValue) -> Option<String> {

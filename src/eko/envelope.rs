@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json;
+
 /// An answer that is a JSON object with a `status`.
 pub(super) struct Envelope<'a> {
     pub(super) status: i64,
@@ -162,25 +164,21 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
 
 /// A number, or a string that holds one.
 fn number(raw: &RawValue) -> Option<i64> {
-    raw.get().trim_matches('"').trim().parse().ok()
+    json::string(raw).as_deref().unwrap_or_else(|| raw.get()).trim().parse().ok()
 }
 
 /// A string, or a number's digits; empty for anything else.
-fn text<'a>(raw: Option<&'a RawValue>) -> Cow<'a, str> {
-    let raw = raw.map_or("", RawValue::get);
-    match raw.as_bytes().first() {
-        Some(b'"') => match serde_json::from_str(raw) {
-            Ok(Text(Cow::Borrowed(text))) => Cow::Borrowed(text.trim()),
-            Ok(Text(Cow::Owned(text))) => Cow::Owned(text.trim().to_owned()),
-            Err(_) => Cow::default(),
+fn text(raw: Option<&RawValue>) -> Cow<'_, str> {
+    let Some(raw) = raw else { return Cow::default() };
+    match json::string(raw) {
+        Some(Cow::Borrowed(text)) => Cow::Borrowed(text.trim()),
+        Some(Cow::Owned(text)) => Cow::Owned(text.trim().to_owned()),
+        None => match raw.get().as_bytes().first() {
+            Some(b'-' | b'0'..=b'9') => Cow::Borrowed(raw.get()),
+            _ => Cow::default(),
         },
-        Some(b'-' | b'0'..=b'9') => Cow::Borrowed(raw),
-        _ => Cow::default(),
     }
 }
-
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn is_empty(raw: &RawValue) -> bool {
     let squeezed: String = raw.get().split_whitespace().collect();
