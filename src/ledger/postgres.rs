@@ -28,9 +28,10 @@ use book::{Book, Subjects};
 use link::{Link, Session, Trouble};
 
 /// Each migration once, in order; `schema_version` counts those that were applied.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/postgres/0001_commands.sql"),
     include_str!("../../migrations/postgres/0002_hot.sql"),
+    include_str!("../../migrations/postgres/0003_moments.sql"),
 ];
 
 /// How many requests share a transaction at most. Each may need two locks, and a server of

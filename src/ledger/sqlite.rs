@@ -18,9 +18,10 @@ use begun::Begun;
 use store::Store;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_commands.sql"),
     include_str!("../../migrations/sqlite/0002_begun.sql"),
+    include_str!("../../migrations/sqlite/0003_moments.sql"),
 ];
 
 /// The schema that has the table `begun`.

@@ -638,7 +638,8 @@ async fn on_sqlite_what_was_kept_in_longer_words_is_read() {
     ledger.probe().await.unwrap();
     alter(
         &rig,
-        r#"INSERT INTO begun VALUES (415, '[{"id":"load-2","kind":"refund","tid":"8",
+        r#"PRAGMA user_version = 2;
+        INSERT INTO begun VALUES (415, '[{"id":"load-2","kind":"refund","tid":"8",
             "digest":"d","history":{"first_received":"2026-11-22T03:14:45.170820255Z","entries":[
             {"attempt":{"began":"2026-11-22T03:14:45.170820255Z"}}]},"lease":{"token":1091,
             "until":"2026-11-22T03:15:40.170820255Z"},"due":null,"parked":0,"interruptions":0,
