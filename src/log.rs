@@ -50,9 +50,10 @@ pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<Lines, Strin
     };
     let started =
         tracing_subscriber::registry().with(filter).with(FilterFn::new(may_show)).with(lines);
-    // A second start in one process keeps the first one's subscriber.
-    drop(started.try_init());
-    *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    // A second start in one process keeps the first one's subscriber, and the thread behind it.
+    if started.try_init().is_ok() {
+        *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    }
     Ok(Lines)
 }
 
