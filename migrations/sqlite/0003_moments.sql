@@ -1,3 +1,3 @@
 -- From here on the times within `history` are nanoseconds since the epoch, and what Eko answered to
--- an attempt that succeeded stands in `event` alone. Both forms are read; a program that knows only
--- the one before refuses this ledger when it starts.
+-- an attempt that succeeded stands in `event` alone; a command in `begun` is a list of its fields.
+-- Both forms are read; a program that knows only the one before refuses this ledger when it starts.

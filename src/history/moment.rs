@@ -1,4 +1,4 @@
-//! A moment as the ledger keeps it: nanoseconds since the epoch, in a tenth of the work that
+//! A moment as the ledger keeps it: nanoseconds since the epoch, in a quarter of the work that
 //! writing it for a person takes.
 
 use std::fmt;
