@@ -180,6 +180,7 @@ fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Opti
 fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     let base_url = reader.base_url("EKO_BASE_URL", &args.eko_base_url, args.eko_allow_http);
     let timeout = reader.duration("EKO_TIMEOUT", &args.eko_timeout);
+    let stamp_age = reader.age("EKO_STAMP_AGE", &args.eko_stamp_age);
     let developer_key = reader.key(
         "EKO_DEVELOPER_KEY",
         args.eko_developer_key.as_deref(),
@@ -201,7 +202,14 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     if roots.is_some() && base_url.scheme() != "https" {
         reader.wrong("EKO_CA_FILE", "is for https, and EKO_BASE_URL is not");
     }
-    Some(eko::Settings { base_url, timeout: timeout?, keys, key_files, roots })
+    Some(eko::Settings {
+        base_url,
+        timeout: timeout?,
+        stamp_age: stamp_age?,
+        keys,
+        key_files,
+        roots,
+    })
 }
 
 fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
@@ -216,6 +224,7 @@ fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
     let refund_max_attempts = reader.count("REFUND_MAX_ATTEMPTS", &args.refund_max_attempts);
     let preflight = reader.preflight("REFUND_PREFLIGHT", &args.refund_preflight);
     let call_timeout = read::duration(&args.eko.eko_timeout).ok();
+    let stamp_tolerance = reader.duration("EKO_STAMP_TOLERANCE", &args.eko.eko_stamp_tolerance);
     if let (Some(quiet), Some(timeout)) = (settle_quiet, call_timeout)
         && quiet < timeout
     {
@@ -235,6 +244,7 @@ fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
         refund_max_attempts: refund_max_attempts?,
         preflight: preflight?,
         call_timeout: call_timeout?,
+        stamp_tolerance: stamp_tolerance?,
     })
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Policy {
     pub preflight: bool,
     /// `EKO_TIMEOUT`: an attempt without an end has ended this long after its begin.
     pub call_timeout: Duration,
+    /// `EKO_STAMP_TOLERANCE`: how old a call's timestamp may be when Eko accepts it.
+    pub stamp_tolerance: Duration,
 }
 
 impl Policy {

@@ -12,6 +12,7 @@
 //! | `decision` | command + evidence + now → the next step; the only place that decides |
 //! | `outcome` | how a command ends, and the codes |
 //! | `event` | output contract: command, outcome, time → the event that tells it |
+//! | `clock` | what a process's clocks say at one moment |
 //! | `backoff` | attempt + chance → delay |
 //! | `privacy`, `trace` | types that cannot print themselves; W3C trace context |
 //! | `json` | strings out of JSON that was read before |
@@ -31,6 +32,7 @@ mod backoff;
 #[doc(hidden)]
 pub mod bench;
 mod broker;
+mod clock;
 mod command;
 mod config;
 mod decision;

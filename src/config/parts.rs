@@ -76,6 +76,14 @@ pub struct EkoArgs {
     /// Longest a whole call of Eko may take
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub eko_timeout: String,
+    /// How old a call's timestamp may be when Eko accepts it: until then Eko may still execute a call
+    /// that was held on its way
+    #[arg(long, env, value_name = "DURATION", default_value = "120s")]
+    pub eko_stamp_tolerance: String,
+    /// How far in the past each call's timestamp lies, so that a refund in doubt is settled that much
+    /// sooner
+    #[arg(long, env, value_name = "DURATION", default_value = "0s")]
+    pub eko_stamp_age: String,
 }
 
 impl AmqpArgs {

@@ -272,6 +272,11 @@ impl Reader {
         self.noted(name, eko::Roots::read(Path::new(path)))
     }
 
+    /// A duration, which may be none at all.
+    pub(super) fn age(&mut self, name: &str, text: &str) -> Option<Duration> {
+        self.noted(name, age(text))
+    }
+
     pub(super) fn ledger(
         &mut self,
         name: &str,
@@ -289,6 +294,14 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
         Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
         None => false,
+    }
+}
+
+/// A duration, which may be none at all.
+fn age(text: &str) -> Result<Duration, String> {
+    match text.trim() {
+        "0" | "0s" | "0ms" => Ok(Duration::ZERO),
+        text => duration(text).map_err(|_| "must be 0s, or a duration such as 80s".to_owned()),
     }
 }
 

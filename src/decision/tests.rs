@@ -29,6 +29,7 @@ fn policy() -> Policy {
         refund_max_attempts: 3,
         preflight: false,
         call_timeout: Duration::from_secs(30),
+        stamp_tolerance: Duration::from_secs(120),
     }
 }
 

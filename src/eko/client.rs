@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) base_url: Url,
     /// `EKO_TIMEOUT`.
     pub(crate) timeout: Duration,
+    /// `EKO_STAMP_AGE`.
+    pub(crate) stamp_age: Duration,
     /// `EKO_DEVELOPER_KEY` and `EKO_ACCESS_KEY`.
     pub(crate) keys: Keys,
     /// Where they came from.

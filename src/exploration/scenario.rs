@@ -12,6 +12,9 @@ pub(super) const LEASE: u32 = 3;
 /// `SETTLE_QUIET`: at least `EKO_TIMEOUT`, as the contract says.
 pub(super) const QUIET: u32 = 2;
 
+/// `EKO_STAMP_TOLERANCE`.
+pub(super) const TOLERANCE: u32 = 3;
+
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plant {
@@ -120,6 +123,7 @@ pub(super) fn policy(scenario: &Scenario) -> Policy {
         refund_max_attempts: 2,
         preflight: scenario.preflight,
         call_timeout: seconds(CALL_TIMEOUT),
+        stamp_tolerance: seconds(TOLERANCE),
     }
 }
 

@@ -101,6 +101,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 refund_max_attempts: most,
                 preflight,
                 call_timeout: timeout,
+                stamp_tolerance: timeout,
             }
         })
 }
