@@ -16,6 +16,7 @@ use super::keys::{Key, KeyFiles, Keys, ReadyKeys, Reread};
 use super::response::{date, read_body, retry_after, without};
 use super::roots::Roots;
 use super::sign::Stamps;
+use crate::clock::Stamp;
 use crate::command::{Command, Request as Asked};
 use crate::verdict::{Cause, Reading, Verdict};
 
@@ -66,6 +67,8 @@ pub(crate) struct Called<T> {
     pub(crate) http_status: Option<u16>,
     /// Eko's `Date` less our clock, in seconds, where the answer is Eko's own.
     pub(crate) skew: Option<f64>,
+    /// What Eko's clock said, where the answer is Eko's own.
+    pub(crate) eko_time: Option<Timestamp>,
 }
 
 /// The client. One for the process: it owns the timestamps.
@@ -125,6 +128,9 @@ impl Client {
         })
     }
 
+    /// The wall clock was set.
+    pub(crate) fn clock_stepped(&self) {}
+
     /// Reads again the keys that are given as files.
     pub(crate) fn reread_keys(&self) -> Vec<Reread> {
         let read = self.key_files.read();
@@ -136,9 +142,20 @@ impl Client {
         read.into_iter().map(replace).collect()
     }
 
+    /// The timestamp of one call.
+    pub(crate) async fn stamp(&self) -> Stamp {
+        self.wait_for_stamps().await;
+        Stamp { at: self.stamps.next(now().as_millisecond()), age: Duration::ZERO }
+    }
+
     /// Makes a command's call. Nothing is sent after `deadline`, the end of the claim that
     /// allows it.
-    pub(crate) async fn call(&self, command: &Command, deadline: Instant) -> Called<Verdict> {
+    pub(crate) async fn call(
+        &self,
+        command: &Command,
+        _stamp: i64,
+        deadline: Instant,
+    ) -> Called<Verdict> {
         let url = self.url(command);
         let request = match endpoint::body(command) {
             Ok(body) => {
@@ -185,7 +202,17 @@ impl Client {
         initiator_id: &str,
         user_code: &str,
     ) -> Called<Reading> {
-        let deadline = deadline_after(self.timeout);
+        self.look_up_until(tid, initiator_id, user_code, deadline_after(self.timeout)).await
+    }
+
+    /// The same, where nothing may be sent after `deadline`.
+    pub(crate) async fn look_up_until(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+        deadline: Instant,
+    ) -> Called<Reading> {
         let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
         self.inquire_as(tid, initiator_id, user_code, deadline, read).await
     }
@@ -232,11 +259,19 @@ impl Client {
                 let http_status = Some(http.status);
                 let date = date.filter(|_| is_ekos_own(&http));
                 let skew = date.map(|date| skew(date, began, at));
-                Called { meaning, is_known, began, took, http_status, skew }
+                Called { meaning, is_known, began, took, http_status, skew, eko_time: date }
             }
             Err(reason) => {
                 let meaning = lost(reason);
-                Called { meaning, is_known: true, began, took, http_status: None, skew: None }
+                Called {
+                    meaning,
+                    is_known: true,
+                    began,
+                    took,
+                    http_status: None,
+                    skew: None,
+                    eko_time: None,
+                }
             }
         }
     }
