@@ -16,7 +16,7 @@ use crate::decision::{self, Policy, Step, Turn};
 use crate::eko::Client;
 use crate::gate::{Gate, Permit, Shut};
 use crate::history::History;
-use crate::ledger::{Ask, Case, Claim, Ledger};
+use crate::ledger::{self, Ask, Case, Claim, Ledger};
 use crate::metrics::{self, Metrics};
 use crate::otel::{self, Span, Tracer};
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
@@ -151,7 +151,7 @@ impl Worker {
         };
         // The claim begins after whatever the gate held back.
         let (ask, clock) = (self.ask_for(&delivery, command), clock());
-        let claim = match self.ledger.claim(ask, random_u32()).await {
+        let claim = match self.claim(ask, command).await {
             Ok(claim) => claim,
             Err(error) => return self.do_without_ledger(delivery, &subject, 0, &error).await,
         };
@@ -181,6 +181,20 @@ impl Worker {
             Claim::Stale => Ok(delivery.ack().await?),
             Claim::Finished(event) => self.replay(delivery, &subject, received, &event).await,
             Claim::Conflict => self.handle_reused(delivery, &subject, received).await,
+        }
+    }
+
+    /// Claims a command, also one that an earlier version began under a tid with leading zeros.
+    async fn claim(&self, ask: Ask, command: &Command) -> Result<Claim, ledger::Error> {
+        let Some(former) = command.former_canonical() else {
+            return self.ledger.claim(ask, random_u32()).await;
+        };
+        match self.ledger.claim(ask.clone(), random_u32()).await? {
+            Claim::Conflict => {
+                let digest = self.ledger.digest(former.as_bytes());
+                self.ledger.claim(Ask { digest, ..ask }, random_u32()).await
+            }
+            claim => Ok(claim),
         }
     }
 
