@@ -101,7 +101,7 @@ impl Worker {
             Some(place) => Trace::begun(place.trace_id, place.is_sampled),
             None => Trace::new(random_u128()),
         });
-        let received = Received { at, trace, span, published: envelope.timestamp.or(parsed.time) };
+        let received = Received { at, trace, span, published: envelope.published(parsed.time, at) };
         let handled = match parsed.command {
             Ok(command) => self.handle_command(delivery, &command, &received).await,
             Err(invalid) => self.handle_invalid(delivery, &invalid, &received).await,

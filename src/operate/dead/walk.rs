@@ -85,7 +85,8 @@ impl<'a> Walk<'a> {
         let is_one_of = |words: &[String], own: &[&Option<String>]| {
             words.is_empty() || words.iter().any(|word| own.contains(&&Some(word.clone())))
         };
-        let is_its = |tid: &String| letter.tid.is_some() && normal_tid(tid) == letter.tid.as_deref();
+        let is_its =
+            |tid: &String| letter.tid.is_some() && normal_tid(tid) == letter.tid.as_deref();
         let has_tid = choice.tid.is_empty() || choice.tid.iter().any(is_its);
         let has_id = choice.ids.is_empty() || choice.ids.iter().any(|id| letter.is(id));
         has_id
