@@ -10,7 +10,7 @@ use super::rules;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefundOtpData<'a> {
-    /// Eko's id of the failed transfer.
+    /// Eko's id of the failed transfer: a number above 0, which leading zeros do not change.
     #[serde(borrow)]
     #[schemars(with = "rules::Tid")]
     pub(super) tid: Option<&'a RawValue>,
@@ -24,7 +24,7 @@ pub(super) struct RefundOtpData<'a> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefundData<'a> {
-    /// Eko's id of the failed transfer.
+    /// Eko's id of the failed transfer: a number above 0, which leading zeros do not change.
     #[serde(borrow)]
     #[schemars(with = "rules::Tid")]
     pub(super) tid: Option<&'a RawValue>,

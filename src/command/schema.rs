@@ -19,8 +19,10 @@ pub(crate) fn schema(kind: Kind) -> Value {
     };
     let name = kind.message_type();
     schema["title"] = json!(name);
-    schema["description"] =
-        json!(format!("{about} Other attributes of CloudEvents are let through."));
+    schema["description"] = json!(format!(
+        "{about} Other attributes of CloudEvents are let through; a \
+                  name that it does not allow is an error."
+    ));
     schema["propertyNames"] = json!({"pattern": "^[a-z0-9]+$"});
     let properties = &mut schema["properties"];
     properties["type"]["const"] = json!(name);

@@ -6,6 +6,7 @@ use clap::{Arg, Command};
 
 /// The command line, to which a variable that is blank counts as unset, for every setting of every
 /// subcommand.
+#[expect(clippy::disallowed_methods, reason = "which variables are blank is a matter of settings")]
 pub fn without_blanks(command: Command) -> Command {
     pass_over(command, &|name| std::env::var_os(name).is_some_and(|value| is_blank(&value)))
 }
