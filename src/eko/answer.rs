@@ -10,7 +10,7 @@ mod receipt;
 use std::time::Duration;
 
 use super::envelope::Envelope;
-use crate::command::{Command, Kind};
+use crate::command::{Command, Kind, normal_tid};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::{hide_otps, scrub};
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
@@ -206,7 +206,7 @@ impl Answered<'_> {
     fn tells_of_another_transaction(&self) -> bool {
         let data = &self.envelope.data;
         let is_qr = data.refund_tid.is_empty() || data.tid == data.refund_tid;
-        !data.tid.is_empty() && data.tid != self.command.subject() && !is_qr
+        !data.tid.is_empty() && is_another(&data.tid, self.command.subject()) && !is_qr
     }
 
     fn otp_sent(&self) -> Read<Verdict> {
@@ -258,6 +258,11 @@ impl Answered<'_> {
     }
 }
 
+/// Whether Eko names another transaction than the one asked about; its tids have no one form.
+fn is_another(named: &str, tid: &str) -> bool {
+    normal_tid(named) != normal_tid(tid)
+}
+
 fn answer(http_status: u16, envelope: &Envelope<'_>, secrets: &[&str]) -> Answer {
     let secrets = [secrets, &[envelope.data.otp.as_ref()]].concat();
     let message = scrub(&envelope.message, &secrets);
@@ -307,7 +312,7 @@ fn inquired(
         }
         _ => return Read::unknown(Reading::NoAnswer(Cause::BadResponse)),
     }
-    let is_other = !envelope.data.tid.is_empty() && envelope.data.tid != tid;
+    let is_other = !envelope.data.tid.is_empty() && is_another(&envelope.data.tid, tid);
     if is_other || envelope.invalid_params.is_some() {
         return Read::known(Reading::Contradictory);
     }

@@ -107,7 +107,9 @@ impl<'a> Envelope<'a> {
     /// Reads a body; `None` where it is no JSON object, has no readable `status`, or has a
     /// known field twice.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        let raw: RawEnvelope<'a> = object(std::str::from_utf8(body).ok()?)?;
+        let body = std::str::from_utf8(body).ok()?;
+        // Some servers on Windows put a byte order mark first; JSON does not know it.
+        let raw: RawEnvelope<'a> = object(body.trim_start_matches('\u{feff}'))?;
         let data: RawData<'a> = match raw.data.map(RawValue::get) {
             Some(text) if text.starts_with('{') => object(text)?,
             _ => RawData::default(),
@@ -183,4 +185,18 @@ fn text(raw: Option<&RawValue>) -> Cow<'_, str> {
 fn is_empty(raw: &RawValue) -> bool {
     let squeezed: String = raw.get().split_whitespace().collect();
     matches!(squeezed.as_str(), "null" | "{}" | "[]" | "\"\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let read = |body: &str| Envelope::read(body.as_bytes()).map(|envelope| envelope.status);
+        assert_eq!(read("\u{feff}{\"status\":0}"), Some(0));
+        assert_eq!(read("\u{feff} \r\n{\"status\":302}"), Some(302));
+        assert_eq!(read("\u{feff}"), None);
+        assert_eq!(read("{\u{feff}\"status\":0}"), None);
+    }
 }

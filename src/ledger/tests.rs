@@ -562,6 +562,8 @@ on_both_stores! {
         assert_eq!(show(&rig.settings(), "a").await.unwrap().unwrap(), first);
         let both = format!("{first}\n{second}");
         assert_eq!(show(&rig.settings(), "77").await.unwrap().unwrap(), both);
+        assert_eq!(show(&rig.settings(), "0077").await.unwrap().unwrap(), both);
+        assert_eq!(show(&rig.settings(), "0").await.unwrap(), None);
     }
 
     async fn what_holds_no_ledger_cannot_be_shown(rig) {
