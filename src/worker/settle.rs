@@ -124,7 +124,8 @@ impl Worker {
             url: self.eko.url(command),
             attempt: Some(case.history.attempts()),
         });
-        let called = self.eko.call(command, deadline).await;
+        let stamp = self.eko.stamp().await;
+        let called = self.eko.call(command, stamp, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
         let sight = sight(kind, &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
