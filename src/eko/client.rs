@@ -308,3 +308,6 @@ fn now() -> Timestamp {
 fn deadline_after(duration: Duration) -> Instant {
     Instant::now() + duration
 }
+
+#[cfg(test)]
+mod tests;
