@@ -196,6 +196,7 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     let base_url = reader.base_url("EKO_BASE_URL", &args.eko_base_url, args.eko_allow_http);
     let timeout = reader.duration("EKO_TIMEOUT", &args.eko_timeout);
     let stamp_age = reader.age("EKO_STAMP_AGE", &args.eko_stamp_age);
+    check_stamp_age(args, stamp_age, timeout, reader);
     let developer_key = reader.key(
         "EKO_DEVELOPER_KEY",
         args.eko_developer_key.as_deref(),
@@ -227,6 +228,41 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     })
 }
 
+/// A call may leave at the last moment of its time: Eko must still take its timestamp then.
+fn check_stamp_age(
+    args: &EkoArgs,
+    age: Option<Duration>,
+    timeout: Option<Duration>,
+    reader: &mut Reader,
+) {
+    let tolerance = read::duration(&args.eko_stamp_tolerance).ok();
+    let (Some(age), Some(timeout), Some(tolerance)) = (age, timeout, tolerance) else { return };
+    let sum = age.saturating_add(timeout);
+    if sum > tolerance {
+        let [age, timeout, sum, tolerance] = [age, timeout, sum, tolerance].map(read::shown);
+        let why = format!(
+            "EKO_STAMP_AGE {age} + EKO_TIMEOUT {timeout} = {sum} is more than EKO_STAMP_TOLERANCE \
+             {tolerance}: Eko would refuse a call that leaves at the last moment of its time"
+        );
+        reader.wrong("EKO_STAMP_AGE", &why);
+    }
+}
+
+/// Nothing proves that a refund was not executed before its timestamp has expired and the quiet
+/// time after that has passed.
+fn check_settle_give_up(policy: &Policy, reader: &mut Reader) {
+    let (tolerance, quiet) = (policy.stamp_tolerance, policy.settle_quiet);
+    let sum = tolerance.saturating_add(quiet);
+    if policy.settle_give_up <= sum {
+        let [tolerance, quiet, sum] = [tolerance, quiet, sum].map(read::shown);
+        let why = format!(
+            "must be more than EKO_STAMP_TOLERANCE {tolerance} + SETTLE_QUIET {quiet} = {sum}: no \
+             refund could be proven not executed before it is given up"
+        );
+        reader.wrong("SETTLE_GIVE_UP", &why);
+    }
+}
+
 fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
     let retry_max = reader.delay("RETRY_MAX", &args.retry_max);
     let retry = reader.backoff("RETRY_INITIAL", &args.retry_initial, retry_max);
@@ -248,7 +284,7 @@ fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
             "must be at least EKO_TIMEOUT: a call may still be under way at Eko that long",
         );
     }
-    Some(Policy {
+    let policy = Policy {
         retry: retry?,
         give_up_otp: give_up_otp?,
         give_up_refund: give_up_refund?,
@@ -260,7 +296,9 @@ fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
         preflight: preflight?,
         call_timeout: call_timeout?,
         stamp_tolerance: stamp_tolerance?,
-    })
+    };
+    check_settle_give_up(&policy, reader);
+    Some(policy)
 }
 
 #[cfg(test)]

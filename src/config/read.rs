@@ -340,3 +340,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = Duration::try_from(signed).map_err(|_| wrong())?;
     if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
 }
+
+/// A duration as it may be set: in whole seconds, or in milliseconds.
+pub(super) fn shown(duration: Duration) -> String {
+    match duration.subsec_nanos() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}

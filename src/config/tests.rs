@@ -27,6 +27,8 @@ fn the_defaults_are_the_contract_s() {
     assert_eq!((config.gate.concurrency, config.broker.prefetch), (64, 128));
     assert_eq!(config.eko.base_url.as_str(), "https://staging.eko.in/ekoapi/v3");
     assert_eq!(config.eko.timeout, Duration::from_secs(30));
+    assert_eq!(config.eko.stamp_age, Duration::ZERO);
+    assert_eq!(config.policy.stamp_tolerance, Duration::from_secs(120));
     assert_eq!(config.policy.retry.initial, Duration::from_millis(500));
     assert_eq!(config.policy.retry.max, Duration::from_secs(300));
     assert_eq!(config.policy.give_up_otp, Duration::from_secs(120));
@@ -95,6 +97,26 @@ fn every_wrong_setting_is_named_with_the_reason() {
         let problems = problems(&[flag]);
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
     }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused_with_the_sum() {
+    let told = |flags: &[&str]| config(flags).map(drop).err().map(|problems| problems.0);
+    let age = "EKO_STAMP_AGE: EKO_STAMP_AGE 100s + EKO_TIMEOUT 30s = 130s is more than \
+               EKO_STAMP_TOLERANCE 120s: Eko would refuse a call that leaves at the last moment of \
+               its time";
+    assert_eq!(told(&["--eko-stamp-age=100s"]), Some(vec![age.to_owned()]));
+    assert_eq!(told(&["--eko-stamp-age=90s"]), None, "just as much");
+    let timeout = told(&["--eko-timeout=121s", "--settle-quiet=121s"]).unwrap();
+    assert!(timeout[0].contains("EKO_STAMP_AGE 0s + EKO_TIMEOUT 121s = 121s"), "{timeout:?}");
+
+    let give_up = "SETTLE_GIVE_UP: must be more than EKO_STAMP_TOLERANCE 120s + SETTLE_QUIET \
+                   30500ms = 150500ms: no refund could be proven not executed before it is given up";
+    let flags = ["--settle-quiet=30500ms", "--settle-give-up=150500ms"];
+    assert_eq!(told(&flags), Some(vec![give_up.to_owned()]));
+    assert_eq!(told(&["--settle-quiet=30500ms", "--settle-give-up=150501ms"]), None);
+    let lower = ["--eko-stamp-tolerance=60s", "--settle-give-up=100s", "--eko-stamp-age=30s"];
+    assert_eq!(told(&lower), None);
 }
 
 #[test]

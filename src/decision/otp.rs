@@ -38,11 +38,23 @@ fn retry(matter: &Matter<'_>, cause: Cause, after: Option<Duration>) -> Step {
     }
     match matter.turn {
         Turn::Ready => Step::Attempt,
+        // Somebody else's call with the same key may have had the same timestamp: a fresh one will do.
+        Turn::Answered if is_first_refused_timestamp(matter) => Step::Attempt,
         Turn::Answered => {
             let nth = matter.history.refused_for_now();
             Step::RetryAfter { delay: matter.retry_delay(nth, after, give_up), cause }
         }
     }
+}
+
+/// Whether Eko refused the last attempt's timestamp, and not that of the one before.
+fn is_first_refused_timestamp(matter: &Matter<'_>) -> bool {
+    let is_refused = |attempt: &Attempt| {
+        let cause = attempt.ended.as_ref().and_then(|ended| ended.verdict.cause());
+        cause == Some(Cause::Clock)
+    };
+    let mut latest = matter.history.each_attempt().rev().map(is_refused);
+    latest.next() == Some(true) && latest.next() != Some(true)
 }
 
 fn resend(matter: &Matter<'_>, last: &Attempt, cause: Cause, after: Option<Duration>) -> Step {

@@ -342,6 +342,7 @@ fn was_silent(attempt: &Attempt) -> bool {
             | Cause::Pending
             | Cause::Interrupted => true,
             Cause::EkoUnavailable
+            | Cause::BankUnavailable
             | Cause::InProgress
             | Cause::RateLimited
             | Cause::Unauthorized

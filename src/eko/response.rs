@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use memchr::memchr_iter;
 use reqwest::Response;
-use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AGE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde::de::IgnoredAny;
+
+use super::answer::HttpAnswer;
 
 /// Largest body that is read, in bytes; Eko's have a few hundred.
 const MAX_BODY: usize = 1024 * 1024;
@@ -51,6 +53,26 @@ pub(super) fn without(mut body: Vec<u8>, secrets: [Option<HeaderValue>; 2]) -> V
 pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     Timestamp::try_from(date).ok()
+}
+
+/// `Age`: how long something on the way kept the answer.
+pub(super) fn age(headers: &HeaderMap) -> Duration {
+    let seconds = |value: &HeaderValue| value.to_str().ok()?.trim().parse().ok();
+    Duration::from_secs(headers.get_all(AGE).iter().filter_map(seconds).max().unwrap_or_default())
+}
+
+/// Whether Eko wrote the answer, so that its `Date` tells Eko's clock: a JSON object, and no
+/// 5xx. The error page of a proxy on the way carries the proxy's.
+pub(super) fn is_ekos_own(http: &HttpAnswer) -> bool {
+    let first = |body: &Vec<u8>| body.iter().find(|byte| !byte.is_ascii_whitespace()).copied();
+    http.status < 500 && http.body.as_ref().and_then(first) == Some(b'{')
+}
+
+/// How far a `Date` lies outside of the call, in seconds. It was written at some time between
+/// the call's begin and the answer: how long the answer was on its way is no skew, nor how long
+/// a stopped process left it unread.
+pub(super) fn skew(date: Timestamp, began: Timestamp, at: Timestamp) -> f64 {
+    date.duration_since(date.clamp(began, at.max(began))).as_secs_f64()
 }
 
 /// `Retry-After` in either form: seconds, or a date.
@@ -120,5 +142,39 @@ mod tests {
         assert_eq!(seconds("Sat, 21 Nov 2026 09:00:30 GMT"), Some(30));
         assert_eq!(seconds("Sat, 21 Nov 2026 08:00:00 GMT"), Some(0));
         assert_eq!(seconds("soon"), None);
+    }
+
+    #[test]
+    fn the_longest_age_counts_and_what_is_no_number_is_none() {
+        let aged = |values: &[&'static str]| {
+            let value = |value: &&'static str| (AGE, HeaderValue::from_static(value));
+            age(&values.iter().map(value).collect()).as_secs()
+        };
+        assert_eq!(aged(&[]), 0);
+        assert_eq!(aged(&["45"]), 45);
+        assert_eq!(aged(&["5", " 45 ", "soon"]), 45);
+        assert_eq!(aged(&["-3"]), 0);
+    }
+
+    #[test]
+    fn a_date_within_the_call_is_no_skew_however_long_the_call_took() {
+        let at = |second: i64| Timestamp::from_second(1_795_000_000 + second).unwrap();
+        assert_eq!(skew(at(3), at(0), at(200)), 0.0);
+        assert_eq!(skew(at(300), at(0), at(1)), 299.0);
+        assert_eq!(skew(at(-300), at(0), at(100)), -300.0);
+    }
+
+    #[test]
+    fn only_what_eko_wrote_tells_its_clock() {
+        let answer = |status, body: &str| HttpAnswer {
+            status,
+            after: None,
+            body: Some(body.as_bytes().to_vec()),
+        };
+        assert!(is_ekos_own(&answer(200, " \n{\"status\":0}")));
+        assert!(is_ekos_own(&answer(403, "{\"status\":2485}")));
+        assert!(!is_ekos_own(&answer(502, "{\"error\":\"bad gateway\"}")));
+        assert!(!is_ekos_own(&answer(403, "<html>no</html>")));
+        assert!(!is_ekos_own(&HttpAnswer { status: 200, after: None, body: None }));
     }
 }

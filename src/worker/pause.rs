@@ -59,7 +59,6 @@ impl Worker {
             "the wall clock was set; waiting times are measured by another clock and go on, \
              timestamps begin anew, and Eko's clock is compared again"
         );
-        self.eko.clock_stepped();
         self.gate.forget_skew();
         self.gate.hurry();
     }

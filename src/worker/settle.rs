@@ -9,8 +9,8 @@ use crate::broker::{CopyAge, Delivery, Parking};
 use crate::clock::Now;
 use crate::command::{Command, Kind};
 use crate::decision::{self, Policy, Step, Task, Turn};
-use crate::gate::{Permit, Sample, Sight};
-use crate::history::{Attempt, Entry, History};
+use crate::gate::{Gate, Permit, Sample, Sight};
+use crate::history::{Entry, History};
 use crate::ledger::{self, Case, Held};
 use crate::otel::Call;
 use crate::verdict::{Cause, Reading, Verdict};
@@ -139,7 +139,7 @@ impl Worker {
         };
         let called = self.eko.call(command, signed.stamp, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let sight = sight(kind, &case.history, &called.meaning);
+        let sight = sight(kind, &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
         self.note_load(kind, permit, Sample { took: Some(called.took), has_failed });
         self.metrics.called(kind, &called.meaning, called.took, called.is_known);
@@ -182,7 +182,7 @@ impl Worker {
         });
         let called = self.eko.inquire(command, tid, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let sight = sight_of_inquiry(command.kind(), &case.history, &called.meaning);
+        let sight = sight_of_inquiry(command.kind(), &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
         // How long another endpoint takes says nothing about this one.
         self.note_load(command.kind(), permit, Sample { took: None, has_failed });
@@ -276,15 +276,21 @@ impl Worker {
 
 /// What a call tells about Eko as a whole. One timestamp that is refused may have been another
 /// worker's with the same key, in the same millisecond; a second in a row is our clock's fault.
-fn sight(kind: Kind, history: &History, verdict: &Verdict) -> Sight {
-    const CLOCK: Cause = Cause::Clock;
-    let is_clock = |verdict: &Verdict| matches!(verdict, Verdict::NotNow { cause: CLOCK, .. });
+fn sight(kind: Kind, history: &History, verdict: &Verdict, skew: Option<f64>) -> Sight {
+    let is_refused = |verdict: &Verdict| verdict.cause() == Some(Cause::Clock);
     let before = history.each_attempt().rev().nth(1).and_then(|attempt| attempt.ended.as_ref());
-    let is_first = is_clock(verdict) && !before.is_some_and(|ended| is_clock(&ended.verdict));
-    match is_first || is_told_by_inquiry(kind, verdict) {
+    let is_first = !before.is_some_and(|ended| is_refused(&ended.verdict));
+    let is_no_fault = is_refused(verdict) && (is_first || is_right(skew));
+    match is_no_fault || is_told_by_inquiry(kind, verdict) {
         true => Sight::Nothing,
         false => verdict.into(),
     }
+}
+
+/// Whether the answer shows that our clock is right: then a refused timestamp was used before, by
+/// another worker with the same key or by a proxy that sent the call twice.
+fn is_right(skew: Option<f64>) -> bool {
+    skew.is_some_and(Gate::is_right)
 }
 
 /// Whether the inquiry that follows at once tells what a call told about Eko as a whole: a
@@ -295,14 +301,18 @@ fn is_told_by_inquiry(kind: Kind, verdict: &Verdict) -> bool {
 }
 
 /// What an inquiry tells about Eko as a whole; the first one after such a call also tells of
-/// that: unless it was executed, it has failed.
-fn sight_of_inquiry(kind: Kind, history: &History, reading: &Reading) -> Sight {
-    match (history.entries.last(), reading) {
+/// that: unless it was executed, it has failed. After a call that told of a fault of ours, an
+/// inquiry that goes well says nothing: only the refund's own endpoint may be closed to us.
+fn sight_of_inquiry(kind: Kind, history: &History, reading: &Reading, skew: Option<f64>) -> Sight {
+    let last = history.each_attempt().next_back().and_then(|attempt| attempt.ended.as_ref());
+    let last = last.map(|ended| &ended.verdict);
+    let is_next = matches!(history.entries.last(), Some(Entry::Attempt(_)));
+    match (last, reading) {
+        (_, Reading::NoAnswer(Cause::Clock)) if is_right(skew) => Sight::Nothing,
         (_, Reading::NoAnswer(_) | Reading::Refunded(..)) => reading.into(),
-        (Some(Entry::Attempt(Attempt { ended: Some(ended), .. })), _)
-            if is_told_by_inquiry(kind, &ended.verdict) =>
-        {
-            (&ended.verdict).into()
+        (Some(verdict), _) if is_next && is_told_by_inquiry(kind, verdict) => verdict.into(),
+        (Some(verdict), _) if kind == Kind::Refund && Sight::from(verdict).is_fault_of_ours() => {
+            Sight::Nothing
         }
         _ => reading.into(),
     }
@@ -321,17 +331,66 @@ mod tests {
     const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 1, monotonic: Duration::ZERO };
     const STAMP: Stamp = Stamp { at: 0, age: Duration::ZERO };
 
+    /// A refund with attempts that were answered so, the last one not yet noted.
+    fn attempts(answered: &[&Verdict]) -> History {
+        let mut history = History::new(NOW);
+        for verdict in answered {
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::clone(verdict));
+        }
+        history.begin(NOW, STAMP);
+        history
+    }
+
     #[test]
     fn a_second_refused_timestamp_in_a_row_is_the_clock_s_fault() {
-        let clock = Verdict::not_now(Cause::Clock);
-        let mut history = History::new(NOW);
-        history.begin(NOW, STAMP);
-        assert_eq!(sight(Kind::Refund, &history, &clock), Sight::Nothing);
-        history.end(NOW, clock.clone());
-        history.begin(NOW, STAMP);
-        assert_eq!(sight(Kind::Refund, &history, &clock), Sight::Against(Reason::Clock));
-        let keys = Verdict::not_now(Cause::Unauthorized);
-        assert_eq!(sight(Kind::Refund, &history, &keys), Sight::Against(Reason::Unauthorized));
+        let keys = Verdict::unclear(Cause::Unauthorized);
+        for clock in [Verdict::not_now(Cause::Clock), Verdict::unclear(Cause::Clock)] {
+            let sight = |before: &[&Verdict], verdict, skew| {
+                sight(Kind::Refund, &attempts(before), verdict, skew)
+            };
+            assert_eq!(sight(&[], &clock, None), Sight::Nothing);
+            assert_eq!(sight(&[&clock], &clock, None), Sight::Against(Reason::Clock));
+            assert_eq!(sight(&[&clock], &clock, Some(-91.0)), Sight::Against(Reason::Clock));
+            assert_eq!(sight(&[&clock], &clock, Some(90.0)), Sight::Nothing, "our clock is right");
+            let unauthorized = Sight::Against(Reason::Unauthorized);
+            assert_eq!(sight(&[&clock], &keys, Some(0.0)), unauthorized);
+        }
+    }
+
+    #[test]
+    fn an_inquiry_whose_timestamp_is_refused_tells_nothing_while_our_clock_is_right() {
+        let history = attempts(&[]);
+        let refused = Reading::NoAnswer(Cause::Clock);
+        let sight = |skew| sight_of_inquiry(Kind::Refund, &history, &refused, skew);
+        assert_eq!(sight(Some(1.0)), Sight::Nothing);
+        assert_eq!(sight(Some(100.0)), Sight::Against(Reason::Clock));
+        assert_eq!(sight(None), Sight::Against(Reason::Clock));
+    }
+
+    #[test]
+    fn an_inquiry_that_goes_well_does_not_clear_the_refund_endpoint() {
+        for cause in [Cause::Unauthorized, Cause::Misconfigured, Cause::Clock] {
+            let mut history = History::new(NOW);
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::unclear(cause));
+            let sight = |history: &History, reading| {
+                sight_of_inquiry(Kind::Refund, history, &reading, None)
+            };
+            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing);
+            history.inquired(NOW, None, Reading::RefundPending);
+            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing, "nor a later one");
+            let refunded = Reading::Refunded(Receipt::default(), Answer::default());
+            assert_eq!(sight(&history, refunded), Sight::Fine);
+            let away = Reading::NoAnswer(Cause::Unauthorized);
+            assert_eq!(sight(&history, away), Sight::Against(Reason::Unauthorized));
+        }
+    }
+
+    #[test]
+    fn a_bank_that_is_not_available_is_no_outage_of_eko() {
+        let bank = Verdict::unclear(Cause::BankUnavailable);
+        assert_eq!(sight(Kind::Refund, &attempts(&[]), &bank, None), Sight::Fine);
     }
 
     #[test]
@@ -350,7 +409,8 @@ mod tests {
         let mut history = History::new(NOW);
         history.begin(NOW, STAMP);
         history.end(NOW, unavailable);
-        let sight = |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading);
+        let sight =
+            |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading, None);
         let (receipt, answer) = (Receipt::default(), Answer::default());
         assert_eq!(sight(&history, Reading::Refunded(receipt, answer)), Sight::Fine);
         let outage = Sight::Against(Reason::Outage);
