@@ -102,7 +102,8 @@ async fn worker(
 ) -> anyhow::Result<Option<Worker>> {
     let eko = Client::new(config.eko.clone())?;
     let ledger =
-        start::open_ledger(&config.ledger, start::new_digest_key()?, readiness, stop).await?;
+        start::open_ledger(&config.ledger, &start::opening(config.retention)?, readiness, stop)
+            .await?;
     let Some(ledger) = ledger else { return Ok(None) };
     Ok(Some(Worker {
         ledger: opened.get_or_init(|| ledger).clone(),

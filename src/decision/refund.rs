@@ -133,7 +133,7 @@ impl<'a> Doubt<'a> {
             Entry::Inquiry(_) => return None,
             Entry::Suspicion(suspicion) => {
                 let cause = match suspicion.why {
-                    Why::Redelivered => Cause::Interrupted,
+                    Why::Redelivered | Why::LedgerAdopted | Why::LedgerForgot => Cause::Interrupted,
                     Why::TidDoubted => Cause::Timeout,
                 };
                 (suspicion.at, cause, None, IfNot::Repeat)

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use super::rules::{self, Finished, Holders, Row, TidState};
+use super::rules::{self, Circumstances, Finished, Holders, Row, TidState};
 use super::{Ask, Case, Claim, Held, Then, Write};
 use crate::event::Event;
 use crate::history::History;
@@ -41,7 +41,8 @@ impl Store {
             Some(epoch) => Holders::Process { epoch },
             None => Holders::Fleet,
         };
-        let (claim, changed) = rules::claim(row, &tid, ask, token, holders).unwrap();
+        let (claim, changed) =
+            rules::claim(row, &tid, ask, token, Circumstances { holders, caution: None }).unwrap();
         self.keep(changed);
         claim
     }
@@ -80,8 +81,7 @@ impl Store {
     }
 
     fn write(&mut self, case: &Case, then: Then) -> Held {
-        let write =
-            Write { id: case.id.clone(), token: case.token, history: case.history.clone(), then };
+        let write = Write::of(case.clone(), then);
         let Some(mut row) = self.row(&case.id).cloned() else {
             return Held::Lost;
         };

@@ -1,9 +1,11 @@
 //! The ledger's rules: pure functions from what a store has loaded to what it writes.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Ask, Case, Claim, Error, Held, Then, Write};
+use super::{Ask, Asked, Case, Claim, Error, Held, Then, Write};
 use crate::decision::later;
 use crate::event::Event;
 use crate::history::{Entry, History, Suspicion, Why, moment};
@@ -98,6 +100,15 @@ impl Holders {
     }
 }
 
+/// What holds for all claims of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// Whose leases count.
+    pub(super) holders: Holders,
+    /// Why a refund that the ledger does not know may have been attempted all the same.
+    pub(super) caution: Option<Why>,
+}
+
 /// A list, in the order of the fields: what is read back soon needs no names.
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -126,12 +137,14 @@ impl Row {
     }
 
     fn case(&self, token: u64) -> Case {
+        let (kind, tid, digest) = (self.kind.clone(), self.tid.clone(), self.digest.clone());
         Case {
             id: self.id.clone(),
             history: self.history.clone(),
             parked: self.parked,
             interruptions: self.interruptions,
             token,
+            asked: Arc::new(Asked { kind, tid, digest }),
         }
     }
 }
@@ -149,15 +162,20 @@ pub(super) fn claim(
     tid: &TidState,
     ask: &Ask,
     token: u64,
-    holders: Holders,
+    circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
     match row {
-        None => claim_unknown(tid, ask, token),
-        Some(row) => claim_known(row, tid, ask, token, holders),
+        None => claim_unknown(tid, ask, token, circumstances.caution),
+        Some(row) => claim_known(row, tid, ask, token, circumstances.holders),
     }
 }
 
-fn claim_unknown(tid: &TidState, ask: &Ask, token: u64) -> Result<(Claim, Option<Row>), Error> {
+fn claim_unknown(
+    tid: &TidState,
+    ask: &Ask,
+    token: u64,
+    caution: Option<Why>,
+) -> Result<(Claim, Option<Row>), Error> {
     if tid.is_busy {
         return Ok((Claim::Busy { until: None }, None));
     }
@@ -179,7 +197,10 @@ fn claim_unknown(tid: &TidState, ask: &Ask, token: u64) -> Result<(Claim, Option
     }
     let redelivered = ask.suspect_until.map(|at| Suspicion { at, why: Why::Redelivered });
     let doubted = tid.doubted.map(|at| Suspicion { at, why: Why::TidDoubted });
-    match redelivered.or(doubted) {
+    // Whoever made an attempt that is not known here may have begun it this moment.
+    let forgotten = caution.filter(|_| ask.kind == "refund");
+    let forgotten = forgotten.map(|why| Suspicion { at: later(ask.now, ask.lease), why });
+    match forgotten.or(redelivered).or(doubted) {
         Some(suspicion) => row.history.entries.push(Entry::Suspicion(suspicion)),
         None if ask.may_begin => row.history.begin(ask.now),
         None => {}
@@ -261,4 +282,29 @@ pub(super) fn write(row: &mut Row, write: Write) -> Held {
         }
     }
     Held::Yes
+}
+
+/// The row of a claimed command that the store has forgotten, with the write applied. `None` where
+/// whoever asks may not go on: another refund of its tid is under way or was executed there now.
+/// How a command ended is written in any case: it is the truth.
+pub(super) fn write_back(write: Write, tid: &TidState) -> Option<Row> {
+    let is_end = matches!(write.then, Then::Finish(_));
+    if !is_end && (tid.is_busy || tid.refunded.is_some()) {
+        return None;
+    }
+    let Asked { kind, tid, digest } = (*write.asked).clone();
+    let mut row = Row {
+        id: write.id.clone(),
+        kind,
+        tid,
+        digest,
+        history: write.history.clone(),
+        lease: Some(Lease { token: write.token, until: write.history.first_received }),
+        due: None,
+        parked: write.parked,
+        interruptions: write.interruptions,
+        unsettled: false,
+        finished: None,
+    };
+    (self::write(&mut row, write) == Held::Yes).then_some(row)
 }

@@ -4,12 +4,12 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::inquire::means;
-use crate::app::start::{new_digest_key, tls_provider};
+use crate::app::start::{opening, tls_provider};
 use crate::broker::{self, Frames, Session};
 use crate::config::{CheckArgs, Config};
 use crate::eko::{Called, Client, reproduces_the_known_answer};
 use crate::gate::Gate;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::verdict::Reading;
 
 /// The first RabbitMQ that dead-letters at least once, which parked commands need.
@@ -191,12 +191,12 @@ fn tell_clock(called: &Called<Reading>) -> Finding {
 /// The ledger of a running worker is in use: that is no fault.
 async fn check_ledger(config: &Config) -> anyhow::Result<String> {
     let store = config.ledger.store();
-    let opened = Ledger::open(&config.ledger, 0, new_digest_key()?).await;
+    let opened = Ledger::open(&config.ledger, &opening(config.retention)?).await;
     match opened {
         Ok(_) => Ok(format!("can be opened: {store}")),
-        Err(error) if error.to_string().contains("in use by another worker") => {
-            Ok(format!("in use by a running worker: {store}"))
-        }
-        Err(error) => Err(error).context("cannot be used"),
+        Err(error) => match error.downcast_ref() {
+            Some(ledger::Error::InUse(_)) => Ok(format!("in use by a running worker: {store}")),
+            _ => Err(error).context("cannot be used"),
+        },
     }
 }

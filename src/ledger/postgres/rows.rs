@@ -4,13 +4,18 @@ use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
+use super::meta;
 use crate::ledger::rules::{Finished, Lease, Row};
 use crate::ledger::{Census, Error};
 
 const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
                        interruptions, unsettled, outcome, finished, event";
 
-const UPSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
+/// Counts the commit that it is part of, too.
+const UPSERT: &str = "WITH counted AS (
+        INSERT INTO commits (worker, count) VALUES ($17, 1)
+        ON CONFLICT (worker) DO UPDATE SET count = commits.count + 1)
+    INSERT INTO commands (id, kind, tid, digest, first_received, history,
         lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
         finished, event)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[],
@@ -32,6 +37,8 @@ pub(super) struct Statements {
     pub(super) by_tid: Statement,
     /// Writes rows.
     pub(super) upsert: Statement,
+    /// Reads what each batch looks at first.
+    pub(super) glance: Statement,
 }
 
 impl Statements {
@@ -48,6 +55,7 @@ impl Statements {
             by_id: client.prepare(&by_id).await?,
             by_tid: client.prepare(&by_tid).await?,
             upsert: client.prepare(UPSERT).await?,
+            glance: client.prepare(&meta::glance_sql()).await?,
         })
     }
 }
@@ -60,11 +68,12 @@ pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super:
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// Writes rows, new or known.
+/// Writes rows, new or known, in a commit that counts for a worker.
 pub(super) async fn upsert(
     client: &Client,
     statement: &Statement,
     rows: &[&Row],
+    worker: i64,
 ) -> Result<(), super::Trouble> {
     let histories: Result<Vec<String>, _> =
         rows.iter().map(|row| serde_json::to_string(&row.history)).collect();
@@ -84,7 +93,7 @@ pub(super) async fn upsert(
     let outcomes = each(rows, |row| row.finished.as_ref().map(|end| end.outcome.as_str()));
     let finished = each(rows, |row| row.finished.as_ref().map(|end| end.at.as_millisecond()));
     let events = each(rows, |row| row.finished.as_ref().map(|end| end.event.as_slice()));
-    let columns: [&(dyn ToSql + Sync); 16] = [
+    let columns: [&(dyn ToSql + Sync); 17] = [
         &ids,
         &kinds,
         &tids,
@@ -101,6 +110,7 @@ pub(super) async fn upsert(
         &outcomes,
         &finished,
         &events,
+        &worker,
     ];
     client.execute(statement, &columns).await?;
     Ok(())
@@ -176,7 +186,8 @@ fn count(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn time(milliseconds: i64) -> Result<Timestamp, Error> {
+/// Reads a time.
+pub(super) fn time(milliseconds: i64) -> Result<Timestamp, Error> {
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| Error::Store(format!("{milliseconds} is no time")))
 }

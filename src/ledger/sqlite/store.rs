@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use rusqlite::Transaction;
 
 use super::begun::Begun;
+use super::meta;
 use super::rows::{self, Statements};
-use crate::ledger::rules::{self, Holders, Row, TidState};
+use crate::ledger::meta::{Change, Meta};
+use crate::ledger::rules::{self, Circumstances, Row, TidState};
 use crate::ledger::{Ask, Census, Claim, Error, Held, Write};
 
 /// The ledger within one transaction.
@@ -13,7 +15,17 @@ pub(super) struct Store<'a> {
     transaction: &'a Transaction<'a>,
     statements: Statements<'a>,
     begun: &'a mut Begun,
-    holders: Holders,
+    circumstances: Circumstances,
+    closed: Closed,
+}
+
+/// What a transaction has done, once nothing is left to do.
+#[derive(Default)]
+pub(super) struct Closed {
+    /// Whether it has written what must be kept.
+    pub(super) has_changed: bool,
+    /// Claimed commands that were missing, and were written back.
+    pub(super) missed: Vec<String>,
 }
 
 impl<'a> Store<'a> {
@@ -21,10 +33,11 @@ impl<'a> Store<'a> {
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
         begun: &'a mut Begun,
-        holders: Holders,
+        circumstances: Circumstances,
     ) -> rusqlite::Result<Self> {
         begun.refresh(transaction)?;
-        Ok(Self { statements: Statements::prepare(transaction)?, transaction, begun, holders })
+        let (statements, closed) = (Statements::prepare(transaction)?, Closed::default());
+        Ok(Self { transaction, statements, begun, circumstances, closed })
     }
 
     /// Claims a command.
@@ -39,8 +52,9 @@ impl<'a> Store<'a> {
             None => TidState::default(),
         };
         let is_new = row.is_none();
-        match rules::claim(row, &tid, ask, token, self.holders) {
+        match rules::claim(row, &tid, ask, token, self.circumstances) {
             Ok((claim, Some(row))) if is_new => {
+                self.closed.has_changed = true;
                 self.begun.add(row);
                 Ok(Ok(claim))
             }
@@ -62,22 +76,42 @@ impl<'a> Store<'a> {
             None => self.statements.load(&write.id)?,
         };
         let Some(mut row) = known else {
-            return Ok(Held::Lost);
+            return self.write_back(write);
         };
         let held = rules::write(&mut row, write);
         match held {
-            Held::Yes => self.statements.save(&row)?,
+            Held::Yes => {
+                self.closed.has_changed = true;
+                self.statements.save(&row)?;
+            }
             Held::Lost if is_begun => self.begun.add(row),
             Held::Lost => {}
         }
         Ok(held)
     }
 
+    /// Writes about a claimed command of which the store knows nothing any more.
+    fn write_back(&mut self, write: Write) -> rusqlite::Result<Held> {
+        let refund_of = write.asked.tid.clone().filter(|_| write.asked.kind == "refund");
+        let tid = match refund_of {
+            Some(tid) => self.tid_state(&tid)?,
+            None => TidState::default(),
+        };
+        let id = write.id.clone();
+        let Some(row) = rules::write_back(write, &tid) else {
+            return Ok(Held::Lost);
+        };
+        self.closed.missed.push(id);
+        self.save(&row)?;
+        Ok(Held::Yes)
+    }
+
     /// Notes that a parked copy is safe.
-    pub(super) fn parked(&self, id: &str, parked: u32) -> rusqlite::Result<()> {
+    pub(super) fn parked(&mut self, id: &str, parked: u32) -> rusqlite::Result<()> {
         self.transaction
             .prepare_cached("UPDATE commands SET parked = ?2 WHERE id = ?1 AND parked < ?2")?
             .execute((id, parked))?;
+        self.closed.has_changed = true;
         Ok(())
     }
 
@@ -97,13 +131,15 @@ impl<'a> Store<'a> {
     }
 
     fn save(&mut self, row: &Row) -> rusqlite::Result<()> {
+        self.closed.has_changed = true;
         self.begun.take(&row.id);
         self.statements.save(row)
     }
 
     /// Writes what is still to be written before the transaction is committed.
-    pub(super) fn close(self) -> rusqlite::Result<()> {
-        self.begun.write(self.transaction)
+    pub(super) fn close(self) -> rusqlite::Result<Closed> {
+        self.begun.write(self.transaction)?;
+        Ok(self.closed)
     }
 
     /// Counts what waits.
@@ -129,6 +165,13 @@ impl<'a> Store<'a> {
     pub(super) fn probe(&self) -> rusqlite::Result<()> {
         let applied = i64::try_from(super::MIGRATIONS.len()).unwrap_or(i64::MAX);
         self.transaction.pragma_update(None, "user_version", applied)
+    }
+
+    /// Changes what the ledger keeps about itself, and reads it.
+    pub(super) fn meta(&mut self, change: Change) -> rusqlite::Result<Meta> {
+        meta::change(self.transaction, change)?;
+        self.closed.has_changed |= change != Change::Nothing;
+        meta::load(self.transaction, super::MIGRATIONS.len())
     }
 
     /// Forgets what finished before a time, at most so much at once.
