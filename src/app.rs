@@ -1,5 +1,6 @@
 //! Composition: Config → resources → tasks → orderly stop.
 
+mod pairing;
 mod pump;
 pub(crate) mod start;
 
@@ -10,6 +11,7 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::otel::Tracer;
 use crate::worker::Worker;
 use crate::{log, shutdown, systemd};
+use pairing::Keeper;
 use pump::Pump;
 
 /// Between tries to reach the broker, each of which asks every node: a second at most, since
@@ -80,10 +83,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let worker = Arc::new(worker);
     let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
     let upkeep = tokio::spawn(forget_finished(worker.ledger.clone(), config.retention));
-    let app =
-        App { worker: Arc::clone(&worker), metrics, readiness, stop, grace: config.shutdown_grace };
+    let forgotten = worker.ledger.forgotten();
+    let counting = tokio::spawn(pairing::count_forgotten(forgotten, Arc::clone(&metrics)));
+    let keeper = Keeper::new(
+        Arc::clone(&worker),
+        readiness.clone(),
+        config.broker.prefix.clone(),
+        config.adopts_ledger,
+    );
+    let app = App {
+        worker: Arc::clone(&worker),
+        keeper: Arc::new(keeper),
+        metrics,
+        readiness,
+        stop,
+        grace: config.shutdown_grace,
+    };
     let result = app.consume(&config.broker).await;
     upkeep.abort();
+    counting.abort();
     rereading.abort();
     worker.tracer.stop().await;
     admin.stop().await;
@@ -105,6 +123,7 @@ async fn worker(
         start::open_ledger(&config.ledger, &start::opening(config.retention)?, readiness, stop)
             .await?;
     let Some(ledger) = ledger else { return Ok(None) };
+    pairing::say(ledger.identity());
     Ok(Some(Worker {
         ledger: opened.get_or_init(|| ledger).clone(),
         eko,
@@ -114,12 +133,14 @@ async fn worker(
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),
         lease: config.lease,
+        mispaired: watch::Sender::new(None),
     }))
 }
 
 /// Everything that one life of the process shares.
 struct App {
     worker: Arc<Worker>,
+    keeper: Arc<Keeper>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: CancellationToken,
@@ -149,11 +170,18 @@ impl App {
                     if !ever_connected {
                         accept(&session)?;
                     }
-                    ever_connected = true;
+                    let first = !std::mem::replace(&mut ever_connected, true);
                     // The next node may be well, whatever this one has.
                     node = session.node + 1;
                     let began = clock();
-                    let end = self.serve(session).await;
+                    let end = match self.pair(&session, first).await? {
+                        None => self.serve(session).await,
+                        Some(why) => {
+                            ever_connected &= !first;
+                            session.close().await;
+                            End { why, is_refused: false }
+                        }
+                    };
                     let lasted = began.elapsed();
                     if lasted >= SHORTEST_SESSION {
                         tries = 0;
@@ -180,6 +208,34 @@ impl App {
         Ok(())
     }
 
+    /// Sees whose the prefix is; why the session cannot be used, where the broker does not tell.
+    ///
+    /// # Errors
+    /// Where it belongs to another ledger and the worker has just started.
+    async fn pair(
+        &self,
+        session: &Session,
+        first: bool,
+    ) -> Result<Option<String>, crate::Problems> {
+        let paired = async {
+            let pairing = session.pairing()?;
+            match first {
+                true => self.keeper.begin(&pairing).await,
+                false => self.keeper.meet(&pairing).await.map(|()| None),
+            }
+        };
+        let paired = tokio::select! {
+            paired = paired => paired,
+            () = self.stop.cancelled() => return Ok(Some("the worker stops".to_owned())),
+        };
+        match paired {
+            Ok(None) => Ok(None),
+            Ok(Some(problem)) => Err(crate::Problems(vec![problem])),
+            Err(broker::Error::Topology(why)) if first => Err(crate::Problems(vec![why])),
+            Err(error) => Ok(Some(error.to_string())),
+        }
+    }
+
     /// Waits between tries; the first comes at once, unless the broker refused the last.
     async fn wait(&self, tries: u32, refusals: u32) {
         let chance = fastrand::f32().into();
@@ -204,6 +260,8 @@ impl App {
         for why in session.mismatches() {
             tracing::error!(why, "the topology is not what this worker needs");
         }
+        let keeping = session.pairing().ok();
+        let keeping = keeping.map(|pairing| tokio::spawn(Arc::clone(&self.keeper).keep(pairing)));
         let pumps = session.inlets.drain(..).map(|inlet| {
             let pump = Pump {
                 worker: Arc::clone(&self.worker),
@@ -228,6 +286,9 @@ impl App {
                 pumps.await
             }
         };
+        if let Some(keeping) = keeping {
+            keeping.abort();
+        }
         journeys.close();
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;

@@ -10,6 +10,7 @@ mod greeting;
 mod inlet;
 mod link;
 mod once;
+mod pairing;
 mod permissions;
 mod publisher;
 mod tls;
@@ -23,6 +24,7 @@ pub(crate) use dead::{DeadLetter, DeadLetters, Replay};
 pub(crate) use greeting::version;
 pub(crate) use inlet::Inlet;
 pub(crate) use once::{Once, Order, Replies};
+pub(crate) use pairing::{Paired, Pairing, Register};
 pub(crate) use tls::{Address, Tls};
 pub(crate) use topology::Names;
 

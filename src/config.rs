@@ -48,6 +48,8 @@ pub struct Config {
     /// How long a claim lasts.
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
+    /// Whether this ledger takes the queues over from another one.
+    pub(crate) adopts_ledger: bool,
     pub(crate) gate: gate::Settings,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) shutdown_grace: Duration,
@@ -105,6 +107,7 @@ impl Config {
             policy,
             defaults,
             retention: retention.unwrap_or_default(),
+            adopts_ledger: args.ledger_adopt,
             gate,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::broker::{Delivery, Error};
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) defaults: Defaults,
     /// How long a claim lasts.
     pub(crate) lease: Duration,
+    /// Why nothing may be consumed, where the queues belong to another ledger.
+    pub(crate) mispaired: watch::Sender<Option<String>>,
 }
 
 /// One message as it came in.

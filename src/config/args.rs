@@ -67,6 +67,10 @@ pub struct Args {
     /// File that holds `LEDGER_URL`
     #[arg(long, env, value_name = "PATH")]
     pub ledger_url_file: Option<String>,
+    /// Lets this ledger take over the queues from the one that they belong to: once, after a ledger
+    /// was lost; refunds that it does not know are then inquired first
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub ledger_adopt: bool,
     /// When finished commands are forgotten
     #[arg(long, env, value_name = "DURATION", default_value = "90d")]
     pub ledger_retention: String,
