@@ -27,6 +27,7 @@ use crate::otel::Tracer;
 use crate::worker::Worker;
 use crate::{log, shutdown, systemd};
 use pairing::Keeper;
+pub(crate) use pairing::mispaired;
 use pump::Pump;
 
 /// Between tries to reach the broker, each of which asks every node: a second at most, since
@@ -260,7 +261,8 @@ impl App {
         for why in session.mismatches() {
             tracing::error!(why, "the topology is not what this worker needs");
         }
-        let keeping = session.pairing().ok();
+        let pairing = session.pairing().ok();
+        let keeping = pairing.clone();
         let keeping = keeping.map(|pairing| tokio::spawn(Arc::clone(&self.keeper).keep(pairing)));
         let pumps = session.inlets.drain(..).map(|inlet| {
             let pump = Pump {
@@ -292,6 +294,9 @@ impl App {
         journeys.close();
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
+            if let Some(pairing) = &pairing {
+                pairing::end(&self.worker, pairing).await;
+            }
         }
         let is_refused = session.is_refused();
         session.close().await;

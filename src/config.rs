@@ -2,6 +2,7 @@
 
 mod args;
 mod dead;
+mod ledger;
 mod operate;
 mod parts;
 mod publish;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::ledger::{LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs};
 pub use args::{Args, HealthcheckArgs};
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
 pub use operate::{CheckArgs, InquireArgs};
@@ -30,7 +32,7 @@ use url::Url;
 use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
-use crate::{broker, eko, gate, ledger};
+use crate::{broker, eko, gate};
 use read::Reader;
 
 /// The lease of a claim lasts this much longer than a call can: time to publish, so that a
@@ -42,7 +44,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(25);
 pub struct Config {
     pub(crate) broker: broker::Settings,
     pub(crate) eko: eko::Settings,
-    pub(crate) ledger: ledger::Settings,
+    pub(crate) ledger: crate::ledger::Settings,
     pub(crate) policy: Policy,
     pub(crate) defaults: Defaults,
     /// How long a claim lasts.

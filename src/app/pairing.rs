@@ -16,6 +16,9 @@ use crate::worker::Worker;
 /// How often ledger and pairing are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the last word may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Every so manieth look the register is written anew, also where nothing has changed: it may have
 /// been emptied, and each message bears a limited number of looks.
 const REWRITE: u32 = 3_600;
@@ -101,14 +104,12 @@ impl Keeper {
     /// What follows from whom the prefix belongs to; what is wrong, where that is another ledger.
     async fn settle(&self, pairing: &Pairing, paired: Paired) -> Result<Option<String>, Error> {
         match paired {
-            Paired::Other(other) => {
-                return Ok(Some(mispaired(&self.prefix, &other, self.worker.ledger.identity())));
-            }
+            Paired::Other(other) => return Ok(Some(self.mispaired(&other))),
             Paired::Unknown if !self.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
                 prefix = self.prefix,
                 "it cannot be checked whether this ledger belongs to these queues: the user of \
-                 AMQP_URL lacks the configure permission for exchange and queue {}.ledger, or at \
-                 least the read permission for the queue",
+                 AMQP_URL lacks the configure permission for exchange and queue {}.ledger (with read and \
+                 write for the exchange), or at least the read permission for the queue",
                 self.prefix
             ),
             Paired::Unknown | Paired::Nobody | Paired::Ours => {}
@@ -118,7 +119,7 @@ impl Keeper {
         Ok(None)
     }
 
-    /// Whether the register knows of more commits than the ledger; then writes what the ledger has.
+    /// Whether the register knows of more commits than the ledger.
     async fn compare(&self, pairing: &Pairing) -> Result<(), Error> {
         let ledger = &self.worker.ledger;
         let id = &ledger.identity().id;
@@ -141,7 +142,7 @@ impl Keeper {
                 return Err(Error::Lost(format!("the ledger cannot be written: {error}")));
             }
         }
-        write(pairing, id, commits).await
+        Ok(())
     }
 
     /// Pauses all kinds for as long as the prefix belongs to another ledger.
@@ -157,10 +158,19 @@ impl Keeper {
 
     /// Looks at ledger and pairing for as long as the session lasts.
     pub(super) async fn keep(self: Arc<Self>, pairing: Pairing) {
-        let (mut written, mut strange, mut looks) = (None, 0_u32, 0_u32);
+        let (mut written, mut looks) = (None, 0_u32);
         // A session that is connected has forgotten what was shown.
         self.show(self.worker.mispaired());
+        let mut strange = u32::from(self.worker.mispaired().is_some());
         loop {
+            let looked = match strange {
+                0 => self.note(&pairing, &mut written).await,
+                _ => Ok(()),
+            };
+            // The session ends by itself, if it is lost.
+            if let Err(error) = looked {
+                tracing::debug!(%error, "the register could not be written");
+            }
             let wait = match strange {
                 0 => LOOK,
                 times => RECHECK.delay(times, fastrand::f32().into()),
@@ -176,24 +186,24 @@ impl Keeper {
                 }
                 self.look(&pairing).await
             };
-            let looked = match looked.await {
-                Ok(true) => self.note(&pairing, &mut written).await.map(|()| strange = 0),
-                Ok(false) => Ok(strange = strange.saturating_add(1)),
-                Err(error) => Err(error),
-            };
-            // The session ends by itself, if it is lost.
-            if let Err(error) = looked {
-                tracing::debug!(%error, "the pairing could not be looked at");
+            match looked.await {
+                Ok(true) => strange = 0,
+                Ok(false) => strange = strange.saturating_add(1),
+                Err(error) => tracing::debug!(%error, "the pairing could not be looked at"),
             }
         }
     }
 
+    fn mispaired(&self, other: &str) -> String {
+        let Identity { id, place, .. } = self.worker.ledger.identity();
+        mispaired(&self.prefix, other, id, place)
+    }
+
     /// Whether the prefix is this ledger's now.
     async fn look(&self, pairing: &Pairing) -> Result<bool, Error> {
-        let identity = self.worker.ledger.identity();
-        match pairing.claim(&identity.id).await? {
+        match pairing.claim(&self.worker.ledger.identity().id).await? {
             Paired::Other(other) => {
-                self.show(Some(mispaired(&self.prefix, &other, identity)));
+                self.show(Some(self.mispaired(&other)));
                 return Ok(false);
             }
             Paired::Ours if self.worker.mispaired().is_some() => self.meet(pairing).await?,
@@ -219,6 +229,17 @@ impl Keeper {
     }
 }
 
+/// Tells the register a last time, where the worker stops.
+pub(super) async fn end(worker: &Worker, pairing: &Pairing) {
+    let last = async {
+        let commits = worker.ledger.commits().await.ok()?;
+        write(pairing, &worker.ledger.identity().id, commits).await.ok()
+    };
+    if worker.mispaired().is_none() && tokio::time::timeout(GOODBYE, last).await.is_err() {
+        tracing::debug!("the register was not written at the end");
+    }
+}
+
 async fn write(pairing: &Pairing, id: &str, commits: u64) -> Result<(), Error> {
     let register = Register { ledger: id.to_owned(), commits };
     if !pairing.write(&register).await? {
@@ -228,8 +249,7 @@ async fn write(pairing: &Pairing, id: &str, commits: u64) -> Result<(), Error> {
 }
 
 /// One sentence for whoever has to settle it.
-pub(crate) fn mispaired(prefix: &str, other: &str, identity: &Identity) -> String {
-    let Identity { id, place, .. } = identity;
+pub(crate) fn mispaired(prefix: &str, other: &str, id: &str, place: &str) -> String {
     format!(
         "the queues of AMQP_PREFIX {prefix} belong to the ledger {other}, and this worker has the \
          ledger {id} ({place}), which does not know what was begun there: use the other ledger \
@@ -241,7 +261,7 @@ pub(crate) fn mispaired(prefix: &str, other: &str, identity: &Identity) -> Strin
 
 /// Says which ledger is open.
 pub(super) fn say(identity: &Identity) {
-    let Identity { id, is_new, place, promise, .. } = identity;
+    let Identity { id, is_new, place, promise, adopted } = identity;
     if *is_new {
         tracing::warn!(
             ledger = id,
@@ -251,7 +271,8 @@ pub(super) fn say(identity: &Identity) {
              and set LEDGER_URL to it"
         );
     } else {
-        tracing::info!(ledger = id, place, promise, "the ledger is open");
+        let adopted = adopted.map(tracing::field::display);
+        tracing::info!(ledger = id, place, promise, adopted, "the ledger is open");
     }
 }
 
