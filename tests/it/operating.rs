@@ -83,6 +83,7 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
         "broker",
         "topology",
         "permissions",
+        "pairing",
         "inquiry",
         "clock",
         "ledger",
@@ -107,7 +108,11 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
     let closed = Proxy::closed().await.amqp_url();
     let open = rig.settings.insert("AMQP_URL".to_owned(), closed).unwrap();
     let (code, report) = run_json(&rig, &["check"]).await;
-    assert_eq!((code, failed(&report)), (1, vec!["broker", "topology", "permissions"]), "{report}");
+    assert_eq!(
+        (code, failed(&report)),
+        (1, vec!["broker", "topology", "permissions", "pairing"]),
+        "{report}"
+    );
     rig.settings.insert("AMQP_URL".to_owned(), open);
 
     rig.settings.insert("EKO_TIMEOUT".to_owned(), "soon".to_owned());
@@ -367,6 +372,7 @@ async fn a_replayed_refund_is_inquired_by_the_worker_too_also_without_its_ledger
         }
     }
     rig.settings.insert("SETTLE_GIVE_UP".to_owned(), "60s".to_owned());
+    rig.settings.insert("LEDGER_ADOPT".to_owned(), "true".to_owned());
     rig.start_worker().await;
     let before = rig.simulator().calls("inquiry").await;
     let (code, out, said) = run(&rig, &["dead", "replay", "stuck"]).await;

@@ -333,7 +333,7 @@ impl Broker {
         for queue in queues {
             self.delete(queue).await;
         }
-        for exchange in ["commands", "events", "dead", "retry"] {
+        for exchange in ["commands", "events", "dead", "retry", "ledger"] {
             let exchange = self.name(exchange);
             let options = ExchangeDeleteOptions::default();
             self.channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
