@@ -111,7 +111,7 @@ impl Link {
     /// Where it leads: hosts and database, and nothing else of the URL.
     pub(super) fn place(&self) -> String {
         let ports = self.config.get_ports();
-        let port = |nth: usize| ports.get(nth).or(ports.first()).copied().unwrap_or(5432);
+        let port = |nth: usize| ports.get(nth).or_else(|| ports.first()).copied().unwrap_or(5432);
         let host = |(nth, host): (usize, &Host)| match host {
             Host::Tcp(name) => format!("{name}:{}", port(nth)),
             #[cfg(unix)]

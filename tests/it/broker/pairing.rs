@@ -73,7 +73,7 @@ async fn a_second_worker_with_a_ledger_of_its_own_does_not_consume_and_says_why(
     assert_eq!((text(&told, "/pairing"), text(&told, "/paired_with")), ("other", ours.as_str()));
     let (code, out, _) = Worker::output(&["check"], &settings).await;
     assert_eq!(code, 1, "{out}");
-    assert!(out.contains(&format!("pairing     FAILED: the queues of AMQP_PREFIX")), "{out}");
+    assert!(out.contains("pairing     FAILED: the queues of AMQP_PREFIX"), "{out}");
     assert!(out.contains(&ours) && out.contains(&theirs), "{out}");
     rig.finish().await;
 }
