@@ -289,6 +289,8 @@ async fn dead_letters_are_chosen_by_id_reason_tid_and_age() {
         set(&["gone", "bad"])
     );
     assert_eq!(of(&["--tid", "341"]).await, set(&["gone"]));
+    assert_eq!(of(&["--tid", "0341"]).await, set(&["gone"]));
+    assert_eq!(of(&["--tid", "0"]).await, set(&[]));
     assert_eq!(of(&["bad"]).await, set(&["bad"]));
     assert_eq!(of(&["bad.invalid"]).await, set(&["bad"]));
     assert_eq!(of(&["--older-than", "1h"]).await, set(&[]));
