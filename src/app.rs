@@ -2,6 +2,8 @@
 
 mod pump;
 pub(crate) mod start;
+mod steps;
+mod sweep;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,9 +24,10 @@ use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
-use crate::worker::Worker;
+use crate::worker::{Clock, Counted, Worker};
 use crate::{log, shutdown, systemd};
 use pump::Pump;
+use sweep::Sweep;
 
 /// Between tries to reach the broker, each of which asks every node: a second at most, since
 /// a node that is back should be consumed from at once, and to be refused costs nothing.
@@ -80,10 +83,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let worker = Arc::new(worker);
     let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
     let upkeep = tokio::spawn(forget_finished(worker.ledger.clone(), config.retention));
-    let app =
-        App { worker: Arc::clone(&worker), metrics, readiness, stop, grace: config.shutdown_grace };
+    let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
+    let app = App {
+        worker: Arc::clone(&worker),
+        metrics,
+        readiness,
+        stop,
+        grace: config.shutdown_grace,
+        orphan_after: config.orphan_after,
+    };
     let result = app.consume(&config.broker).await;
     upkeep.abort();
+    steps.abort();
     rereading.abort();
     worker.tracer.stop().await;
     admin.stop().await;
@@ -113,6 +124,8 @@ async fn worker(
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),
         lease: config.lease,
+        clock: Clock::begin(),
+        counted: Counted::default(),
     }))
 }
 
@@ -123,6 +136,8 @@ struct App {
     readiness: Readiness,
     stop: CancellationToken,
     grace: Duration,
+    /// `ORPHAN_AFTER`.
+    orphan_after: Duration,
 }
 
 /// How a session ended.
@@ -215,6 +230,11 @@ impl App {
             };
             tokio::spawn(pump.run(inlet))
         });
+        let swept = lost.child_token();
+        if let Some(teller) = session.teller.take() {
+            let sweep = Sweep::new(Arc::clone(&self.worker), teller, self.orphan_after);
+            journeys.spawn(sweep.run(swept.clone()));
+        }
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
         let mut why = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
@@ -227,6 +247,7 @@ impl App {
                 pumps.await
             }
         };
+        swept.cancel();
         journeys.close();
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;

@@ -48,6 +48,8 @@ pub struct Config {
     /// How long a claim lasts.
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
+    /// `ORPHAN_AFTER`.
+    pub(crate) orphan_after: Duration,
     pub(crate) gate: gate::Settings,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) shutdown_grace: Duration,
@@ -80,6 +82,7 @@ impl Config {
         let defaults = args.eko.defaults(&mut reader);
         let ledger = reader.ledger("LEDGER_URL", &args.ledger_url, args.ledger_url_file.as_deref());
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
+        let orphan_after = reader.duration("ORPHAN_AFTER", &args.orphan_after);
         let rate =
             args.worker_rate_limit.as_ref().and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
         let admin_addr = reader.address("ADMIN_ADDR", &args.admin_addr);
@@ -105,6 +108,7 @@ impl Config {
             policy,
             defaults,
             retention: retention.unwrap_or_default(),
+            orphan_after: orphan_after.unwrap_or_default(),
             gate,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),

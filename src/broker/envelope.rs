@@ -1,10 +1,13 @@
 //! What a message's properties say, and what a copy of it keeps of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use super::topology::Names;
 
 /// Persistent.
 pub(super) const DELIVERY_MODE: u8 = 2;
@@ -13,6 +16,9 @@ pub(super) const DELIVERY_MODE: u8 = 2;
 pub(super) const PARKED: &str = "eko-parked";
 /// How often Eko was called for the command.
 pub(super) const ATTEMPT: &str = "eko-attempt";
+/// How old its command was when a copy was parked, as it was measured: when the command was first
+/// received, and so long after it, in milliseconds.
+pub(super) const AGE: &str = "eko-age";
 /// The `traceparent` of the journey that parked a copy.
 pub(super) const FORMER: &str = "eko-traceparent";
 
@@ -35,8 +41,37 @@ pub(crate) struct Envelope {
     pub(crate) parked: u32,
     /// How often Eko had been called when it was parked.
     pub(crate) attempts: u32,
+    /// What a parked copy proves of its command's age.
+    pub(crate) age: Option<CopyAge>,
     /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
+}
+
+/// What a parked copy proves: so old is its command at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CopyAge {
+    /// When the command was first received.
+    pub(crate) first_received: Timestamp,
+    /// How old, as it was measured.
+    pub(crate) proven: Duration,
+}
+
+impl CopyAge {
+    /// As a copy carries it.
+    pub(super) fn written(self) -> String {
+        format!("{}:{}", self.first_received.as_millisecond(), self.proven.as_millis())
+    }
+
+    /// The same, that much later.
+    pub(super) fn after(self, waited: Duration) -> Self {
+        Self { proven: self.proven.saturating_add(waited), ..self }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (first_received, proven) = text.split_once(':')?;
+        let first_received = Timestamp::from_millisecond(first_received.parse().ok()?).ok()?;
+        Some(Self { first_received, proven: Duration::from_millis(proven.parse().ok()?) })
+    }
 }
 
 impl Envelope {
@@ -113,8 +148,24 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         former: header(FORMER),
         parked: count(PARKED),
         attempts: count(ATTEMPT),
+        age: header(AGE).as_deref().and_then(CopyAge::read),
         redelivered,
     }
+}
+
+/// How long the broker has kept a copy in a retry queue of ours: it says so itself when the copy's
+/// time there is over. One that somebody took out earlier has waited for nothing.
+pub(super) fn waited(properties: &BasicProperties, names: &Names) -> Duration {
+    let deaths = properties.headers().as_ref().and_then(|table| table.inner().get("x-death"));
+    let Some(AMQPValue::FieldArray(deaths)) = deaths else { return Duration::ZERO };
+    let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else {
+        return Duration::ZERO;
+    };
+    let is_over = read(death, "reason").as_deref() == Some("expired");
+    let is_ours = read(death, "queue").is_some_and(|queue| names.is_retry_queue(&queue));
+    let expiration = read(death, "original-expiration").and_then(|text| text.parse().ok());
+    let waited = expiration.filter(|_| is_over && is_ours).unwrap_or_default();
+    Duration::from_millis(waited)
 }
 
 pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {

@@ -51,6 +51,10 @@ pub struct Args {
     /// Attempts of a refund that may have arrived, at most
     #[arg(long, env, value_name = "N", default_value = "3")]
     pub refund_max_attempts: String,
+    /// How long nobody must have worked on a command, with its queue empty, until its message is taken
+    /// for lost and it is settled from the ledger
+    #[arg(long, env, value_name = "DURATION", default_value = "10m")]
+    pub orphan_after: String,
     /// When a refund is inquired before its first attempt: `redelivered` or `always`
     #[arg(long, env, value_name = "WHEN", default_value = "redelivered")]
     pub refund_preflight: String,

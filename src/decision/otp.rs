@@ -59,20 +59,20 @@ fn is_first_refused_timestamp(matter: &Matter<'_>) -> bool {
 
 fn resend(matter: &Matter<'_>, last: &Attempt, cause: Cause, after: Option<Duration>) -> Step {
     let resends = matter.history.each_attempt().filter(|attempt| attempt.is_unclear()).count();
-    let ended = last.ended.as_ref().map_or(last.began, |ended| ended.at);
+    let ended = last.ended.as_ref().map_or(last.age, |ended| ended.age).likely;
     let wish = after.unwrap_or_default().min(matter.policy.retry.max);
-    let due = later(ended, matter.policy.otp_resend_spacing.max(wish));
+    let due = ended.saturating_add(matter.policy.otp_resend_spacing.max(wish));
     // It may also have come back too late: the broker or the worker was away meanwhile.
     let give_up = matter.policy.give_up_otp;
-    let is_given_up =
-        due >= later(matter.history.first_received, give_up) || matter.has_lasted(give_up);
-    let has_no_time = matter.expiry.is_some_and(|expiry| due >= expiry) || matter.has_expired();
-    let too_late = is_given_up || has_no_time;
+    let is_given_up = due >= give_up || matter.has_lasted(give_up);
+    let wait = matter.until_likely(due);
+    let has_no_time = matter.expiry.is_some_and(|expiry| later(matter.wall, wait) >= expiry);
+    let too_late = is_given_up || has_no_time || matter.has_expired();
     if too_late || resends > MAX_RESENDS as usize {
         return Step::Finish(unresolved(cause));
     }
-    if matter.now >= due {
+    if wait.is_zero() {
         return Step::Attempt;
     }
-    Step::RetryAfter { delay: matter.until(due), cause }
+    Step::RetryAfter { delay: wait, cause }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Error, Received, Subject, Worker, clock, now, random_f64};
-use crate::broker::{Delivery, Parking};
+use super::{Error, Received, Subject, Worker, clock, random_f64};
+use crate::broker::{CopyAge, Delivery, Parking};
+use crate::clock::Now;
 use crate::command::{Command, Kind};
-use crate::decision::{self, Step, Turn};
+use crate::decision::{self, Policy, Step, Task, Turn};
 use crate::gate::{Gate, Permit, Sample, Sight};
 use crate::history::{Entry, History};
 use crate::ledger::{self, Case, Held};
@@ -43,10 +44,10 @@ impl Worker {
             turn = Turn::Answered;
         }
         loop {
-            let (now, history) = (now(), &case.history);
-            let still = self.gate.stood_still(kind, history.first_received, now);
-            let policy = self.policy.extended(still);
-            let step = decision::decide(command, history, &policy, turn, random_f64(), now);
+            let now = self.now();
+            let policy = self.policy_now(kind, &case.history, now);
+            let task = Task::of(command);
+            let step = decision::decide(task, &case.history, &policy, turn, random_f64(), now);
             // A permit is for calls: whatever ends or waits gives it back first.
             let held = permit.take();
             let went = match step {
@@ -84,6 +85,13 @@ impl Worker {
         }
     }
 
+    /// The settings that decisions follow, with give-up times that stood still while the kind was
+    /// paused.
+    pub(super) fn policy_now(&self, kind: Kind, history: &History, now: Now) -> Policy {
+        let age = history.age(now).likely;
+        self.policy.extended(self.gate.stood_still(kind, age, now.monotonic))
+    }
+
     /// One more call of the kind's endpoint: in the ledger first.
     async fn attempt(
         &self,
@@ -92,14 +100,14 @@ impl Worker {
         case: &mut Case,
         permit: &mut Permit<'_>,
     ) -> Result<Went, ledger::Error> {
-        let (began, clock) = (now(), clock());
-        if command.expiry.is_some_and(|expiry| began >= expiry) {
+        let stamp = self.eko.stamp().await;
+        let (began, clock) = (self.now(), clock());
+        if command.expiry.is_some_and(|expiry| began.wall >= expiry) {
             // The gate has held it too long: the next decision ends it.
             return Ok(Went::On);
         }
-        case.history.begin(began);
-        let lease_until = decision::later(began, self.lease);
-        if self.ledger.begin(case, lease_until).await? == Held::Lost {
+        case.history.begin(began, stamp);
+        if self.ledger.begin(case, self.lease).await? == Held::Lost {
             return Ok(Went::Lost);
         }
         self.call(command, received, case, clock, permit).await;
@@ -107,7 +115,9 @@ impl Worker {
     }
 
     /// Makes the call that the ledger knows has begun at `began`. Its bytes leave within
-    /// `EKO_TIMEOUT` of that or not at all: later, somebody else may have taken over.
+    /// `EKO_TIMEOUT` of that or not at all: later, somebody else may have taken over. It is signed
+    /// with the timestamp that the ledger knows, so that Eko refuses it when it comes too late all
+    /// the same.
     async fn call(
         &self,
         command: &Command,
@@ -124,8 +134,10 @@ impl Worker {
             url: self.eko.url(command),
             attempt: Some(case.history.attempts()),
         });
-        let stamp = self.eko.stamp().await;
-        let called = self.eko.call(command, stamp, deadline).await;
+        let Some(signed) = case.history.signed() else {
+            return;
+        };
+        let called = self.eko.call(command, signed.stamp, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
         let sight = sight(kind, &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
@@ -140,8 +152,8 @@ impl Worker {
             took_ms = u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX),
             "Eko was called"
         );
-        let ended = now();
-        self.gate.saw(kind, &command.id, sight, ended);
+        let ended = self.now();
+        self.gate.saw(kind, &command.id, sight, ended.monotonic);
         case.history.end(ended, called.meaning);
     }
 
@@ -156,11 +168,10 @@ impl Worker {
         let Some(tid) = command.tid() else {
             return Ok(Went::Lost);
         };
-        let (began, clock) = (now(), clock());
-        let lease_until = decision::later(began, self.lease);
-        if self.ledger.begin(case, lease_until).await? == Held::Lost {
+        if self.ledger.begin(case, self.lease).await? == Held::Lost {
             return Ok(Went::Lost);
         }
+        let (asked, clock) = (self.now(), clock());
         let deadline = clock + self.policy.call_timeout;
         permit.begin();
         let span = received.span.call(|| Call {
@@ -184,13 +195,13 @@ impl Worker {
                 "an inquiry contradicts itself or tells of another transaction"
             );
         }
-        self.gate.saw(command.kind(), &command.id, sight, now());
+        self.gate.saw(command.kind(), &command.id, sight, self.now().monotonic);
         // A reading counts from when it was asked for: what it says may be that old.
-        case.history.inquired(called.began, called.meaning);
+        case.history.inquired(asked, called.eko_time, called.meaning);
         Ok(Went::On)
     }
 
-    fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {
+    pub(super) fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {
         let limit = permit.end(sample, clock().into_std());
         self.metrics.limited(kind, limit);
     }
@@ -199,7 +210,7 @@ impl Worker {
     pub(super) fn note_skew(&self, skew: Option<f64>) {
         let Some(skew) = skew else { return };
         self.metrics.skewed(skew);
-        if self.gate.saw_clock(skew, now()) {
+        if self.gate.saw_clock(skew, self.now().monotonic) {
             tracing::error!(
                 skew_seconds = skew,
                 "Eko's clock and ours are too far apart: it would soon refuse our timestamps"
@@ -209,18 +220,19 @@ impl Worker {
 
     /// Keeps what is known, then puts a copy where it waits, then acknowledges.
     #[expect(clippy::too_many_arguments, reason = "all of it stands in the parked copy")]
-    async fn park(
+    pub(super) async fn park(
         &self,
         delivery: Delivery,
         subject: &Subject<'_>,
         received: &Received,
-        case: Case,
+        mut case: Case,
         delay: Duration,
         cause: Cause,
         unsettled: bool,
     ) -> Result<(), Error> {
-        let due = decision::later(now(), delay);
-        match self.ledger.note(&case, due, unsettled).await {
+        let now = self.now();
+        case.history.measure(now);
+        match self.ledger.note(&case, delay, unsettled).await {
             Ok(Held::Yes) => {}
             Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
             Err(error) => {
@@ -246,6 +258,10 @@ impl Worker {
             attempts: case.history.attempts(),
             parked,
             first_received: case.history.first_received,
+            age: Some(CopyAge {
+                first_received: case.history.first_received,
+                proven: case.history.age(now).proven,
+            }),
             traceparent: Some(&received.traceparent()),
         };
         received.span.parked(cause.as_str());
@@ -307,18 +323,22 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::clock::Stamp;
     use crate::gate::Reason;
     use crate::outcome::{Answer, Receipt};
     use crate::verdict::IfNot;
 
+    const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 1, monotonic: Duration::ZERO };
+    const STAMP: Stamp = Stamp { at: 0, age: Duration::ZERO };
+
     /// A refund with attempts that were answered so, the last one not yet noted.
     fn attempts(answered: &[&Verdict]) -> History {
-        let mut history = History::new(Timestamp::UNIX_EPOCH);
+        let mut history = History::new(NOW);
         for verdict in answered {
-            history.begin(Timestamp::UNIX_EPOCH);
-            history.end(Timestamp::UNIX_EPOCH, Verdict::clone(verdict));
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::clone(verdict));
         }
-        history.begin(Timestamp::UNIX_EPOCH);
+        history.begin(NOW, STAMP);
         history
     }
 
@@ -351,14 +371,14 @@ mod tests {
     #[test]
     fn an_inquiry_that_goes_well_does_not_clear_the_refund_endpoint() {
         for cause in [Cause::Unauthorized, Cause::Misconfigured, Cause::Clock] {
-            let mut history = History::new(Timestamp::UNIX_EPOCH);
-            history.begin(Timestamp::UNIX_EPOCH);
-            history.end(Timestamp::UNIX_EPOCH, Verdict::unclear(cause));
+            let mut history = History::new(NOW);
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::unclear(cause));
             let sight = |history: &History, reading| {
                 sight_of_inquiry(Kind::Refund, history, &reading, None)
             };
             assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing);
-            history.inquired(Timestamp::UNIX_EPOCH, Reading::RefundPending);
+            history.inquired(NOW, None, Reading::RefundPending);
             assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing, "nor a later one");
             let refunded = Reading::Refunded(Receipt::default(), Answer::default());
             assert_eq!(sight(&history, refunded), Sight::Fine);
@@ -386,9 +406,9 @@ mod tests {
         };
         assert!(!is_told_by_inquiry(Kind::Refund, &later), "it is waited for");
 
-        let mut history = History::new(Timestamp::UNIX_EPOCH);
-        history.begin(Timestamp::UNIX_EPOCH);
-        history.end(Timestamp::UNIX_EPOCH, unavailable);
+        let mut history = History::new(NOW);
+        history.begin(NOW, STAMP);
+        history.end(NOW, unavailable);
         let sight =
             |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading, None);
         let (receipt, answer) = (Receipt::default(), Answer::default());
@@ -396,7 +416,7 @@ mod tests {
         let outage = Sight::Against(Reason::Outage);
         assert_eq!(sight(&history, Reading::RefundPending), outage);
         assert_eq!(sight(&history, Reading::NoAnswer(Cause::EkoUnavailable)), outage);
-        history.inquired(Timestamp::UNIX_EPOCH, Reading::RefundPending);
+        history.inquired(NOW, None, Reading::RefundPending);
         assert_eq!(sight(&history, Reading::RefundPending), Sight::Fine, "it was told already");
     }
 }

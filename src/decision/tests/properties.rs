@@ -61,8 +61,8 @@ fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         3 => (seconds(), seconds(), proptest::option::of(verdict())).prop_map(
             |(began, ended, verdict)| {
-                let ended = verdict.map(|verdict| Ended { at: at(ended), verdict });
-                Entry::Attempt(Attempt { began: at(began), ended })
+                let ended = verdict.map(|verdict| Ended { at: at(ended), age: age(ended), verdict });
+                Entry::Attempt(Attempt { ended, ..begun(began) })
             }
         ),
         4 => (reading(), seconds(), 1_u32..4)
@@ -120,7 +120,8 @@ struct Question {
 impl Question {
     fn put(&self, mut command: Command) -> Step {
         command.expiry = self.expiry.map(at);
-        decide(&command, &self.history, &self.policy, self.turn, self.chance, at(self.now))
+        let task = Task::of(&command);
+        decide(task, &self.history, &self.policy, self.turn, self.chance, now(self.now))
     }
 }
 
@@ -280,7 +281,7 @@ proptest! {
         }
         let future = later(at(question.now), policy.retry.max.max(policy.otp_resend_spacing));
         let ends = question.history.entries.iter().all(|entry| match entry {
-            Entry::Attempt(Attempt { began, ended }) => {
+            Entry::Attempt(Attempt { began, ended, .. }) => {
                 ended.as_ref().map_or(*began, |ended| ended.at) <= at(question.now)
             }
             Entry::Inquiry(_) | Entry::Suspicion(_) => true,

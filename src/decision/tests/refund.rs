@@ -127,7 +127,7 @@ fn preflight_inquires_before_a_first_attempt() {
     let policy = Policy { preflight: true, ..policy() };
     let step = |turn, entries: &[Entry], seconds| {
         let history = history(entries.iter().cloned());
-        decide(&a_refund(), &history, &policy, turn, EVEN, at(seconds))
+        decide(Task::of(&a_refund()), &history, &policy, turn, EVEN, now(seconds))
     };
     let after = |reading| step(Turn::Answered, &[read(reading, 1.0, 1)], 1.0);
     assert_eq!(step(Turn::Ready, &[], 0.0), Step::Inquire);

@@ -43,7 +43,17 @@ impl Client {
         initiator_id: &str,
         user_code: &str,
     ) -> Called<Reading> {
-        let deadline = deadline_after(self.timeout);
+        self.look_up_until(tid, initiator_id, user_code, deadline_after(self.timeout)).await
+    }
+
+    /// The same, where nothing may be sent after `deadline`.
+    pub(crate) async fn look_up_until(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+        deadline: Instant,
+    ) -> Called<Reading> {
         let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
         self.inquire_as(tid, initiator_id, user_code, deadline, read).await
     }
@@ -75,7 +85,7 @@ impl Client {
         read: impl Fn(&HttpAnswer) -> Read<Reading>,
     ) -> Called<Reading> {
         let request = self.inquiry(tid, initiator_id, user_code);
-        let stamp = self.stamp().await;
+        let stamp = self.stamp().await.at;
         let mut called = self.exchange(request, stamp, deadline, read, unanswered).await;
         if called.is_old {
             self.tell_kept();

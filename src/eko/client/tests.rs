@@ -108,7 +108,7 @@ async fn an_inquiry_forbids_caching_and_each_call_carries_its_own_timestamp() {
     let (client, sent) = called(vec![answer(), answer(), answer()]).await;
     let deadline = deadline_after(Duration::from_secs(10));
     client.look_up("1", "9962981729", "").await;
-    let stamp = client.stamp().await;
+    let stamp = client.stamp().await.at;
     client.call(&a_refund(), stamp, deadline).await;
     client.inquire(&a_refund(), "1", deadline).await;
     let sent = sent.await.unwrap();
@@ -138,12 +138,12 @@ async fn a_refund_may_have_been_executed_whatever_answers_it_but_not_where_nothi
     for status in [301, 307, 401, 403, 404, 405, 415, 429, 502] {
         let (client, _sent) = called(vec![(status, String::new(), "<html>".to_owned())]).await;
         let deadline = deadline_after(Duration::from_secs(10));
-        let verdict = client.call(&a_refund(), client.stamp().await, deadline).await.meaning;
+        let verdict = client.call(&a_refund(), client.stamp().await.at, deadline).await.meaning;
         let is_unclear = matches!(verdict, Verdict::Unclear { if_not: IfNot::Repeat, .. });
         assert!(is_unclear, "{status}: {verdict:?}");
     }
     let (client, _sent) = called(Vec::new()).await;
-    let stamp = client.stamp().await;
+    let stamp = client.stamp().await.at;
     let too_late = client.call(&a_refund(), stamp, deadline_after(Duration::ZERO)).await.meaning;
     assert_eq!(too_late, Verdict::not_now(Cause::Timeout));
 }

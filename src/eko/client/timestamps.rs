@@ -1,13 +1,14 @@
 //! The timestamps of the client's calls, as those see them who record and reserve them.
 
 use super::{Client, now};
+use crate::clock::Stamp;
 
 impl Client {
-    /// The timestamp of the next call, in epoch milliseconds: later than every one before, and
+    /// The timestamp of the next call: later than every one before, and
     /// `EKO_STAMP_AGE` in the past unless calls come faster than milliseconds pass. Waits while
     /// timestamps run ahead of the clock further than [`Self::reserve`] allows.
-    pub(crate) async fn stamp(&self) -> i64 {
-        self.stamps.next(now_ms).await
+    pub(crate) async fn stamp(&self) -> Stamp {
+        Stamp { at: self.stamps.next(now_ms).await, age: self.stamps.age() }
     }
 
     /// Begins behind the timestamps that an earlier process may have used. `ceiling` is the highest
