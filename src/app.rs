@@ -4,6 +4,7 @@ mod pump;
 pub(crate) mod start;
 mod steps;
 mod sweep;
+mod upkeep;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,11 +47,6 @@ const SHORTEST_SESSION: Duration = Duration::from_secs(1);
 /// and which comes again at once.
 const LONG_SESSION: Duration = Duration::from_secs(60);
 
-/// How often finished commands are forgotten, and how many at a time: seldom and few enough
-/// not to be felt.
-const PRUNE_EVERY: Duration = Duration::from_secs(10);
-const PRUNE_AT_MOST: u32 = 500;
-
 /// Runs the worker until a signal asks it to stop.
 ///
 /// # Errors
@@ -82,7 +78,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let worker = Arc::new(worker);
     let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
-    let upkeep = tokio::spawn(forget_finished(worker.ledger.clone(), config.retention));
+    let upkeep = tokio::spawn(upkeep::forget_finished(worker.ledger.clone(), config.retention));
     let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
     let app = App {
         worker: Arc::clone(&worker),
@@ -286,22 +282,6 @@ fn say_waiting(problem: &str, tries: u32) {
         tracing::warn!(problem, tries, "waiting for the broker");
     } else {
         tracing::debug!(problem, tries, "waiting for the broker");
-    }
-}
-
-/// Forgets finished commands, a few at a time.
-async fn forget_finished(ledger: Ledger, retention: Duration) {
-    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-    loop {
-        tokio::time::sleep(PRUNE_EVERY).await;
-        let Ok(before) = now().checked_sub(retention) else {
-            return;
-        };
-        match ledger.prune(before, PRUNE_AT_MOST).await {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "finished commands forgotten"),
-            Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),
-        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Every setting: flags and environment → [`Config`]. Only this file reads the environment.
 
 mod args;
+mod blank;
 mod dead;
+mod floors;
 mod operate;
 mod parts;
 mod publish;
@@ -10,6 +12,7 @@ mod show;
 mod source;
 mod tools;
 mod unknown;
+mod urls;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -17,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::{Args, HealthcheckArgs};
+pub use blank::without_blanks;
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
 pub use operate::{CheckArgs, InquireArgs};
 pub use parts::{AmqpArgs, EkoArgs};
@@ -92,6 +96,13 @@ impl Config {
         let otlp_endpoint = args.otel_exporter_otlp_endpoint.as_deref();
         let otlp_endpoint =
             otlp_endpoint.and_then(|url| reader.otlp("OTEL_EXPORTER_OTLP_ENDPOINT", url));
+        if let (Some(policy), Some(retention), Ok(base_url)) =
+            (&policy, retention, Url::parse(args.eko.eko_base_url.trim()))
+        {
+            for (name, why) in floors::below(policy, retention, &base_url) {
+                reader.wrong(name, &why);
+            }
+        }
         reader.finish()?;
         let (Some(broker), Some(eko), Some(policy), Some(ledger), Some(concurrency)) =
             (broker, eko, policy, ledger, concurrency)

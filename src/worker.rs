@@ -21,7 +21,7 @@ use crate::decision::{self, Policy, Step, Task, Turn};
 use crate::eko::Client;
 use crate::gate::{Gate, Permit, Shut};
 use crate::history::History;
-use crate::ledger::{Ask, Case, Claim, Ledger, Waited};
+use crate::ledger::{self, Ask, Case, Claim, Ledger, Waited};
 use crate::metrics::{self, Metrics};
 use crate::otel::{self, Span, Tracer};
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
@@ -113,7 +113,7 @@ impl Worker {
             Some(place) => Trace::begun(place.trace_id, place.is_sampled),
             None => Trace::new(random_u128()),
         });
-        let received = Received { at, trace, span, published: envelope.timestamp.or(parsed.time) };
+        let received = Received { at, trace, span, published: envelope.published(parsed.time, at) };
         let handled = match parsed.command {
             Ok(command) => self.handle_command(delivery, &command, &received).await,
             Err(invalid) => self.handle_invalid(delivery, &invalid, &received).await,
@@ -164,7 +164,7 @@ impl Worker {
         // The claim begins after whatever the gate held back.
         let ask = self.ask_for(&delivery, command).await;
         let clock = clock();
-        let claim = match self.ledger.claim(ask, random_u32()).await {
+        let claim = match self.claim(ask, command).await {
             Ok(claim) => claim,
             Err(error) => return self.do_without_ledger(delivery, &subject, 0, &error).await,
         };
@@ -198,6 +198,20 @@ impl Worker {
             Claim::Conflict => self.handle_reused(delivery, &subject, received).await,
             // Only who names no digest is answered so.
             Claim::Unknown => self.park_busy(delivery, &subject, received, None).await,
+        }
+    }
+
+    /// Claims a command, also one that an earlier version began under a tid with leading zeros.
+    async fn claim(&self, ask: Ask, command: &Command) -> Result<Claim, ledger::Error> {
+        let Some(former) = command.former_canonical() else {
+            return self.ledger.claim(ask, random_u32()).await;
+        };
+        match self.ledger.claim(ask.clone(), random_u32()).await? {
+            Claim::Conflict => {
+                let digest = self.ledger.digest(former.as_bytes());
+                self.ledger.claim(Ask { digest: Some(digest), ..ask }, random_u32()).await
+            }
+            claim => Ok(claim),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
@@ -21,6 +21,12 @@ pub(super) const ATTEMPT: &str = "eko-attempt";
 pub(super) const AGE: &str = "eko-age";
 /// The `traceparent` of the journey that parked a copy.
 pub(super) const FORMER: &str = "eko-traceparent";
+
+/// No message is older: the start of 2020.
+const EARLIEST: i64 = 1_577_836_800;
+
+/// A publisher's clock may be ahead by so much.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the message's properties say.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +86,15 @@ impl Envelope {
     /// forgotten with a lost ledger.
     pub(super) fn attempts_of_copy(&self, known: u32) -> u32 {
         known.max(self.attempts).max(self.redelivered.into())
+    }
+
+    /// When the message was published, as its property or its attribute `time` tells; `None`
+    /// where neither can be true: a program that sets no time sends 0, one that mistakes the
+    /// unit a time far away.
+    pub(crate) fn published(&self, time: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let latest = now.checked_add(SKEW).unwrap_or(now);
+        let told = [self.timestamp, time].into_iter().flatten();
+        told.into_iter().find(|time| time.as_second() >= EARLIEST && *time <= latest)
     }
 }
 
@@ -179,6 +194,30 @@ pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_true_is_ignored() {
+        let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        let published = |property: &str, attribute: &str| {
+            let envelope = Envelope { timestamp: time(property), ..Envelope::default() };
+            envelope.published(time(attribute), now)
+        };
+        let (before, ahead) = ("2026-11-21T08:59:00Z", "2026-11-21T09:00:59Z");
+        for (property, attribute, expected) in [
+            (before, "", time(before)),
+            (ahead, before, time(ahead)),
+            ("1970-01-01T00:00:00Z", "", None),
+            ("1970-01-01T00:00:00Z", before, time(before)),
+            ("2019-12-31T23:59:59Z", before, time(before)),
+            ("2020-01-01T00:00:00Z", before, time("2020-01-01T00:00:00Z")),
+            ("2026-11-21T09:01:01Z", before, time(before)),
+            ("", "9999-01-01T00:00:00Z", None),
+            ("", "", None),
+        ] {
+            assert_eq!(published(property, attribute), expected, "{property} {attribute}");
+        }
+    }
 
     #[test]
     fn a_copy_tells_that_its_message_may_have_been_called_for() {

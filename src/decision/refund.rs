@@ -81,13 +81,13 @@ fn after_preflight(matter: &Matter<'_>) -> Step {
     };
     let doubt = Doubt {
         over: Over::of_suspicion(&since, matter.policy),
+        since: Age::default(),
         cause: Cause::Pending,
         after: None,
         if_not: IfNot::Repeat,
-        since: Age::default(),
         seen: &matter.history.entries,
     };
-    if doubt.is_disproven() { Step::Attempt } else { settle(matter, &doubt) }
+    if doubt.is_disproven() { Step::Attempt } else { wait_for_reading(matter, Cause::Pending) }
 }
 
 /// Another attempt after one that is known not to have been executed: not a byte of it left.

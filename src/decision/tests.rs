@@ -78,10 +78,11 @@ fn history(entries: impl IntoIterator<Item = Entry>) -> History {
     history
 }
 
-/// An attempt that began, and was signed, with the first receipt.
+/// An attempt that took a second.
 fn attempt(ended: f64, verdict: Verdict) -> Entry {
+    let began = begun((ended - 1.0).max(0.0));
     let ended = Some(Ended { at: at(ended), age: age(ended), verdict });
-    Entry::Attempt(Attempt { ended, ..begun(0.0) })
+    Entry::Attempt(Attempt { ended, ..began })
 }
 
 fn begun(began: f64) -> Attempt {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use self::evidence::outranked;
 use super::envelope::{Envelope, is_id};
-use crate::command::{Command, Kind};
+use crate::command::{Command, Kind, normal_tid};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::{hide_otps, scrub};
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
@@ -223,7 +223,7 @@ impl Answered<'_> {
 
     fn names_another_id(&self) -> bool {
         let tid = &self.envelope.data.tid;
-        is_id(tid) && tid != self.command.subject()
+        is_id(tid) && is_another(tid, self.command.subject())
     }
 
     fn otp_sent(&self) -> Read<Verdict> {
@@ -276,6 +276,11 @@ impl Answered<'_> {
     }
 }
 
+/// Whether Eko names another transaction than the one asked about; its tids have no one form.
+fn is_another(named: &str, tid: &str) -> bool {
+    normal_tid(named) != normal_tid(tid)
+}
+
 fn answer(http_status: u16, envelope: &Envelope<'_>, secrets: &[&str]) -> Answer {
     let secrets = [secrets, &[envelope.data.otp.as_ref()]].concat();
     let message = scrub(&envelope.message, &secrets);
@@ -325,7 +330,7 @@ fn inquired(
         }
         _ => return Read::unknown(Reading::NoAnswer(Cause::BadResponse)),
     }
-    let is_other = !envelope.data.tid.is_empty() && envelope.data.tid != tid;
+    let is_other = !envelope.data.tid.is_empty() && is_another(&envelope.data.tid, tid);
     if is_other || envelope.invalid_params.is_some() {
         return Read::known(Reading::Contradictory);
     }

@@ -108,7 +108,9 @@ impl<'a> Envelope<'a> {
     /// Reads a body; `None` where it is no JSON object, has no readable `status`, or has a
     /// known field twice.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        let raw: RawEnvelope<'a> = object(std::str::from_utf8(body).ok()?)?;
+        let body = std::str::from_utf8(body).ok()?;
+        // Some servers on Windows put a byte order mark first; JSON does not know it.
+        let raw: RawEnvelope<'a> = object(body.trim_start_matches('\u{feff}'))?;
         let data: RawData<'a> = match raw.data.map(RawValue::get) {
             Some(text) if text.starts_with('{') => object(text)?,
             _ => RawData::default(),
@@ -195,6 +197,15 @@ fn is_empty(raw: &RawValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let read = |body: &str| Envelope::read(body.as_bytes()).map(|envelope| envelope.status);
+        assert_eq!(read("\u{feff}{\"status\":0}"), Some(0));
+        assert_eq!(read("\u{feff} \r\n{\"status\":302}"), Some(302));
+        assert_eq!(read("\u{feff}"), None);
+        assert_eq!(read("{\u{feff}\"status\":0}"), None);
+    }
 
     #[test]
     fn an_id_has_digits_and_is_not_zero() {

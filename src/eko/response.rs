@@ -6,22 +6,32 @@ use jiff::Timestamp;
 use memchr::memchr_iter;
 use reqwest::Response;
 use reqwest::header::{AGE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use serde::de::IgnoredAny;
 
 use super::answer::HttpAnswer;
 
 /// Largest body that is read, in bytes; Eko's have a few hundred.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// The body, unless it breaks off or is too large.
+/// The body, unless it is too large, or breaks off before its JSON is whole.
 pub(super) async fn read_body(mut response: Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return None;
+    loop {
+        match response.chunk().await {
+            Ok(None) => return Some(body),
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY => return None,
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            // A gateway may lose the end of a chunked body, or close without TLS's goodbye.
+            Err(_) => return is_whole(&body).then_some(body),
         }
-        body.extend_from_slice(&chunk);
     }
-    Some(body)
+}
+
+/// Whether a body that broke off has all of its JSON object: its last brace is there, so that
+/// nothing of what it says is missing.
+fn is_whole(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start();
+    body.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 /// A body in which what signed the call is not repeated, as a page that shows a request does.
@@ -79,10 +89,49 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     fn headers(retry_after: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(retry_after))])
+    }
+
+    /// The body of an answer that is sent as given; the connection ends behind it.
+    async fn read(answer: &'static str) -> Option<String> {
+        crate::app::start::tls_provider();
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let (mut socket, _) = server.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(socket.read(&mut request).await.unwrap() > 0);
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let response = reqwest::get(url).await.unwrap();
+        served.await.unwrap();
+        read_body(response).await.map(|body| String::from_utf8(body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_counts_only_where_its_json_is_whole() {
+        const HEAD: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let chunk = |json: &str| format!("{HEAD}{:x}\r\n{json}\r\n", json.len());
+        for (answer, expected) in [
+            (chunk(r#"{"status":0,"data":{}}"#), Some(r#"{"status":0,"data":{}}"#)),
+            (chunk("{\"status\":0} \r\n"), Some("{\"status\":0} \r\n")),
+            (chunk("\u{feff}{\"status\":0}"), Some("\u{feff}{\"status\":0}")),
+            (chunk(r#"{"status":0,"data":{}"#), None),
+            (chunk(r#"{"status":30"#), None),
+            (chunk("1"), None),
+            (chunk(""), Some("")),
+            (HEAD.to_owned(), None),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"status\":0".to_owned(), None),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned(), Some("{}")),
+        ] {
+            let expected = expected.map(str::to_owned);
+            assert_eq!(read(answer.clone().leak()).await, expected, "{answer}");
+        }
     }
 
     #[test]

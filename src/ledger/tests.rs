@@ -258,6 +258,8 @@ on_both_stores! {
         }
         let back = claim(&ledger, ask("a", 20)).await;
         assert_eq!(word(&back), "due");
+        // What the process has measured meanwhile.
+        first.history.measure(now(20));
         assert_eq!(case(back).history, first.history);
     }
 
@@ -560,6 +562,8 @@ on_both_stores! {
         assert_eq!(show(&rig.settings(), "a").await.unwrap().unwrap(), first);
         let both = format!("{first}\n{second}");
         assert_eq!(show(&rig.settings(), "77").await.unwrap().unwrap(), both);
+        assert_eq!(show(&rig.settings(), "0077").await.unwrap().unwrap(), both);
+        assert_eq!(show(&rig.settings(), "0").await.unwrap(), None);
     }
 
     async fn what_holds_no_ledger_cannot_be_shown(rig) {

@@ -602,3 +602,24 @@ fn the_schema_of_a_result_names_what_results_have_and_nothing_else() {
         assert_eq!(seen, named, "{kind:?}");
     }
 }
+
+#[test]
+fn a_tid_with_leading_zeros_is_the_same_transaction() {
+    let answer = |tid: &str| {
+        let data = format!(r#"{{"tx_status":4,"tid":{tid},"refund_tid":"2147591637"}}"#);
+        let body = format!(r#"{{"status":0,"response_status_id":0,"data":{data}}}"#);
+        HttpAnswer { status: 200, after: None, body: Some(body.into_bytes()) }
+    };
+    for (tid, is_ours) in [
+        (r#""0013192443""#, true),
+        (r#""13192443""#, true),
+        ("13192443", true),
+        (r#""131924430""#, false),
+    ] {
+        let answer = answer(tid);
+        let refunded = verdict(&command(Kind::Refund), &answer).meaning;
+        assert_eq!(matches!(refunded, Verdict::Done(..)), is_ours, "{tid}: {refunded:?}");
+        let inquired = reading("13192443", &[], &answer).meaning;
+        assert_eq!(matches!(inquired, Reading::Refunded(..)), is_ours, "{tid}: {inquired:?}");
+    }
+}
