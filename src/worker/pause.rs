@@ -56,8 +56,8 @@ impl Worker {
         self.metrics.clock_stepped();
         tracing::warn!(
             step_seconds = step.as_secs_f64(),
-            "the wall clock was set; waiting times are measured by another clock and go on, \
-             timestamps begin anew, and Eko's clock is compared again"
+            "the wall clock was set; waiting times are measured by another clock and go on, and \
+             Eko's clock is compared again"
         );
         self.gate.forget_skew();
         self.gate.hurry();

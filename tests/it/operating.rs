@@ -86,6 +86,7 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
         "pairing",
         "inquiry",
         "clock",
+        "stamps",
         "ledger",
     ];
     assert_eq!(findings(&report), all.map(|name| (name, true)), "{report}");
@@ -100,7 +101,7 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
     let keys = json!({ "developer_key": "other", "access_key": "other" });
     rig.simulator().control("keys", &keys).await;
     let (code, report) = run_json(&rig, &["check"]).await;
-    assert_eq!((code, failed(&report)), (1, vec!["inquiry"]), "{report}");
+    assert_eq!((code, failed(&report)), (1, vec!["inquiry", "stamps"]), "{report}");
     rig.forgive_bad_requests();
     let keys = json!({ "developer_key": DEVELOPER_KEY, "access_key": ACCESS_KEY });
     rig.simulator().control("keys", &keys).await;
