@@ -142,7 +142,7 @@ impl Stamps {
         let longer = |reserved| if is_wrong(reserved, until) { until } else { until.max(reserved) };
         let update = |reserved| Some(longer(reserved));
         // It never fails: the update always gives a value.
-        drop(self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update));
+        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).ok();
         self.granted.notify_waiters();
     }
 
