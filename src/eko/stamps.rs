@@ -70,7 +70,7 @@ impl Stamps {
     }
 
     /// Has every timestamp from now on be later than this one.
-    pub(super) fn raise(&self, newest: i64) {
+    fn raise(&self, newest: i64) {
         self.newest.fetch_max(newest, Ordering::Relaxed);
     }
 
@@ -140,9 +140,8 @@ impl Stamps {
     /// Notes that timestamps up to this one are reserved.
     pub(super) fn reserve(&self, until: i64) {
         let longer = |reserved| if is_wrong(reserved, until) { until } else { until.max(reserved) };
-        let update = |reserved| Some(longer(reserved));
-        // It never fails: the update always gives a value.
-        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).ok();
+        let longer = |reserved| Some(longer(reserved));
+        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, longer).ok();
         self.granted.notify_waiters();
     }
 

@@ -275,10 +275,11 @@ fn claim_known(
     }
     row.lease = Some(Lease { token, until: later(now, ask.lease) });
     row.due = None;
+    // In this order: what this process has measured meanwhile is no time beside what the broker has.
+    row.history.measure(ask.now);
     if let Some(waited) = ask.waited.filter(|waited| waited.is_of(&row.history)) {
         row.history.is_at_least(waited.age);
     }
-    row.history.measure(ask.now);
     let case = row.case(token);
     // The worker may have died before it said so: the history of such a refund is empty, and
     // would allow an attempt.

@@ -270,6 +270,16 @@ on_both_stores! {
         assert_eq!(case(back).history, first.history);
     }
 
+    async fn what_the_broker_and_this_process_have_both_measured_counts_once(rig) {
+        let ledger = rig.open().await;
+        let mut first = case(claim(&ledger, ask("a", 0)).await);
+        first.history.end(now(1), Verdict::unclear(Cause::Timeout));
+        ledger.note(&first, ledger.until(20), false).await.unwrap();
+        let waited = Some(Waited { first_received: at(0), age: Duration::from_secs(20) });
+        let back = case(claim(&ledger, Ask { waited, parked: 1, ..ask("a", 21) }).await);
+        assert_eq!(back.history.age(now(21)).proven, Duration::from_secs(21));
+    }
+
     async fn a_claim_keeps_others_away_until_its_lease_is_over(rig) {
         let ledger = rig.open().await;
         claim(&ledger, ask("a", 0)).await;

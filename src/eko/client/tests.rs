@@ -126,7 +126,7 @@ async fn an_inquiry_forbids_caching_and_each_call_carries_its_own_timestamp() {
         .collect();
     assert_eq!(stamps[1], stamp, "the one that it was given");
     assert!(stamps[0] < stamps[1] && stamps[1] < stamps[2]);
-    assert_eq!(client.highest_stamp(), stamps[2]);
+    assert_eq!(client.stamps.newest(), stamps[2]);
     let signer = crate::eko::sign::Signer::new("access");
     let signature = header(&sent[1], "secret-key").unwrap();
     assert_eq!(signature, signer.sign(&stamp.to_string()));

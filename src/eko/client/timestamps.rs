@@ -17,12 +17,6 @@ impl Client {
         self.stamps.start(now_ms(), ceiling);
     }
 
-    /// The latest timestamp that was used.
-    #[cfg(test)]
-    pub(crate) fn highest_stamp(&self) -> i64 {
-        self.stamps.newest()
-    }
-
     /// Waits until timestamps run so far ahead of the clock that later ones must be reserved, and
     /// tells up to where: who keeps that where the next process finds it tells it by
     /// [`Self::reserve`].
