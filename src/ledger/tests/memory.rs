@@ -329,16 +329,18 @@ async fn on_sqlite_the_same_file_by_another_name_is_the_same_file() {
 async fn on_sqlite_an_older_copy_that_was_restored_in_place_is_noticed() {
     let rig = Rig::sqlite();
     let ledger = rig.open().await;
-    claim(&ledger, refund("a", "1", 0)).await;
+    let ended = case(claim(&ledger, refund("a", "1", 0)).await);
     let copy = rig.path().with_extension("copy");
     alter(&rig, &format!("VACUUM INTO '{}'", copy.display()));
     let lost = case(claim(&ledger, refund("b", "2", 0)).await);
+    ledger.finish(ended, &succeeded("a", "1")).await.unwrap();
     let mut file = rusqlite::Connection::open(rig.path()).unwrap();
     restore(&mut file, &copy);
     let unknown = claim(&ledger, refund("c", "3", 0)).await;
     assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
     assert_eq!(ledger.finish(lost, &succeeded("b", "1"), false).await.unwrap(), Held::Yes);
     assert_eq!(word(&claim(&ledger, refund("b", "2", 1)).await), "finished");
+    assert_eq!(word(&claim(&ledger, refund("a", "1", 1)).await), "busy", "the copy knows its begin");
 }
 
 /// Puts all that an older copy holds in place of what a file holds.
