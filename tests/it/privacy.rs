@@ -261,8 +261,7 @@ fn invalid() -> Vec<Vec<u8>> {
 async fn telling_rig(store: &Store) -> Rig {
     let rig = Rig::builder()
         .set("RUST_LOG", "trace")
-        .set("EKO_TIMEOUT", "1s")
-        .set("SETTLE_QUIET", "1s")
+        .impatient()
         .set("SETTLE_GIVE_UP", "3s")
         .set("RETRY_INITIAL", "250ms");
     let mut rig = rig.start_without_worker().await;

@@ -14,7 +14,7 @@ use crate::load::world::Setup;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn core_the_worker_is_stopped_with_slow_calls_in_its_hands() {
-    let setup = Setup::usual("fault-").await.set("EKO_TIMEOUT", "5s").set("SETTLE_QUIET", "5s");
+    let setup = Setup::usual("fault-").await.over_after("5s");
     let mut scene = Scene::begin(301, "worker: SIGTERM with calls of 2 s in flight", setup).await;
     scene.world.simulator.latency(2_000).await;
     // Calls of that latency are in flight now.

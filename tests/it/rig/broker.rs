@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
     BasicRejectOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
@@ -295,6 +295,12 @@ impl Broker {
         count
     }
 
+    /// Takes away all that is in a queue.
+    pub(crate) async fn purge(&self, queue: &str) {
+        let (queue, options) = (self.name(queue), QueuePurgeOptions::default());
+        self.channel.queue_purge(queue.as_str().into(), options).await.unwrap();
+    }
+
     /// Takes a queue away, whatever is in it.
     pub(crate) async fn delete(&self, queue: &str) {
         let (queue, options) = (self.name(queue), QueueDeleteOptions::default());
@@ -333,7 +339,7 @@ impl Broker {
         for queue in queues {
             self.delete(queue).await;
         }
-        for exchange in ["commands", "events", "dead", "retry"] {
+        for exchange in ["commands", "events", "dead", "retry", "ledger"] {
             let exchange = self.name(exchange);
             let options = ExchangeDeleteOptions::default();
             self.channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
