@@ -2,7 +2,7 @@
 //! [`Rig::finish`] that fails the test when anything is left over, leaked or unread.
 
 pub(crate) mod broker;
-mod builder;
+pub(crate) mod builder;
 pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod event;

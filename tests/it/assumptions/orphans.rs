@@ -1,6 +1,7 @@
 //! Messages that vanish from the broker while their commands wait.
 
 use crate::load::node::Node;
+use crate::rig::builder::Builder;
 use crate::rig::command::{refund, refund_otp};
 use crate::rig::proxy::Proxy;
 use crate::rig::script::{found, http, otp_sent};
@@ -18,6 +19,11 @@ async fn waiting_in(rig: &Rig) -> String {
         None
     })
     .await
+}
+
+/// A rig in which what is in doubt waits this long for its next inquiry.
+fn waits_between_inquiries(time: &str) -> Builder {
+    Rig::builder().stub().impatient().set("SETTLE_POLL", time).set("RETRY_MAX", time)
 }
 
 /// A refund is in doubt and waits for its next inquiry, long enough to lose its message.
@@ -45,7 +51,7 @@ async fn settled_from_the_ledger(rig: &mut Rig, tid: &str) {
 
 #[tokio::test]
 async fn a_refund_in_doubt_whose_message_is_purged_is_settled_from_the_ledger() {
-    let rig = Rig::builder().stub().impatient().set("SETTLE_POLL", "3s").set("ORPHAN_AFTER", "2s");
+    let rig = waits_between_inquiries("3s").set("ORPHAN_AFTER", "2s");
     let mut rig = rig.start().await;
     let queue = in_doubt(&rig, "6601").await;
     rig.broker.purge(&queue).await;
@@ -57,7 +63,7 @@ async fn a_refund_in_doubt_whose_message_is_purged_is_settled_from_the_ledger() 
 async fn a_refund_in_doubt_whose_retry_queue_expires_by_a_policy_is_settled_from_the_ledger() {
     let home = tempfile::tempdir().unwrap();
     let node = Node::start(home.path().join("node"));
-    let rig = Rig::builder().stub().impatient().set("SETTLE_POLL", "8s").set("ORPHAN_AFTER", "3s");
+    let rig = waits_between_inquiries("8s").set("ORPHAN_AFTER", "3s");
     let mut rig = rig.at(&node.url).start().await;
     let queue = rig.broker.name(&in_doubt(&rig, "6611").await);
     let pattern = format!("^{}$", queue.replace('.', "\\."));

@@ -4,13 +4,16 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
+use url::Url;
 
 use super::pick;
 use super::row::skip;
 use super::scene::{LATENCY, Scene};
 use crate::load::store::{Server, Store};
 use crate::load::world::Setup;
+use crate::rig::eventually;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn core_the_worker_is_stopped_with_slow_calls_in_its_hands() {
@@ -133,4 +136,67 @@ async fn the_ledgers_postgresql_is_restarted() {
     scene.relieve();
     scene.finish().await;
     drop(server);
+}
+
+/// A primary and its asynchronous standby, and the URL of whichever takes writes.
+struct Pair {
+    primary: Server,
+    standby: Server,
+    _home: TempDir,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let home = TempDir::new().unwrap();
+        let primary = Server::start(home.path().join("primary"));
+        let standby = primary.standby(home.path().join("standby"));
+        Self { primary, standby, _home: home }
+    }
+
+    fn url(&self) -> String {
+        let port = |server: &Server| Url::parse(&server.url).unwrap().port().unwrap();
+        let (primary, standby) = (port(&self.primary), port(&self.standby));
+        let hosts = format!("127.0.0.1:{primary},127.0.0.1:{standby}");
+        format!("postgres://eko@{hosts}/postgres?target_session_attrs=read-write")
+    }
+}
+
+/// What was committed last is gone: what the workers have in hand, and what they have told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledgers_postgresql_fails_over_and_has_forgotten_the_last_commits() {
+    const FAULT: &str = "ledger: PostgreSQL fails over to a standby that lacks the last commits";
+    if std::env::var("EKO_TEST_POSTGRES_URL").is_err() {
+        return skip(307, FAULT, "no PostgreSQL");
+    }
+    let pair = Pair::start();
+    let store = Store::postgres_at(&pair.url()).await;
+    let setup = Setup { store, workers: 2, ..Setup::usual("fault-").await };
+    let mut scene = Scene::begin(307, FAULT, setup).await;
+    scene.world.simulator.latency(700).await;
+    for (fault, probability) in [("reset_done", 0.10), ("http_503", 0.10)] {
+        let order = json!({ "endpoint": "refund", "fault": fault, "probability": probability });
+        scene.world.simulator.control("fault", &order).await;
+    }
+    scene.until_beats(5).await;
+    scene.strike();
+    pair.standby.lag();
+    scene.last(2_500, 15).await;
+    pair.primary.kill9();
+    pair.standby.promote();
+    scene.world.simulator.latency(LATENCY).await;
+    scene.world.simulator.behave().await;
+    scene.relieve();
+    for worker in &mut scene.world.workers {
+        let seen = async || {
+            let metrics = worker.metrics().await;
+            (metrics.sum("ledger_regressions_total", &[]) >= Some(1.0)).then_some(())
+        };
+        eventually("the worker notices that its ledger has forgotten", seen).await;
+        let is_said = worker.log().lines().any(|line| line.contains(r#""level":"ERROR""#));
+        assert!(is_said, "no ERROR says that the ledger has forgotten");
+    }
+    // An OTP whose row is gone may have been sent as often as it may be.
+    scene.allow(&["unresolved network", "unresolved timeout"]);
+    scene.finish().await;
+    drop(pair);
 }

@@ -107,9 +107,29 @@ impl Server {
 
     /// Starts it once more; where it listens.
     pub(crate) fn start_again(&self) -> String {
-        let said = self.run("start");
-        let url = said.lines().find_map(|line| line.strip_prefix("POSTGRES_URL="));
-        url.unwrap_or_else(|| panic!("no URL of the server: {said}")).to_owned()
+        url_in(&self.run("start"))
+    }
+
+    /// Starts a standby of it in a directory: asynchronous, as by PostgreSQL's defaults.
+    pub(crate) fn standby(&self, dir: PathBuf) -> Self {
+        let mut standby = Self { url: String::new(), dir };
+        standby.url = url_in(&standby.run_with("standby", &[&self.dir]));
+        standby
+    }
+
+    /// Cuts a standby off: what its primary commits from now on never reaches it.
+    pub(crate) fn lag(&self) {
+        self.run("lag");
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        self.run("promote");
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill9(&self) {
+        self.run("kill9");
     }
 
     /// Ends it as a crash would.
@@ -118,10 +138,15 @@ impl Server {
     }
 
     fn run(&self, what: &str) -> String {
+        self.run_with(what, &[])
+    }
+
+    fn run_with(&self, what: &str, others: &[&Path]) -> String {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-postgres");
         let output = Command::new(script)
             .arg(what)
             .arg(&self.dir)
+            .args(others)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -129,6 +154,11 @@ impl Server {
         assert!(output.status.success(), "scripts/private-postgres {what} failed");
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+fn url_in(said: &str) -> String {
+    let url = said.lines().find_map(|line| line.strip_prefix("POSTGRES_URL="));
+    url.unwrap_or_else(|| panic!("no URL of the server: {said}")).to_owned()
 }
 
 impl Drop for Server {

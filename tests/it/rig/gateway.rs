@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::stub::{BASE, Request, read_request, response};
+use super::stub::{self, BASE, Request, read_request, response};
 
 /// What is done to one request.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pub(crate) enum Caching {
 #[derive(Default)]
 struct Rules {
     tricks: HashMap<String, Vec<Trick>>,
+    chances: Vec<(f64, Trick)>,
     caching: Option<(Caching, Duration)>,
     cache: HashMap<String, (Instant, Vec<u8>)>,
     from_cache: usize,
@@ -75,6 +76,11 @@ impl Gateway {
     pub(crate) fn once(&self, line: &str, trick: Trick) {
         let mut rules = self.rules.lock().unwrap();
         rules.tricks.entry(line.to_owned()).or_default().push(trick);
+    }
+
+    /// Does this to refunds by chance; to each one of these tricks at most.
+    pub(crate) fn by_chance(&self, chances: Vec<(f64, Trick)>) {
+        self.rules.lock().unwrap().chances = chances;
     }
 
     /// Caches the answers of GETs for this long.
@@ -134,9 +140,18 @@ async fn serve(mut stream: TcpStream, target: String, rules: Arc<Mutex<Rules>>) 
 
 fn take_trick(rules: &Mutex<Rules>, request: &Request) -> Option<Trick> {
     let mut rules = rules.lock().unwrap();
-    rules.received.push(request.key());
-    let tricks = rules.tricks.get_mut(&request.key())?;
-    (!tricks.is_empty()).then(|| tricks.remove(0))
+    let key = request.key();
+    rules.received.push(key.clone());
+    if let Some(planned) = rules.tricks.get_mut(&key).filter(|planned| !planned.is_empty()) {
+        return Some(planned.remove(0));
+    }
+    let is_refund = key.starts_with(&stub::refund("")) && !key.ends_with("/otp");
+    let mut draw = if is_refund { fastrand::f64() } else { 1.0 };
+    let drawn = rules.chances.iter().find(|(chance, _)| {
+        draw -= chance;
+        draw < 0.0
+    });
+    drawn.map(|(_, trick)| trick.clone())
 }
 
 /// An answer of the gateway itself.

@@ -72,7 +72,8 @@ async fn carry(
         while let Ok(count @ 1..) = near_in.read(&mut chunk).await {
             transaction.extend_from_slice(&chunk[..count]);
             if let Some(end) = position(&transaction, COMMIT) {
-                let is_meant = |said: &str| position(&transaction[..end], said.as_bytes()).is_some();
+                let is_meant =
+                    |said: &str| position(&transaction[..end], said.as_bytes()).is_some();
                 let takes = |wanted: &mut Option<&'static str>| {
                     wanted.take_if(|said| is_meant(said)).is_some()
                 };
