@@ -62,7 +62,7 @@ async fn settled_through_a_cache(caching: Caching) -> usize {
     assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1), "{caching:?}");
     assert_eq!(rig.simulator().executions("6121").await, 1, "{caching:?}");
     rig.finish().await;
-    gateway.from_cache()
+    gateway.cache_hits()
 }
 
 #[tokio::test]
@@ -72,14 +72,14 @@ async fn a_cache_that_honours_what_inquiries_say_answers_none() {
 
 #[tokio::test]
 async fn a_reading_from_a_cache_that_tells_its_age_says_nothing_of_the_time_since() {
-    let from_cache = settled_through_a_cache(Caching::WithAge).await;
-    assert!(from_cache > 0, "the cache answered nothing: the test shows nothing");
+    let cache_hits = settled_through_a_cache(Caching::WithAge).await;
+    assert!(cache_hits > 0, "the cache answered nothing: the test shows nothing");
 }
 
 #[tokio::test]
 async fn a_reading_from_a_cache_with_an_old_date_says_nothing_of_the_time_since() {
-    let from_cache = settled_through_a_cache(Caching::WithDateOnly).await;
-    assert!(from_cache > 0, "the cache answered nothing: the test shows nothing");
+    let cache_hits = settled_through_a_cache(Caching::WithDateOnly).await;
+    assert!(cache_hits > 0, "the cache answered nothing: the test shows nothing");
 }
 
 #[tokio::test]

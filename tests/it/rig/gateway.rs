@@ -40,7 +40,7 @@ struct Rules {
     chances: Vec<(f64, Trick)>,
     caching: Option<(Caching, Duration)>,
     cache: HashMap<String, (Instant, Vec<u8>)>,
-    from_cache: usize,
+    cache_hits: usize,
     received: Vec<String>,
     delivered: Vec<String>,
 }
@@ -89,8 +89,8 @@ impl Gateway {
     }
 
     /// How many requests were answered from the cache so far.
-    pub(crate) fn from_cache(&self) -> usize {
-        self.rules.lock().unwrap().from_cache
+    pub(crate) fn cache_hits(&self) -> usize {
+        self.rules.lock().unwrap().cache_hits
     }
 
     /// The requests of `line` that were delivered so far.
@@ -200,7 +200,7 @@ impl Way {
         if age > time {
             return None;
         }
-        rules.from_cache += 1;
+        rules.cache_hits += 1;
         Some(answer)
     }
 
