@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
-use url::Url;
 
 use super::pick;
 use super::row::skip;
 use super::scene::{LATENCY, Scene};
-use crate::load::store::{Server, Store};
+use crate::load::store::{Pair, Server, Store};
 use crate::load::world::Setup;
 use crate::rig::eventually;
 
@@ -138,29 +137,6 @@ async fn the_ledgers_postgresql_is_restarted() {
     drop(server);
 }
 
-/// A primary and its asynchronous standby, and the URL of whichever takes writes.
-struct Pair {
-    primary: Server,
-    standby: Server,
-    _home: TempDir,
-}
-
-impl Pair {
-    fn start() -> Self {
-        let home = TempDir::new().unwrap();
-        let primary = Server::start(home.path().join("primary"));
-        let standby = primary.standby(home.path().join("standby"));
-        Self { primary, standby, _home: home }
-    }
-
-    fn url(&self) -> String {
-        let port = |server: &Server| Url::parse(&server.url).unwrap().port().unwrap();
-        let (primary, standby) = (port(&self.primary), port(&self.standby));
-        let hosts = format!("127.0.0.1:{primary},127.0.0.1:{standby}");
-        format!("postgres://eko@{hosts}/postgres?target_session_attrs=read-write")
-    }
-}
-
 /// What was committed last is gone: what the workers have in hand, and what they have told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ledgers_postgresql_fails_over_and_has_forgotten_the_last_commits() {
@@ -179,10 +155,9 @@ async fn the_ledgers_postgresql_fails_over_and_has_forgotten_the_last_commits() 
     }
     scene.until_beats(5).await;
     scene.strike();
-    pair.standby.lag();
+    pair.cut_standby_off();
     scene.last(2_500, 15).await;
-    pair.primary.kill9();
-    pair.standby.promote();
+    pair.fail_over();
     scene.world.simulator.latency(LATENCY).await;
     scene.world.simulator.behave().await;
     scene.relieve();

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tempfile::TempDir;
+use url::Url;
+
 /// One ledger.
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
@@ -117,9 +120,9 @@ impl Server {
         standby
     }
 
-    /// Cuts a standby off: what its primary commits from now on never reaches it.
-    pub(crate) fn lag(&self) {
-        self.run("lag");
+    /// Cuts a standby off: what this primary commits from now on never reaches it.
+    pub(crate) fn lag(&self, primary: &Self) {
+        self.run_with("lag", &[&primary.dir]);
     }
 
     /// Makes a standby the primary.
@@ -164,5 +167,41 @@ fn url_in(said: &str) -> String {
 impl Drop for Server {
     fn drop(&mut self) {
         self.run("wipe");
+    }
+}
+
+/// A primary and its asynchronous standby, and the URL of whichever takes writes.
+pub(crate) struct Pair {
+    primary: Server,
+    standby: Server,
+    _home: TempDir,
+}
+
+impl Pair {
+    /// Starts both.
+    pub(crate) fn start() -> Self {
+        let home = TempDir::new().unwrap();
+        let primary = Server::start(home.path().join("primary"));
+        let standby = primary.standby(home.path().join("standby"));
+        Self { primary, standby, _home: home }
+    }
+
+    /// The URL of both, for whoever wants to write.
+    pub(crate) fn url(&self) -> String {
+        let port = |server: &Server| Url::parse(&server.url).unwrap().port().unwrap();
+        let (primary, standby) = (port(&self.primary), port(&self.standby));
+        let hosts = format!("127.0.0.1:{primary},127.0.0.1:{standby}");
+        format!("postgres://eko@{hosts}/postgres?target_session_attrs=read-write")
+    }
+
+    /// The standby gets nothing any more.
+    pub(crate) fn cut_standby_off(&self) {
+        self.standby.lag(&self.primary);
+    }
+
+    /// The primary dies, and the standby takes its place.
+    pub(crate) fn fail_over(&self) {
+        self.primary.kill9();
+        self.standby.promote();
     }
 }
