@@ -22,7 +22,8 @@ async fn a_second_worker_with_a_ledger_of_its_own_does_not_consume() {
     let settings = with_ledger(&rig, "ledger-2.db");
     let mut second = rig.spawn_beside(&settings);
     assert_eq!(second.ready_or_ended().await, Some(2), "it consumes:\n{}", second.log());
-    for said in ["ledger", "LEDGER_ADOPT", "postgres"] {
+    let path = rig.path("ledger-2.db").display().to_string();
+    for said in ["LEDGER_URL", "LEDGER_ADOPT", "AMQP_PREFIX", path.as_str()] {
         assert!(second.log().contains(said), "{said} is not said:\n{}", second.log());
     }
     let event = rig.outcome_of(&refund("the-first-goes-on", "6401")).await;
