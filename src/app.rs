@@ -2,6 +2,9 @@
 
 mod pump;
 pub(crate) mod start;
+mod steps;
+mod sweep;
+mod upkeep;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,9 +25,10 @@ use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
-use crate::worker::Worker;
+use crate::worker::{Clock, Counted, Worker};
 use crate::{log, shutdown, systemd};
 use pump::Pump;
+use sweep::Sweep;
 
 /// Between tries to reach the broker, each of which asks every node: a second at most, since
 /// a node that is back should be consumed from at once, and to be refused costs nothing.
@@ -42,11 +46,6 @@ const SHORTEST_SESSION: Duration = Duration::from_secs(1);
 /// A session that ends sooner may have met a message whose headers did not fit into its frames,
 /// and which comes again at once.
 const LONG_SESSION: Duration = Duration::from_secs(60);
-
-/// How often finished commands are forgotten, and how many at a time: seldom and few enough
-/// not to be felt.
-const PRUNE_EVERY: Duration = Duration::from_secs(10);
-const PRUNE_AT_MOST: u32 = 500;
 
 /// Runs the worker until a signal asks it to stop.
 ///
@@ -79,11 +78,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let worker = Arc::new(worker);
     let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
-    let upkeep = tokio::spawn(forget_finished(worker.ledger.clone(), config.retention));
-    let app =
-        App { worker: Arc::clone(&worker), metrics, readiness, stop, grace: config.shutdown_grace };
+    let upkeep = tokio::spawn(upkeep::forget_finished(worker.ledger.clone(), config.retention));
+    let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
+    let app = App {
+        worker: Arc::clone(&worker),
+        metrics,
+        readiness,
+        stop,
+        grace: config.shutdown_grace,
+        orphan_after: config.orphan_after,
+    };
     let result = app.consume(&config.broker).await;
     upkeep.abort();
+    steps.abort();
     rereading.abort();
     worker.tracer.stop().await;
     admin.stop().await;
@@ -113,6 +120,8 @@ async fn worker(
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),
         lease: config.lease,
+        clock: Clock::begin(),
+        counted: Counted::default(),
     }))
 }
 
@@ -123,6 +132,8 @@ struct App {
     readiness: Readiness,
     stop: CancellationToken,
     grace: Duration,
+    /// `ORPHAN_AFTER`.
+    orphan_after: Duration,
 }
 
 /// How a session ended.
@@ -215,6 +226,11 @@ impl App {
             };
             tokio::spawn(pump.run(inlet))
         });
+        let swept = lost.child_token();
+        if let Some(teller) = session.teller.take() {
+            let sweep = Sweep::new(Arc::clone(&self.worker), teller, self.orphan_after);
+            journeys.spawn(sweep.run(swept.clone()));
+        }
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
         let mut why = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
@@ -227,6 +243,7 @@ impl App {
                 pumps.await
             }
         };
+        swept.cancel();
         journeys.close();
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
@@ -265,22 +282,6 @@ fn say_waiting(problem: &str, tries: u32) {
         tracing::warn!(problem, tries, "waiting for the broker");
     } else {
         tracing::debug!(problem, tries, "waiting for the broker");
-    }
-}
-
-/// Forgets finished commands, a few at a time.
-async fn forget_finished(ledger: Ledger, retention: Duration) {
-    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-    loop {
-        tokio::time::sleep(PRUNE_EVERY).await;
-        let Ok(before) = now().checked_sub(retention) else {
-            return;
-        };
-        match ledger.prune(before, PRUNE_AT_MOST).await {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "finished commands forgotten"),
-            Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),
-        }
     }
 }
 

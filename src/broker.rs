@@ -12,6 +12,7 @@ mod link;
 mod once;
 mod permissions;
 mod publisher;
+mod teller;
 mod tls;
 mod topology;
 
@@ -20,9 +21,11 @@ use std::time::Duration;
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
 pub(crate) use dead::{DeadLetter, DeadLetters, Replay};
+pub(crate) use envelope::CopyAge;
 pub(crate) use greeting::version;
 pub(crate) use inlet::Inlet;
 pub(crate) use once::{Once, Order, Replies};
+pub(crate) use teller::Teller;
 pub(crate) use tls::{Address, Tls};
 pub(crate) use topology::Names;
 

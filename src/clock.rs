@@ -16,3 +16,37 @@ pub(crate) struct Now {
     /// How long that process has run, by a clock that only goes forward.
     pub(crate) monotonic: Duration,
 }
+
+/// The timestamp that a call is signed with: Eko executes the call until this is older than it
+/// accepts, and not later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Milliseconds since the epoch.
+    pub(crate) at: i64,
+    /// How far it was meant to lie in the past when it was drawn.
+    pub(crate) age: Duration,
+}
+
+impl Stamp {
+    /// By how many milliseconds it lies in the future, at a time just after it was drawn: never
+    /// less than it was meant to, since the wall clock may have been set in between.
+    pub(crate) fn lead(self, now: Timestamp) -> i64 {
+        let meant = i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX).saturating_neg();
+        self.at.saturating_sub(now.as_millisecond()).max(meant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_never_taken_for_older_than_it_was_meant_to_be() {
+        let stamp = Stamp { at: 1_000_000, age: Duration::from_secs(80) };
+        let lead = |now| stamp.lead(Timestamp::from_millisecond(now).unwrap());
+        assert_eq!(lead(1_080_000), -80_000);
+        assert_eq!(lead(1_140_000), -80_000, "the clock was set forward in between");
+        assert_eq!(lead(1_050_000), -50_000, "a burst ran ahead of the clock");
+        assert_eq!(lead(940_000), 60_000);
+    }
+}

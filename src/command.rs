@@ -1,6 +1,9 @@
 //! Input contract: bytes → [`Command`], or [`Invalid`] with field and reason.
 
+mod attributes;
+mod data;
 mod fields;
+mod number;
 mod parse;
 mod rules;
 mod schema;
@@ -12,6 +15,7 @@ use crate::outcome::Problem;
 use crate::privacy::{Mobile, Otp, OtpRef};
 pub(crate) use fields::{is_mobile, is_user_code};
 pub(crate) use parse::parse;
+pub(crate) use rules::{normal_tid, read_tid};
 pub(crate) use schema::schema;
 
 /// What is asked of Eko.
@@ -65,6 +69,8 @@ pub(crate) struct Command {
     /// The attribute `correlationid`, else the AMQP property.
     pub correlation_id: Option<String>,
     canonical: SecretString,
+    /// The normal form as versions before 0.2 kept it, where that was another.
+    former_canonical: Option<SecretString>,
 }
 
 /// The data of a command, settings filled in.
@@ -190,6 +196,12 @@ impl Command {
     /// holds personal data and must be digested under a key before it is kept.
     pub(crate) fn canonical(&self) -> &str {
         self.canonical.expose_secret()
+    }
+
+    /// The normal form of versions that kept a tid's leading zeros, where it has some: a command
+    /// that one of them began is found again by its digest.
+    pub(crate) fn former_canonical(&self) -> Option<&str> {
+        self.former_canonical.as_ref().map(|canonical| canonical.expose_secret())
     }
 
     /// Digits that must not be repeated where Eko's own text is.

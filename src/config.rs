@@ -1,7 +1,9 @@
 //! Every setting: flags and environment → [`Config`]. Only this file reads the environment.
 
 mod args;
+mod blank;
 mod dead;
+mod floors;
 mod operate;
 mod parts;
 mod publish;
@@ -10,6 +12,7 @@ mod show;
 mod source;
 mod tools;
 mod unknown;
+mod urls;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -17,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use args::{Args, HealthcheckArgs};
+pub use blank::without_blanks;
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
 pub use operate::{CheckArgs, InquireArgs};
 pub use parts::{AmqpArgs, EkoArgs};
@@ -48,6 +52,8 @@ pub struct Config {
     /// How long a claim lasts.
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
+    /// `ORPHAN_AFTER`.
+    pub(crate) orphan_after: Duration,
     pub(crate) gate: gate::Settings,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) shutdown_grace: Duration,
@@ -80,6 +86,7 @@ impl Config {
         let defaults = args.eko.defaults(&mut reader);
         let ledger = reader.ledger("LEDGER_URL", &args.ledger_url, args.ledger_url_file.as_deref());
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
+        let orphan_after = reader.duration("ORPHAN_AFTER", &args.orphan_after);
         let rate =
             args.worker_rate_limit.as_ref().and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
         let admin_addr = reader.address("ADMIN_ADDR", &args.admin_addr);
@@ -89,6 +96,13 @@ impl Config {
         let otlp_endpoint = args.otel_exporter_otlp_endpoint.as_deref();
         let otlp_endpoint =
             otlp_endpoint.and_then(|url| reader.otlp("OTEL_EXPORTER_OTLP_ENDPOINT", url));
+        if let (Some(policy), Some(retention), Ok(base_url)) =
+            (&policy, retention, Url::parse(args.eko.eko_base_url.trim()))
+        {
+            for (name, why) in floors::below(policy, retention, &base_url) {
+                reader.wrong(name, &why);
+            }
+        }
         reader.finish()?;
         let (Some(broker), Some(eko), Some(policy), Some(ledger), Some(concurrency)) =
             (broker, eko, policy, ledger, concurrency)
@@ -105,6 +119,7 @@ impl Config {
             policy,
             defaults,
             retention: retention.unwrap_or_default(),
+            orphan_after: orphan_after.unwrap_or_default(),
             gate,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),
@@ -181,6 +196,7 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     let base_url = reader.base_url("EKO_BASE_URL", &args.eko_base_url, args.eko_allow_http);
     let timeout = reader.duration("EKO_TIMEOUT", &args.eko_timeout);
     let stamp_age = reader.age("EKO_STAMP_AGE", &args.eko_stamp_age);
+    check_stamp_age(args, stamp_age, timeout, reader);
     let developer_key = reader.key(
         "EKO_DEVELOPER_KEY",
         args.eko_developer_key.as_deref(),
@@ -212,6 +228,41 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     })
 }
 
+/// A call may leave at the last moment of its time: Eko must still take its timestamp then.
+fn check_stamp_age(
+    args: &EkoArgs,
+    age: Option<Duration>,
+    timeout: Option<Duration>,
+    reader: &mut Reader,
+) {
+    let tolerance = read::duration(&args.eko_stamp_tolerance).ok();
+    let (Some(age), Some(timeout), Some(tolerance)) = (age, timeout, tolerance) else { return };
+    let sum = age.saturating_add(timeout);
+    if sum > tolerance {
+        let [age, timeout, sum, tolerance] = [age, timeout, sum, tolerance].map(read::shown);
+        let why = format!(
+            "EKO_STAMP_AGE {age} + EKO_TIMEOUT {timeout} = {sum} is more than EKO_STAMP_TOLERANCE \
+             {tolerance}: Eko would refuse a call that leaves at the last moment of its time"
+        );
+        reader.wrong("EKO_STAMP_AGE", &why);
+    }
+}
+
+/// Nothing proves that a refund was not executed before its timestamp has expired and the quiet
+/// time after that has passed.
+fn check_settle_give_up(policy: &Policy, reader: &mut Reader) {
+    let (tolerance, quiet) = (policy.stamp_tolerance, policy.settle_quiet);
+    let sum = tolerance.saturating_add(quiet);
+    if policy.settle_give_up <= sum {
+        let [tolerance, quiet, sum] = [tolerance, quiet, sum].map(read::shown);
+        let why = format!(
+            "must be more than EKO_STAMP_TOLERANCE {tolerance} + SETTLE_QUIET {quiet} = {sum}: no \
+             refund could be proven not executed before it is given up"
+        );
+        reader.wrong("SETTLE_GIVE_UP", &why);
+    }
+}
+
 fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
     let retry_max = reader.delay("RETRY_MAX", &args.retry_max);
     let retry = reader.backoff("RETRY_INITIAL", &args.retry_initial, retry_max);
@@ -233,7 +284,7 @@ fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
             "must be at least EKO_TIMEOUT: a call may still be under way at Eko that long",
         );
     }
-    Some(Policy {
+    let policy = Policy {
         retry: retry?,
         give_up_otp: give_up_otp?,
         give_up_refund: give_up_refund?,
@@ -245,7 +296,9 @@ fn policy(args: &Args, reader: &mut Reader) -> Option<Policy> {
         preflight: preflight?,
         call_timeout: call_timeout?,
         stamp_tolerance: stamp_tolerance?,
-    })
+    };
+    check_settle_give_up(&policy, reader);
+    Some(policy)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::backoff::Backoff;
+use crate::clock::Now;
 use crate::command::{Command, Kind};
-use crate::history::History;
+use crate::history::{Age, Attempt, History};
 use crate::outcome::{Code, Outcome, Problem};
 use crate::verdict::Cause;
 
@@ -86,21 +87,75 @@ pub(crate) enum Step {
     Finish(Outcome),
 }
 
+/// What a decision has to know of a command besides its evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Task {
+    /// What is asked of Eko.
+    pub(crate) kind: Kind,
+    /// After it, nothing is started any more.
+    pub(crate) expiry: Option<Timestamp>,
+    /// Whether its endpoint can be called.
+    pub(crate) message: Message,
+}
+
+/// Whether a command's own message is at hand: without it, it can be inquired and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// It is.
+    Here,
+    /// It is, but what it leaves to our settings is no longer set.
+    Unreadable,
+    /// It never came back from the broker: only the ledger knows of it.
+    Lost,
+}
+
+impl Task {
+    /// A command whose message is at hand.
+    pub(crate) fn of(command: &Command) -> Self {
+        Self { kind: command.kind(), expiry: command.expiry, message: Message::Here }
+    }
+
+    /// A command that only the ledger knows.
+    pub(crate) const fn without(message: Message, kind: Kind) -> Self {
+        Self { kind, expiry: None, message }
+    }
+}
+
 /// Decides what follows from the evidence. `chance`, drawn evenly from 0 to 1, spreads delays.
 pub(crate) fn decide(
-    command: &Command,
+    task: Task,
     history: &History,
     policy: &Policy,
     turn: Turn,
     chance: f64,
-    now: Timestamp,
+    now: Now,
 ) -> Step {
-    let expiry = command.expiry;
-    let matter = Matter { expiry, history, policy, turn, chance, now };
-    match command.kind() {
+    let age = history.age(now);
+    let Task { kind, expiry, message } = task;
+    let matter = Matter { expiry, history, policy, turn, chance, age, wall: now.wall };
+    let step = match kind {
         Kind::Refund => refund::decide(&matter),
         Kind::RefundOtp | Kind::TransferOtp => otp::decide(&matter),
+    };
+    match (message, &step) {
+        (Message::Lost, Step::Attempt | Step::RetryAfter { .. }) => {
+            Step::Finish(message_lost(kind, history))
+        }
+        (Message::Unreadable, Step::Attempt) => matter.wait_for_settings(),
+        (Message::Here | Message::Unreadable | Message::Lost, _) => step,
     }
+}
+
+/// The end of a command whose message never came back: a refund only comes to this where it is
+/// known not to have been executed, an OTP may have been sent.
+fn message_lost(kind: Kind, history: &History) -> Outcome {
+    let code = Code::MessageLost;
+    if kind != Kind::Refund && history.each_attempt().any(Attempt::is_unclear) {
+        let message = "its message is lost, and whether the OTP was sent is not known";
+        return Outcome::Unresolved(Problem::new(code, message));
+    }
+    let message = "its message is lost: it never came back from the broker; not executed";
+    Outcome::Failed(Problem::new(code, message))
 }
 
 /// All that one decision rests on.
@@ -110,17 +165,30 @@ struct Matter<'a> {
     policy: &'a Policy,
     turn: Turn,
     chance: f64,
-    now: Timestamp,
+    /// How old the command is now.
+    age: Age,
+    /// What publishers' deadlines are held against.
+    wall: Timestamp,
 }
 
 impl Matter<'_> {
     fn has_expired(&self) -> bool {
-        self.expiry.is_some_and(|expiry| self.now >= expiry)
+        self.expiry.is_some_and(|expiry| self.wall >= expiry)
+    }
+
+    /// Nothing of it is executed, and it cannot be called with the settings as they are.
+    fn wait_for_settings(&self) -> Step {
+        let (cause, give_up) = (Cause::Misconfigured, self.policy.give_up_refund);
+        if self.has_lasted(give_up) {
+            return Step::Finish(failed(cause));
+        }
+        let delay = self.no_longer(self.policy.retry.max, give_up);
+        Step::RetryAfter { delay, cause }
     }
 
     /// Whether `give_up` has passed since the first receipt.
     fn has_lasted(&self, give_up: Duration) -> bool {
-        self.now >= later(self.history.first_received, give_up)
+        self.age.likely >= give_up
     }
 
     /// The delay before the `nth` retry: Eko's own wish counts up to the longest delay, and
@@ -132,15 +200,18 @@ impl Matter<'_> {
 
     /// A delay, but not beyond the deadline or the give-up time.
     fn no_longer(&self, delay: Duration, give_up: Duration) -> Duration {
-        let delay = delay.min(self.until(later(self.history.first_received, give_up)));
+        let delay = delay.min(self.until_likely(give_up));
         match self.expiry {
-            Some(expiry) => delay.min(self.until(expiry)),
+            Some(expiry) => {
+                delay.min(Duration::try_from(expiry.duration_since(self.wall)).unwrap_or_default())
+            }
             None => delay,
         }
     }
 
-    fn until(&self, then: Timestamp) -> Duration {
-        Duration::try_from(then.duration_since(self.now)).unwrap_or_default()
+    /// How long until the command is likely to be so old.
+    fn until_likely(&self, age: Duration) -> Duration {
+        age.saturating_sub(self.age.likely)
     }
 }
 

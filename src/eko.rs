@@ -7,10 +7,13 @@ pub(crate) mod bench;
 mod client;
 mod endpoint;
 mod envelope;
+mod freshness;
 mod keys;
+mod notice;
 mod response;
 mod roots;
 mod sign;
+mod stamps;
 
 pub(crate) use client::{Called, Client, Settings};
 pub(crate) use endpoint::Endpoint;

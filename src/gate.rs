@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -121,14 +120,15 @@ impl Gate {
         self.lane(kind).slots.limit()
     }
 
-    /// Notes what a command's call told; may close the gate of its kind.
-    pub(crate) fn saw(&self, kind: Kind, command_id: &str, sight: Sight, now: Timestamp) {
+    /// Notes what a command's call told; may close the gate of its kind. All times here are how long
+    /// the process has run.
+    pub(crate) fn saw(&self, kind: Kind, command_id: &str, sight: Sight, now: Duration) {
         self.lane(kind).saw(command_id, sight, now);
     }
 
     /// Notes by how many seconds Eko's clock is ahead of ours; closes all kinds where answers
     /// tell in a row that Eko will soon refuse our timestamps. Tells whether it did.
-    pub(crate) fn saw_clock(&self, skew: f64, now: Timestamp) -> bool {
+    pub(crate) fn saw_clock(&self, skew: f64, now: Duration) -> bool {
         if Self::is_right(skew) {
             self.skewed.store(0, Ordering::Relaxed);
             return false;
@@ -137,18 +137,23 @@ impl Gate {
         in_a_row >= SKEWED && self.close_all(Reason::Clock, now)
     }
 
+    /// What was known of the clocks' difference does not hold any more.
+    pub(crate) fn forget_skew(&self) {
+        self.skewed.store(0, Ordering::Relaxed);
+    }
+
     /// Whether Eko takes timestamps of a clock that is so far off.
     pub(crate) const fn is_right(skew: f64) -> bool {
         skew.abs() <= MAX_SKEW
     }
 
     /// Closes the gates of all kinds; tells whether any was open.
-    pub(crate) fn close_all(&self, reason: Reason, now: Timestamp) -> bool {
+    pub(crate) fn close_all(&self, reason: Reason, now: Duration) -> bool {
         self.lanes.iter().filter(|lane| lane.close(reason, now)).count() > 0
     }
 
     /// Closes the gate of a kind for a reason that no call tells, unless it is closed already.
-    pub(crate) fn close(&self, kind: Kind, reason: Reason, now: Timestamp) {
+    pub(crate) fn close(&self, kind: Kind, reason: Reason, now: Duration) {
         self.lane(kind).close(reason, now);
     }
 
@@ -173,14 +178,14 @@ impl Gate {
     }
 
     /// Opens the gate of a kind.
-    pub(crate) fn open(&self, kind: Kind, now: Timestamp) {
+    pub(crate) fn open(&self, kind: Kind, now: Duration) {
         self.lane(kind).open(now);
     }
 
-    /// How long the gate of a kind was closed since a time, as far as this process knows: so
-    /// long its give-up times stand still.
-    pub(crate) fn stood_still(&self, kind: Kind, since: Timestamp, now: Timestamp) -> Duration {
-        self.lane(kind).stood_still(since, now)
+    /// How long the gate of a kind was closed in the life of a command that is so old, as far as
+    /// this process knows: so long its give-up times stand still.
+    pub(crate) fn stood_still(&self, kind: Kind, age: Duration, now: Duration) -> Duration {
+        self.lane(kind).stood_still(now.saturating_sub(age), now)
     }
 
     fn lane(&self, kind: Kind) -> &Lane {
@@ -204,8 +209,8 @@ mod tests {
         Gate::new(settings, CancellationToken::new())
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_795_000_000 + second).unwrap()
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
     }
 
     fn closed(gate: &Gate, kind: Kind) -> Option<Reason> {
@@ -268,14 +273,15 @@ mod tests {
         gate.open(Kind::Refund, at(3_610));
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(3_611));
         assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
-        let still = gate.stood_still(Kind::Refund, at(0), at(4_000));
+        let still = gate.stood_still(Kind::Refund, at(4_000), at(4_000));
         assert_eq!(still, Duration::from_secs(3_600));
     }
 
     #[test]
     fn give_up_times_stand_still_while_it_is_closed() {
         let gate = gate();
-        let still = |since, now| gate.stood_still(Kind::Refund, at(since), at(now)).as_secs();
+        let still =
+            |since, now| gate.stood_still(Kind::Refund, at(now) - at(since), at(now)).as_secs();
         assert_eq!(still(0, 100), 0);
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(10));
         gate.saw(Kind::Refund, "b", UNAUTHORIZED, at(10));
@@ -293,7 +299,7 @@ mod tests {
         gate.open(Kind::Refund, at(5));
         gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(6));
         assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
-        assert_eq!(gate.stood_still(Kind::Refund, at(0), at(9)).as_secs(), 5);
+        assert_eq!(gate.stood_still(Kind::Refund, at(9), at(9)).as_secs(), 5);
     }
 
     #[test]

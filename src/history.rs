@@ -1,10 +1,17 @@
 //! What is known of one command so far: the evidence that decisions rest on.
 
+mod age;
 pub(crate) mod moment;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use age::Age;
+use age::Measured;
+
+use crate::clock::{Now, Stamp};
 use crate::verdict::{Reading, Verdict};
 
 /// The evidence of one command, oldest first.
@@ -13,6 +20,9 @@ pub(crate) struct History {
     /// When the worker first received the command.
     #[serde(with = "moment")]
     pub first_received: Timestamp,
+    /// How old it was when this was last written; none in what an older version wrote.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    measured: Option<Measured>,
     /// What was tried and seen since.
     pub entries: Vec<Entry>,
 }
@@ -35,6 +45,12 @@ pub(crate) struct Attempt {
     /// When it was recorded, before its bytes left.
     #[serde(with = "moment")]
     pub began: Timestamp,
+    /// How old the command was then.
+    #[serde(default)]
+    pub age: Age,
+    /// The timestamp that signs it; none in what an older version wrote, which signed later.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub signed: Option<Signed>,
     /// How it ended; `None` while it runs, or if the worker died over it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended: Option<Ended>,
@@ -50,12 +66,39 @@ impl Attempt {
     }
 }
 
+/// The timestamp that a call was signed with. It was drawn before the attempt was recorded, so that
+/// a process that stood still meanwhile sends what Eko no longer accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(i64, i64)", into = "(i64, i64)")]
+pub(crate) struct Signed {
+    /// Milliseconds since the epoch, as Eko reads it.
+    pub stamp: i64,
+    /// By how many milliseconds it lay in the future when the attempt was recorded; negative where
+    /// it lay in the past.
+    pub lead: i64,
+}
+
+impl From<(i64, i64)> for Signed {
+    fn from((stamp, lead): (i64, i64)) -> Self {
+        Self { stamp, lead }
+    }
+}
+
+impl From<Signed> for (i64, i64) {
+    fn from(Signed { stamp, lead }: Signed) -> Self {
+        (stamp, lead)
+    }
+}
+
 /// The end of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ended {
     /// When.
     #[serde(with = "moment")]
     pub at: Timestamp,
+    /// How old the command was then.
+    #[serde(default)]
+    pub age: Age,
     /// What Eko's answer said.
     pub verdict: Verdict,
 }
@@ -73,14 +116,27 @@ pub(crate) struct Inquiry {
     pub last: Timestamp,
     /// How often in a row.
     pub times: u32,
+    /// How old the command was when it was last asked.
+    #[serde(default)]
+    pub age: Age,
+    /// What Eko's own clock said in the last answer, less the time that the answer had lain in a
+    /// cache; where it told.
+    #[serde(with = "moment::optional", skip_serializing_if = "Option::is_none", default)]
+    pub eko_time: Option<Timestamp>,
 }
 
 /// Somebody else may have made an attempt for this transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Suspicion {
-    /// The latest time at which that attempt can have ended.
+    /// When it was raised; in what an older version wrote, when that attempt can have ended.
     #[serde(with = "moment")]
     pub at: Timestamp,
+    /// How old the command was then.
+    #[serde(default)]
+    pub age: Age,
+    /// How long ago, as it was measured, that attempt can have begun at the latest.
+    #[serde(skip_serializing_if = "Duration::is_zero", default)]
+    pub before: Duration,
     /// What raises it.
     pub why: Why,
 }
@@ -97,8 +153,37 @@ pub(crate) enum Why {
 
 impl History {
     /// Nothing but a first receipt.
-    pub(crate) const fn new(first_received: Timestamp) -> Self {
-        Self { first_received, entries: Vec::new() }
+    pub(crate) fn new(now: Now) -> Self {
+        let measured = Some(Measured::begin(now));
+        Self { first_received: now.wall, measured, entries: Vec::new() }
+    }
+
+    /// How old the command is now.
+    pub(crate) fn age(&self, now: Now) -> Age {
+        self.measured_on(now).age
+    }
+
+    /// Keeps how old the command is now: before the process that measures hands it on.
+    pub(crate) fn measure(&mut self, now: Now) {
+        self.measured = Some(self.measured_on(now));
+    }
+
+    /// A parked copy says that the command was at least so old when it came back.
+    pub(crate) fn is_at_least(&mut self, proven: Duration) {
+        self.measured = self.measured.map(|measured| measured.at_least(proven));
+    }
+
+    /// What the age is and by whose clock it goes on.
+    #[cfg(test)]
+    pub(crate) const fn measured_by(&self) -> Option<Measured> {
+        self.measured
+    }
+
+    fn measured_on(&self, now: Now) -> Measured {
+        match self.measured {
+            Some(measured) => measured.go_on(now),
+            None => Measured::unmeasured(self.first_received, now),
+        }
     }
 
     /// How often the kind's endpoint was called.
@@ -120,32 +205,56 @@ impl History {
         matches!(self.entries.last(), Some(Entry::Attempt(Attempt { ended: None, .. })))
     }
 
-    /// Records that an attempt begins.
-    pub(crate) fn begin(&mut self, now: Timestamp) {
-        self.entries.push(Entry::Attempt(Attempt { began: now, ended: None }));
-    }
-
-    /// Records the end of the attempt in flight.
-    pub(crate) fn end(&mut self, now: Timestamp, verdict: Verdict) {
-        if let Some(Entry::Attempt(attempt)) = self.entries.last_mut() {
-            attempt.ended = Some(Ended { at: now, verdict });
+    /// What signs the attempt in flight.
+    pub(crate) fn signed(&self) -> Option<Signed> {
+        match self.entries.last()? {
+            Entry::Attempt(attempt) if attempt.ended.is_none() => attempt.signed,
+            Entry::Attempt(_) | Entry::Inquiry(_) | Entry::Suspicion(_) => None,
         }
     }
 
-    /// Records an inquiry.
-    pub(crate) fn inquired(&mut self, now: Timestamp, reading: Reading) {
+    /// Records that an attempt begins that is signed with this timestamp.
+    pub(crate) fn begin(&mut self, now: Now, stamp: Stamp) {
+        self.measure(now);
+        let signed = Some(Signed { stamp: stamp.at, lead: stamp.lead(now.wall) });
+        let age = self.age(now);
+        self.entries.push(Entry::Attempt(Attempt { began: now.wall, age, signed, ended: None }));
+    }
+
+    /// Records the end of the attempt in flight.
+    pub(crate) fn end(&mut self, now: Now, verdict: Verdict) {
+        self.measure(now);
+        let age = self.age(now);
+        if let Some(Entry::Attempt(attempt)) = self.entries.last_mut() {
+            attempt.ended = Some(Ended { at: now.wall, age, verdict });
+        }
+    }
+
+    /// Records what an inquiry read that was asked at this time, and what Eko's clock said.
+    pub(crate) fn inquired(&mut self, asked: Now, eko_time: Option<Timestamp>, reading: Reading) {
+        self.measure(asked);
+        let age = self.age(asked);
         match self.entries.last_mut() {
             Some(Entry::Inquiry(inquiry)) if inquiry.reading == reading => {
-                inquiry.last = now;
+                (inquiry.last, inquiry.age, inquiry.eko_time) = (asked.wall, age, eko_time);
                 inquiry.times = inquiry.times.saturating_add(1);
             }
             _ => self.entries.push(Entry::Inquiry(Inquiry {
                 reading,
-                first: now,
-                last: now,
+                first: asked.wall,
+                last: asked.wall,
                 times: 1,
+                age,
+                eko_time,
             })),
         }
+    }
+
+    /// Records that somebody else may have made an attempt, at the latest so long `before`.
+    pub(crate) fn suspect(&mut self, now: Now, before: Duration, why: Why) {
+        self.measure(now);
+        let age = self.age(now);
+        self.entries.push(Entry::Suspicion(Suspicion { at: now.wall, age, before, why }));
     }
 
     /// When it first became doubtful whether the transaction was executed, if it ever did.

@@ -24,6 +24,7 @@ use secrecy::SecretString;
 use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock::{Now, Stamp};
 use crate::event::Event;
 use crate::history::History;
 use crate::outcome::Receipt;
@@ -106,21 +107,40 @@ pub(crate) struct Ask {
     pub(crate) kind: &'static str,
     /// The transaction, for a refund or its OTP.
     pub(crate) tid: Option<String>,
-    /// The keyed digest of what is asked.
-    pub(crate) digest: String,
+    /// The keyed digest of what is asked; `None` where only the id is known, so that nothing new
+    /// may come of it.
+    pub(crate) digest: Option<String>,
     /// When it was received.
-    pub(crate) now: Timestamp,
+    pub(crate) now: Now,
     /// How often a copy of it was parked, by its own header.
     pub(crate) parked: u32,
-    /// Whether an attempt may have been made that this ledger knows nothing of, and when that
-    /// one can have ended at the latest.
-    pub(crate) suspect_until: Option<Timestamp>,
+    /// What the broker has measured while a copy was parked.
+    pub(crate) waited: Option<Waited>,
+    /// Whether an attempt may have been made that this ledger knows nothing of.
+    pub(crate) is_suspect: bool,
+    /// Whether its time is over, so that it can only end.
+    pub(crate) has_expired: bool,
     /// Whether it wants an answer of its own, so that no copy of it may be dropped.
     pub(crate) has_reply_to: bool,
-    /// Whether its first attempt may begin in the same write.
-    pub(crate) may_begin: bool,
+    /// What signs its first attempt, where that may begin in the same write.
+    pub(crate) stamp: Option<Stamp>,
     /// How long the claim lasts.
     pub(crate) lease: Duration,
+}
+
+/// What a parked copy proves: so old was the command at least when it came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waited {
+    /// When the command was first received: ages of another history say nothing of this one.
+    pub(crate) first_received: Timestamp,
+    /// How old.
+    pub(crate) age: Duration,
+}
+
+impl Waited {
+    fn is_of(&self, history: &History) -> bool {
+        self.first_received.as_millisecond() == history.first_received.as_millisecond()
+    }
 }
 
 /// A claimed command: only whoever holds it may write about it.
@@ -128,6 +148,10 @@ pub(crate) struct Ask {
 pub(crate) struct Case {
     /// The command's id.
     pub(crate) id: String,
+    /// Its kind's word.
+    pub(crate) kind: String,
+    /// The transaction, for a refund or its OTP.
+    pub(crate) tid: Option<String>,
     /// What is known of it.
     pub(crate) history: History,
     /// How often it was parked.
@@ -152,20 +176,28 @@ pub(crate) enum Claim {
     Refunded(Case, Receipt),
     /// Somebody else has it, or another refund of its tid is not finished.
     Busy {
-        /// When that claim ends at the latest, where it is known.
-        until: Option<Timestamp>,
+        /// How long that claim lasts at the most, where it is known.
+        wait: Option<Duration>,
     },
     /// A copy that came before its time.
     Early {
-        /// When it is due.
-        due: Timestamp,
+        /// How long it should have waited on.
+        wait: Duration,
     },
     /// A copy that a later one has replaced.
     Stale,
-    /// It has ended, and this is what was told.
-    Finished(Box<Event>),
+    /// It has ended.
+    Finished {
+        /// What tells it.
+        event: Box<Event>,
+        /// Whether what follows from it may not have been done yet: its event, its count, and a
+        /// copy where a person looks.
+        is_untold: bool,
+    },
     /// The id belongs to a command that asks for something else.
     Conflict,
+    /// Nothing is known of the id, and whoever asks knows nothing else.
+    Unknown,
 }
 
 impl Claim {
@@ -193,11 +225,44 @@ pub(crate) struct Census {
     pub(crate) parked: BTreeMap<String, u32>,
 }
 
+/// Commands that are not finished and that nobody works on, and ends that may be untold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stranded {
+    /// Neither claimed nor waiting for their time.
+    pub(crate) open: Vec<Open>,
+    /// Ids of commands that have ended untold.
+    pub(crate) untold: Vec<String>,
+}
+
+/// A command that is not finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its kind's word.
+    pub(crate) kind: String,
+    /// The transaction, for a refund or its OTP.
+    pub(crate) tid: Option<String>,
+    /// What changes whenever somebody works on it.
+    pub(crate) state: OpenState,
+}
+
+/// What changes about an open command whenever somebody works on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenState {
+    pub(crate) due: Option<i64>,
+    pub(crate) token: Option<i64>,
+    pub(crate) parked: i64,
+    pub(crate) interruptions: i64,
+}
+
 /// A request to the store, and where its answer goes.
 enum Request {
     Claim { ask: Box<Ask>, token: u64, reply: Reply<Claim> },
     Write { write: Box<Write>, reply: Reply<Held> },
     Parked { id: String, parked: u32 },
+    Told { id: String },
+    Stranded { most: u32, reply: Reply<Stranded> },
     Census { reply: Reply<Census> },
     Prune { before: Timestamp, most: u32, reply: Reply<u32> },
     Probe { reply: Reply<()> },
@@ -219,7 +284,10 @@ fn defer<T: Send + 'static>(answers: &mut Answers, reply: Reply<T>, result: Resu
 impl Request {
     /// Whether it is about no command of its own.
     const fn is_upkeep(&self) -> bool {
-        matches!(self, Self::Census { .. } | Self::Prune { .. } | Self::Probe { .. })
+        matches!(
+            self,
+            Self::Census { .. } | Self::Stranded { .. } | Self::Prune { .. } | Self::Probe { .. }
+        )
     }
 
     /// Answers that it could not be dealt with; whoever asked may have gone meanwhile.
@@ -227,7 +295,8 @@ impl Request {
         match self {
             Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Write { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Parked { .. } => {}
+            Self::Parked { .. } | Self::Told { .. } => {}
+            Self::Stranded { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Census { reply } => drop(reply.send(Err(error.clone()))),
             Self::Prune { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Probe { reply } => drop(reply.send(Err(error.clone()))),
@@ -247,13 +316,34 @@ struct Write {
 /// What follows a write.
 #[derive(Clone, Debug)]
 enum Then {
-    /// An attempt: the claim goes on.
-    Call { lease_until: Timestamp },
+    /// An attempt or an inquiry: the claim lasts that much longer.
+    Call { lease: Duration },
     /// Parking: the claim ends.
-    Wait { due: Timestamp, unsettled: bool },
+    Wait { delay: Duration, unsettled: bool },
     /// The end.
-    Finish(Finished),
+    Finish { end: Finished, is_untold: bool },
 }
+
+/// A store's own time, which tests may set.
+#[derive(Clone, Debug, Default)]
+struct StoreTime {
+    #[cfg(test)]
+    milliseconds: Arc<std::sync::atomic::AtomicI64>,
+}
+
+impl StoreTime {
+    /// The time that was set, else the store's own.
+    fn or(&self, own: Timestamp) -> Timestamp {
+        #[cfg(test)]
+        if let milliseconds @ 1.. = self.milliseconds.load(std::sync::atomic::Ordering::Relaxed) {
+            return Timestamp::from_millisecond(milliseconds).unwrap();
+        }
+        own
+    }
+}
+
+/// What a store serves: who asks, and what time it is.
+type Inbox = (mpsc::Receiver<Request>, StoreTime);
 
 /// A handle on the ledger.
 #[derive(Clone)]
@@ -261,6 +351,8 @@ pub(crate) struct Ledger {
     requests: mpsc::Sender<Request>,
     digest_key: Arc<Hmac<Sha256>>,
     epoch: u64,
+    #[cfg(test)]
+    time: StoreTime,
 }
 
 impl Ledger {
@@ -276,15 +368,24 @@ impl Ledger {
     ) -> anyhow::Result<Self> {
         let epoch = u64::from(epoch) << 32;
         let (requests, inbox) = mpsc::channel(QUEUE);
+        let time = StoreTime::default();
         let digest_key = match settings {
-            Settings::Sqlite { path } => sqlite::open(path, epoch, new_key, inbox)?,
-            Settings::Postgres { url } => postgres::open(url, new_key, inbox).await?,
+            Settings::Sqlite { path } => sqlite::open(path, epoch, new_key, (inbox, time.clone()))?,
+            Settings::Postgres { url } => {
+                postgres::open(url, new_key, (inbox, time.clone())).await?
+            }
             #[cfg(feature = "memory-ledger")]
             Settings::Memory => memory::open(epoch, new_key, inbox),
         };
         let digest_key = Hmac::new_from_slice(&digest_key)
             .map_err(|_| anyhow::anyhow!("the ledger's digest key is damaged"))?;
-        Ok(Self { requests, digest_key: Arc::new(digest_key), epoch })
+        Ok(Self {
+            requests,
+            digest_key: Arc::new(digest_key),
+            epoch,
+            #[cfg(test)]
+            time,
+        })
     }
 
     /// A digest that only this ledger can make: 32 hex digits.
@@ -302,24 +403,42 @@ impl Ledger {
         self.request(|reply| Request::Claim { ask: Box::new(ask), token, reply }).await
     }
 
-    /// Records that an attempt begins; the claim lasts until `lease_until`.
-    pub(crate) async fn begin(&self, case: &Case, lease_until: Timestamp) -> Result<Held, Error> {
-        self.write(case.clone(), Then::Call { lease_until }).await
+    /// Records that a call begins; the claim lasts for another `lease`.
+    pub(crate) async fn begin(&self, case: &Case, lease: Duration) -> Result<Held, Error> {
+        self.write(case.clone(), Then::Call { lease }).await
     }
 
-    /// Records what is known so far, and that the command is due again at `due`.
+    /// Records what is known so far, and that the command is due again after a `delay`.
     pub(crate) async fn note(
         &self,
         case: &Case,
-        due: Timestamp,
+        delay: Duration,
         unsettled: bool,
     ) -> Result<Held, Error> {
-        self.write(case.clone(), Then::Wait { due, unsettled }).await
+        self.write(case.clone(), Then::Wait { delay, unsettled }).await
     }
 
-    /// Records how it ended.
-    pub(crate) async fn finish(&self, case: Case, event: &Event) -> Result<Held, Error> {
-        self.write(case, Then::Finish(Finished::by(event))).await
+    /// Records how it ended; with `is_untold`, until [`Self::told`], that something has to follow
+    /// whoever sees it next.
+    pub(crate) async fn finish(
+        &self,
+        case: Case,
+        event: &Event,
+        is_untold: bool,
+    ) -> Result<Held, Error> {
+        self.write(case, Then::Finish { end: Finished::by(event), is_untold }).await
+    }
+
+    /// Records that what follows from an end was done. Nothing waits for it: without it that is
+    /// done once more.
+    pub(crate) async fn told(&self, id: &str) -> Result<(), Error> {
+        let request = Request::Told { id: id.to_owned() };
+        self.requests.send(request).await.map_err(|_| Error::Closed)
+    }
+
+    /// What nobody works on, oldest first, at most so many of each.
+    pub(crate) async fn stranded(&self, most: u32) -> Result<Stranded, Error> {
+        self.request(|reply| Request::Stranded { most, reply }).await
     }
 
     /// Records that the `parked`th copy is safe in the broker, so that older ones can be

@@ -65,7 +65,7 @@ pub use app::run;
 pub use config::{
     AmqpArgs, Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, Contract, DeadArgs, DeadChoice,
     DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs,
-    InquireArgs, ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
+    InquireArgs, ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs, without_blanks,
 };
 pub use operate::{
     check, completions, config, dead, healthcheck, inquire, man, publish, schema, show,

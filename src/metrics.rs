@@ -46,6 +46,7 @@ struct Commands {
     in_flight: IntGaugeVec,
     paused: IntGaugeVec,
     dead_lettered: IntCounterVec,
+    orphans: IntCounterVec,
 }
 
 impl Commands {
@@ -89,6 +90,11 @@ impl Commands {
                 "Commands put where a person looks.",
                 &[("kind", kinds_and_unknown()), ("reason", codes())],
             )?,
+            orphans: make.counter(
+                "orphans_total",
+                "Commands whose message never came back, by how they were settled.",
+                &[("kind", kinds_and_unknown()), ("outcome", Outcome::NAMES.to_vec())],
+            )?,
         })
     }
 }
@@ -99,6 +105,7 @@ struct Calls {
     eko_request_duration: HistogramVec,
     retries: IntCounterVec,
     clock_skew: Gauge,
+    clock_steps: IntCounterVec,
     inquiries: IntCounterVec,
     unclassified_answers: IntCounterVec,
     concurrency_limit: IntGaugeVec,
@@ -126,6 +133,11 @@ impl Calls {
                 &[("kind", kinds()), ("reason", Cause::ALL.map(Cause::as_str).to_vec())],
             )?,
             clock_skew: make.plain("clock_skew_seconds", "Eko's Date less our clock.")?,
+            clock_steps: make.counter(
+                "clock_steps_total",
+                "Steps of the wall clock against the monotonic one.",
+                &[],
+            )?,
             inquiries: make.counter(
                 "inquiries_total",
                 "Inquiries by what they read.",
@@ -229,8 +241,8 @@ impl Metrics {
     }
 
     /// A command ended.
-    pub(crate) fn finished(&self, kind: Option<Kind>, outcome: &Outcome, took: Duration) {
-        let labels = [label(kind), outcome.as_str()];
+    pub(crate) fn finished(&self, kind: Option<Kind>, outcome: &str, took: Duration) {
+        let labels = [label(kind), outcome];
         self.commands.commands.with_label_values(&labels).inc();
         self.commands.command_duration.with_label_values(&labels).observe(took.as_secs_f64());
     }
@@ -258,6 +270,16 @@ impl Metrics {
         if !is_known {
             self.calls.unclassified_answers.with_label_values(&[endpoint]).inc();
         }
+    }
+
+    /// The wall clock was set.
+    pub(crate) fn clock_stepped(&self) {
+        self.calls.clock_steps.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// A command whose message never came back has ended.
+    pub(crate) fn orphaned(&self, kind: Option<Kind>, outcome: &str) {
+        self.commands.orphans.with_label_values(&[label(kind), outcome]).inc();
     }
 
     /// Eko's `Date` told its clock.

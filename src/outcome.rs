@@ -34,11 +34,12 @@ pub(crate) enum Code {
     InvalidCommand,
     IdReused,
     DeliveryLimit,
+    MessageLost,
 }
 
 impl Code {
     /// Every code, in the contract's order.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::WrongOtp,
         Self::OtpExpired,
         Self::TidNotFound,
@@ -62,6 +63,7 @@ impl Code {
         Self::InvalidCommand,
         Self::IdReused,
         Self::DeliveryLimit,
+        Self::MessageLost,
     ];
 
     /// The contract's word.
@@ -90,6 +92,7 @@ impl Code {
             Self::InvalidCommand => "invalid_command",
             Self::IdReused => "id_reused",
             Self::DeliveryLimit => "delivery_limit",
+            Self::MessageLost => "message_lost",
         }
     }
 }

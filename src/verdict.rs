@@ -14,7 +14,8 @@ pub(crate) enum Verdict {
     Done(#[serde(skip)] Receipt, #[serde(skip_serializing, default)] Answer),
     /// It did not happen, and asking again would change nothing.
     Refused(Refusal),
-    /// It did not happen; worth asking again, though not before `after`.
+    /// It did not happen; worth asking again, though not before `after`. For a refund only where not
+    /// a byte of the call left.
     NotNow {
         /// Why not now.
         cause: Cause,
@@ -53,6 +54,14 @@ impl Verdict {
         Self::NotNow { cause, after: None }
     }
 
+    /// Why it gave no final answer, where it gave none.
+    pub(crate) const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::NotNow { cause, .. } | Self::Unclear { cause, .. } => Some(*cause),
+            Self::Done(..) | Self::Refused(_) => None,
+        }
+    }
+
     /// An answer that leaves everything open.
     pub(crate) const fn unclear(cause: Cause) -> Self {
         Self::Unclear { cause, after: None, if_not: IfNot::Repeat }
@@ -67,7 +76,8 @@ pub(crate) enum IfNot {
     Repeat,
     /// Eko's refusal holds.
     Refuse(Refusal),
-    /// Eko claimed success without evidence: nothing short of a refund seen ends it.
+    /// Eko claimed success without evidence, or told of an execution or of one under way beside
+    /// another code: nothing short of a refund seen ends it.
     Wait,
 }
 
@@ -79,8 +89,10 @@ pub(crate) enum Cause {
     Network,
     /// No answer within `EKO_TIMEOUT`.
     Timeout,
-    /// Eko answered 5xx, or that the bank is not available.
+    /// Eko, or something on the way to it, answered 5xx.
     EkoUnavailable,
+    /// Eko answered that the bank behind it is not available (544).
+    BankUnavailable,
     /// Another transaction of that user is in progress (`response_status_id` -2).
     InProgress,
     /// HTTP 429.
@@ -91,7 +103,7 @@ pub(crate) enum Cause {
     Pending,
     /// HTTP 401 or 403: keys, or an address that is not allow-listed.
     Unauthorized,
-    /// Eko says our timestamp is off or was used before.
+    /// Eko says that our timestamp is off or was used before.
     Clock,
     /// HTTP 404, 405, 415 or a redirect: the URL, or an initiator Eko does not know.
     Misconfigured,
@@ -101,10 +113,11 @@ pub(crate) enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Network,
         Self::Timeout,
         Self::EkoUnavailable,
+        Self::BankUnavailable,
         Self::InProgress,
         Self::RateLimited,
         Self::BadResponse,
@@ -121,6 +134,7 @@ impl Cause {
             Self::Network => "network",
             Self::Timeout => "timeout",
             Self::EkoUnavailable => "eko_unavailable",
+            Self::BankUnavailable => "bank_unavailable",
             Self::InProgress => "in_progress",
             Self::RateLimited => "rate_limited",
             Self::BadResponse => "bad_response",
@@ -137,7 +151,9 @@ impl Cause {
         match self {
             Self::Network => Code::Network,
             Self::Timeout | Self::Interrupted => Code::Timeout,
-            Self::EkoUnavailable | Self::InProgress | Self::Pending => Code::EkoUnavailable,
+            Self::EkoUnavailable | Self::BankUnavailable | Self::InProgress | Self::Pending => {
+                Code::EkoUnavailable
+            }
             Self::RateLimited => Code::RateLimited,
             Self::BadResponse => Code::BadResponse,
             Self::Unauthorized | Self::Clock => Code::Unauthorized,
@@ -150,7 +166,8 @@ impl Cause {
         match self {
             Self::Network => "Eko could not be reached",
             Self::Timeout => "Eko did not answer in time",
-            Self::EkoUnavailable => "Eko or the bank behind it was not available",
+            Self::EkoUnavailable => "Eko was not available",
+            Self::BankUnavailable => "the bank behind Eko was not available",
             Self::InProgress => "Eko had another transaction of this user in progress",
             Self::RateLimited => "Eko asked for fewer calls",
             Self::BadResponse => "Eko's answer could not be relied on",

@@ -1,22 +1,27 @@
 //! The journey of one delivery: the only file that knows the order.
 
+mod alone;
 mod pause;
 mod settle;
 mod tell;
 
-use std::sync::Arc;
+pub(crate) use alone::Looked;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::broker::{Delivery, Error};
+use crate::clock::Now;
 use crate::command::{self, Command, Defaults, Invalid, Kind};
-use crate::decision::{self, Policy, Step, Turn};
+use crate::decision::{self, Policy, Step, Task, Turn};
 use crate::eko::Client;
 use crate::gate::{Gate, Permit, Shut};
 use crate::history::History;
-use crate::ledger::{Ask, Case, Claim, Ledger};
+use crate::ledger::{self, Ask, Case, Claim, Ledger, Waited};
 use crate::metrics::{self, Metrics};
 use crate::otel::{self, Span, Tracer};
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
@@ -36,6 +41,10 @@ pub(crate) struct Worker {
     pub(crate) defaults: Defaults,
     /// How long a claim lasts.
     pub(crate) lease: Duration,
+    /// What time it is.
+    pub(crate) clock: Clock,
+    /// Ends that were counted, and that the ledger does not know to be told yet.
+    pub(crate) counted: Counted,
 }
 
 /// One message as it came in.
@@ -67,6 +76,8 @@ struct Subject<'a> {
     kind: Option<Kind>,
     subject: Option<&'a str>,
     correlation_id: Option<&'a str>,
+    /// After it, the command is not started any more.
+    expiry: Option<Timestamp>,
 }
 
 impl<'a> Subject<'a> {
@@ -77,6 +88,7 @@ impl<'a> Subject<'a> {
             kind: Some(command.kind()),
             subject: Some(command.subject()),
             correlation_id: command.correlation_id.as_deref(),
+            expiry: command.expiry,
         }
     }
 }
@@ -87,7 +99,7 @@ impl Worker {
     /// # Errors
     /// Where the broker failed: the delivery is not settled.
     pub(crate) async fn handle(&self, delivery: Delivery) -> Result<(), Error> {
-        let at = now();
+        let at = self.now().wall;
         let envelope = delivery.envelope();
         let correlation_id = envelope.correlation_id.as_deref();
         let parsed = command::parse(delivery.body(), correlation_id, &self.defaults);
@@ -101,7 +113,7 @@ impl Worker {
             Some(place) => Trace::begun(place.trace_id, place.is_sampled),
             None => Trace::new(random_u128()),
         });
-        let received = Received { at, trace, span, published: envelope.timestamp.or(parsed.time) };
+        let received = Received { at, trace, span, published: envelope.published(parsed.time, at) };
         let handled = match parsed.command {
             Ok(command) => self.handle_command(delivery, &command, &received).await,
             Err(invalid) => self.handle_invalid(delivery, &invalid, &received).await,
@@ -150,8 +162,9 @@ impl Worker {
             Err(shut) => return self.turn_away(delivery, command.kind(), shut).await,
         };
         // The claim begins after whatever the gate held back.
-        let (ask, clock) = (self.ask_for(&delivery, command), clock());
-        let claim = match self.ledger.claim(ask, random_u32()).await {
+        let ask = self.ask_for(&delivery, command).await;
+        let clock = clock();
+        let claim = match self.claim(ask, command).await {
             Ok(claim) => claim,
             Err(error) => return self.do_without_ledger(delivery, &subject, 0, &error).await,
         };
@@ -176,38 +189,72 @@ impl Worker {
                 let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: None };
                 self.conclude(delivery, &subject, received, case, outcome).await
             }
-            Claim::Busy { until } => self.park_busy(delivery, &subject, received, until).await,
-            Claim::Early { due } => self.park_early(delivery, &subject, received, due).await,
+            Claim::Busy { wait } => self.park_busy(delivery, &subject, received, wait).await,
+            Claim::Early { wait } => self.park_early(delivery, &subject, received, wait).await,
             Claim::Stale => Ok(delivery.ack().await?),
-            Claim::Finished(event) => self.replay(delivery, &subject, received, &event).await,
+            Claim::Finished { event, is_untold } => {
+                self.replay(delivery, &subject, received, &event, is_untold).await
+            }
             Claim::Conflict => self.handle_reused(delivery, &subject, received).await,
+            // Only who names no digest is answered so.
+            Claim::Unknown => self.park_busy(delivery, &subject, received, None).await,
+        }
+    }
+
+    /// Claims a command, also one that an earlier version began under a tid with leading zeros.
+    async fn claim(&self, ask: Ask, command: &Command) -> Result<Claim, ledger::Error> {
+        let Some(former) = command.former_canonical() else {
+            return self.ledger.claim(ask, random_u32()).await;
+        };
+        match self.ledger.claim(ask.clone(), random_u32()).await? {
+            Claim::Conflict => {
+                let digest = self.ledger.digest(former.as_bytes());
+                self.ledger.claim(Ask { digest: Some(digest), ..ask }, random_u32()).await
+            }
+            claim => Ok(claim),
         }
     }
 
     /// Leave for a call, where one may follow.
     async fn admit(&self, command: &Command) -> Result<Option<Permit<'_>>, Shut> {
-        match self.first_step(command, now()) {
+        match self.first_step(command, self.now()) {
             Step::Attempt | Step::Inquire => self.gate.enter(command.kind()).await.map(Some),
             Step::RetryAfter { .. } | Step::InquireAfter { .. } | Step::Finish(_) => Ok(None),
         }
     }
 
     /// What a command begins with that was never seen before.
-    fn first_step(&self, command: &Command, now: Timestamp) -> Step {
-        decision::decide(command, &History::new(now), &self.policy, Turn::Ready, 0.0, now)
+    fn first_step(&self, command: &Command, now: Now) -> Step {
+        let (task, history) = (Task::of(command), History::new(now));
+        decision::decide(task, &history, &self.policy, Turn::Ready, 0.0, now)
     }
 
-    fn ask_for(&self, delivery: &Delivery, command: &Command) -> Ask {
-        let now = now();
+    /// What time it is.
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// What signs a first attempt is drawn before that is recorded: what is sent later than Eko
+    /// takes it then, it refuses.
+    async fn ask_for(&self, delivery: &Delivery, command: &Command) -> Ask {
         let is_refund = command.kind() == Kind::Refund;
         let was_seen = delivery.envelope().redelivered || delivery.envelope().attempts > 0;
         let digest = self.ledger.digest(command.canonical().as_bytes());
+        let stamp = match self.first_step(command, self.now()) {
+            Step::Attempt => Some(self.eko.stamp().await),
+            Step::Inquire
+            | Step::RetryAfter { .. }
+            | Step::InquireAfter { .. }
+            | Step::Finish(_) => None,
+        };
+        let ask = self.ask(delivery, &command.id, metrics::label(Some(command.kind())));
         Ask {
-            suspect_until: (is_refund && was_seen)
-                .then(|| decision::later(now, self.policy.call_timeout)),
-            may_begin: self.first_step(command, now) == Step::Attempt,
+            is_suspect: is_refund && was_seen,
+            has_expired: command.expiry.is_some_and(|expiry| ask.now.wall >= expiry),
+            stamp,
             tid: command.tid().map(str::to_owned),
-            ..self.ask(delivery, &command.id, metrics::label(Some(command.kind())), digest)
+            digest: Some(digest),
+            ..ask
         }
     }
 
@@ -225,8 +272,29 @@ impl Worker {
             kind: invalid.kind,
             subject: None,
             correlation_id: invalid.correlation_id.as_deref(),
+            expiry: None,
         };
-        self.refuse(delivery, &subject, received, digest, &invalid.problem).await
+        if invalid.id.is_none() {
+            return self.refuse(delivery, &subject, received, digest, &invalid.problem).await;
+        }
+        // What was begun outranks what can be read now.
+        let ask = self.ask(&delivery, &id, metrics::label(subject.kind));
+        match self.ledger.claim(ask, random_u32()).await {
+            Err(error) => self.do_without_ledger(delivery, &subject, 0, &error).await,
+            Ok(Claim::Due(case) | Claim::Interrupted(case)) => {
+                self.settle_unreadable(delivery, &subject, received, case).await
+            }
+            Ok(Claim::Busy { wait }) => self.park_busy(delivery, &subject, received, wait).await,
+            Ok(Claim::Early { wait }) => self.park_early(delivery, &subject, received, wait).await,
+            Ok(
+                Claim::Unknown
+                | Claim::Finished { .. }
+                | Claim::Fresh(_)
+                | Claim::Refunded(..)
+                | Claim::Stale
+                | Claim::Conflict,
+            ) => self.refuse(delivery, &subject, received, digest, &invalid.problem).await,
+        }
     }
 
     /// The message asks for something else than the command that has its id.
@@ -253,7 +321,8 @@ impl Worker {
         digest: String,
         problem: &Problem,
     ) -> Result<(), Error> {
-        let ask = self.ask(&delivery, subject.id, metrics::label(subject.kind), digest);
+        let ask = self.ask(&delivery, subject.id, metrics::label(subject.kind));
+        let ask = Ask { digest: Some(digest), ..ask };
         let claim = match self.ledger.claim(ask, random_u32()).await {
             Ok(claim) => claim,
             Err(error) => return self.do_without_ledger(delivery, subject, 0, &error).await,
@@ -268,26 +337,36 @@ impl Worker {
                 let outcome = Outcome::Invalid(problem.clone());
                 self.conclude(delivery, subject, received, case, outcome).await
             }
-            Claim::Busy { until } => self.park_busy(delivery, subject, received, until).await,
-            Claim::Early { due } => self.park_early(delivery, subject, received, due).await,
+            Claim::Busy { wait } => self.park_busy(delivery, subject, received, wait).await,
+            Claim::Early { wait } => self.park_early(delivery, subject, received, wait).await,
             Claim::Stale => Ok(delivery.ack().await?),
-            Claim::Finished(event) => self.replay(delivery, subject, received, &event).await,
+            Claim::Finished { event, is_untold } => {
+                self.replay(delivery, subject, received, &event, is_untold).await
+            }
+            // Only who names no digest is answered so.
+            Claim::Unknown => self.park_busy(delivery, subject, received, None).await,
             // Boxed, since the event of a reused id is told the same way.
             Claim::Conflict => Box::pin(self.handle_reused(delivery, subject, received)).await,
         }
     }
 
-    fn ask(&self, delivery: &Delivery, id: &str, kind: &'static str, digest: String) -> Ask {
+    /// Asks for what is known of an id, and for nothing new.
+    fn ask(&self, delivery: &Delivery, id: &str, kind: &'static str) -> Ask {
+        let envelope = delivery.envelope();
         Ask {
             id: id.to_owned(),
             kind,
             tid: None,
-            digest,
-            now: now(),
-            parked: delivery.envelope().parked,
-            suspect_until: None,
-            has_reply_to: delivery.envelope().has_reply_to,
-            may_begin: false,
+            digest: None,
+            now: self.now(),
+            parked: envelope.parked,
+            waited: envelope
+                .age
+                .map(|age| Waited { first_received: age.first_received, age: age.proven }),
+            is_suspect: false,
+            has_expired: false,
+            has_reply_to: envelope.has_reply_to,
+            stamp: None,
             lease: self.lease,
         }
     }
@@ -311,9 +390,43 @@ fn given_up(case: &Case) -> Outcome {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the worker tells the rest what time it is")]
-fn now() -> Timestamp {
-    Timestamp::now()
+/// Tells what time it is: by the wall clock, and since the process began by one that only goes
+/// forward.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    process: u64,
+    began: Instant,
+}
+
+impl Clock {
+    /// A clock that begins now, of a process with a number of its own.
+    pub(crate) fn begin() -> Self {
+        Self { process: random_u64(), began: clock() }
+    }
+
+    /// What time it is.
+    #[expect(clippy::disallowed_methods, reason = "the worker tells the rest what time it is")]
+    pub(crate) fn now(self) -> Now {
+        let Self { process, began } = self;
+        Now { wall: Timestamp::now(), process, monotonic: began.elapsed() }
+    }
+}
+
+/// Ends that were counted and are not known to be told. Who sees one again, after an answer of the
+/// ledger or a session was lost, counts it unless it stands here.
+#[derive(Debug, Default)]
+pub(crate) struct Counted(Mutex<HashSet<String>>);
+
+impl Counted {
+    /// Notes that an end is counted; tells whether it was not yet.
+    fn insert(&self, event_id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(event_id.to_owned())
+    }
+
+    /// It is told, and will not be seen again as untold.
+    fn remove(&self, event_id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(event_id);
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the worker tells the rest what time it is")]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::backoff::Backoff;
+use crate::clock::{Now, Stamp};
 use crate::command::{self, Command, Defaults};
-use crate::decision::{self, Policy, Step, Turn};
+use crate::decision::{self, Policy, Step, Task, Turn};
 use crate::eko::bench::Call;
 use crate::event::{About, Event};
 use crate::history::History;
@@ -25,7 +26,7 @@ pub struct Refund {
     answered: History,
     outcome: Outcome,
     trace: Trace,
-    now: Timestamp,
+    now: Now,
 }
 
 impl Refund {
@@ -40,11 +41,13 @@ impl Refund {
         };
         let base_url = "https://staging.eko.in/ekoapi/v3".parse()?;
         let call = Call::new(base_url, "TEST_ACCESS_KEY_DO_NOT_USE", answer);
-        let now = "2026-11-21T09:00:01Z".parse()?;
+        let wall: Timestamp = "2026-11-21T09:00:01Z".parse()?;
+        let now = Now { wall, process: 7, monotonic: Duration::from_secs(7) };
         let mut answered = History::new(now);
-        answered.begin(now);
+        answered.begin(now, stamp(now));
         answered.end(now, call.read(&command));
-        let step = decision::decide(&command, &answered, &policy, Turn::Answered, 0.5, now);
+        let step =
+            decision::decide(Task::of(&command), &answered, &policy, Turn::Answered, 0.5, now);
         let Step::Finish(outcome @ Outcome::Succeeded { .. }) = step else {
             anyhow::bail!("the answer is no success");
         };
@@ -59,7 +62,7 @@ impl Refund {
 
     /// Timestamp and signature of a call, as its headers have them.
     pub fn sign(&self) -> (String, String) {
-        self.call.sign(self.now.as_millisecond())
+        self.call.sign(self.now.wall.as_millisecond())
     }
 
     /// Address and body of the call; the body's length.
@@ -92,8 +95,8 @@ impl Refund {
         if self.step(&command, &history, Turn::Ready) != Step::Attempt {
             return 0;
         }
-        history.begin(self.now);
-        let sent = (self.call.sign(self.now.as_millisecond()), self.call.request(&command));
+        history.begin(self.now, stamp(self.now));
+        let sent = (self.call.sign(self.now.wall.as_millisecond()), self.call.request(&command));
         std::hint::black_box(&sent);
         history.end(self.now, self.call.read(&command));
         match self.step(&command, &history, Turn::Answered) {
@@ -105,7 +108,7 @@ impl Refund {
     }
 
     fn step(&self, command: &Command, history: &History, turn: Turn) -> Step {
-        decision::decide(command, history, &self.policy, turn, 0.5, self.now)
+        decision::decide(Task::of(command), history, &self.policy, turn, 0.5, self.now)
     }
 
     fn tell(&self, command: &Command, attempts: u32, outcome: &Outcome) -> Event {
@@ -119,8 +122,12 @@ impl Refund {
             trace: &self.trace,
             span: 7,
         };
-        Event::new(&about, outcome, self.now)
+        Event::new(&about, outcome, self.now.wall)
     }
+}
+
+fn stamp(now: Now) -> Stamp {
+    Stamp { at: now.wall.as_millisecond(), age: Duration::ZERO }
 }
 
 fn defaults() -> Defaults {

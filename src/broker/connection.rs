@@ -16,6 +16,7 @@ use super::declare::Declarer;
 use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::publisher::{Message, Publisher};
+use super::teller::Teller;
 use super::topology::Names;
 use super::{Error, Frames, Settings, tls};
 use crate::command::Kind;
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) node: usize,
     /// One a kind.
     pub(crate) inlets: Vec<Inlet>,
+    /// For events of commands whose messages are not at hand.
+    pub(crate) teller: Option<Teller>,
     /// Whether something is there that this user may not declare, so that the broker does not
     /// tell how it is made.
     pub(crate) is_unchecked: bool,
@@ -77,8 +80,15 @@ async fn connect_to(
     let consuming = Arc::new(open(url, settings, "consumes", frames).await?);
     let publishing = open(url, settings, "publishes", frames).await?;
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
-    let mut session =
-        Session { consuming, publishing, links, node, inlets: Vec::new(), is_unchecked: false };
+    let mut session = Session {
+        consuming,
+        publishing,
+        links,
+        node,
+        inlets: Vec::new(),
+        teller: None,
+        is_unchecked: false,
+    };
     let [consuming, publishing] = session.links.clone();
     tokio::select! {
         built = session.build(settings) => built?,
@@ -200,6 +210,7 @@ impl Session {
         let publisher = start_publisher(channel, &publishing, &names).await?;
         let (connection, prefetch) = (Arc::clone(&self.consuming), settings.prefetch);
         let shared = Shared { connection, consuming, publisher, publishing, names, prefetch };
+        self.teller = Some(Teller::new(shared.clone()));
         let inlet = |(kind, mismatch)| Inlet::new(kind, shared.clone(), mismatch);
         self.inlets = mismatches.into_iter().map(inlet).collect();
         Ok(())

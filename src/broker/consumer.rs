@@ -9,9 +9,10 @@ use lapin::types::FieldTable;
 
 use super::acks::Ack;
 use super::envelope::{
-    ATTEMPT, DELIVERY_MODE, Envelope, FORMER, PARKED, copy_of, own_headers, read_envelope,
+    AGE, ATTEMPT, CopyAge, Envelope, FORMER, PARKED, copy_of, own_headers, read_envelope, waited,
 };
 use super::publisher::{Message, Publisher, Routed};
+use super::teller::{event_properties, publish_event};
 use super::topology::{self, DELAY_HEADER, Names, text};
 use super::{Error, Told};
 use crate::command::Kind;
@@ -32,6 +33,8 @@ pub(crate) struct Parking<'a> {
     pub(crate) parked: u32,
     /// When it was first received.
     pub(crate) first_received: Timestamp,
+    /// How old it is, as far as that is known.
+    pub(crate) age: Option<CopyAge>,
     /// The journey that parks it; its trace is what the copy carries on, where the message has
     /// no header that names one. None for what has not begun.
     pub(crate) traceparent: Option<&'a str>,
@@ -62,7 +65,8 @@ impl Delivery {
         publisher: Publisher,
         names: Arc<Names>,
     ) -> Self {
-        let envelope = read_envelope(&delivery.properties, delivery.redelivered);
+        let mut envelope = read_envelope(&delivery.properties, delivery.redelivered);
+        envelope.age = envelope.age.map(|age| age.after(waited(&delivery.properties, &names)));
         Self(Box::new(Parts {
             body: delivery.data,
             envelope,
@@ -136,26 +140,8 @@ impl Delivery {
     }
 
     async fn publish_event(&self, event: &Event) -> Result<Routed, Error> {
-        let message = Message {
-            exchange: self.0.names.events(),
-            routing_key: event.message_type.clone(),
-            properties: self.event_properties(event),
-            body: event.body.clone(),
-        };
-        if self.0.publisher.publish(message).await? == Routed::Yes {
-            return Ok(Routed::Yes);
-        }
-        let kept = Message {
-            exchange: String::new(),
-            routing_key: self.0.names.unrouted(),
-            properties: self.event_properties(event),
-            body: event.body.clone(),
-        };
-        let lost = kept.refused("the queue for unrouted events is missing");
-        match self.0.publisher.publish(kept).await? {
-            Routed::Yes => Ok(Routed::No),
-            Routed::No => Err(lost),
-        }
+        let properties = self.event_properties(event);
+        publish_event(&self.0.publisher, &self.0.names, event, properties).await
     }
 
     async fn reply(&self, event: &Event) -> Result<(), Error> {
@@ -199,27 +185,7 @@ impl Delivery {
     }
 
     fn event_properties(&self, event: &Event) -> BasicProperties {
-        let correlation_id = self
-            .0
-            .envelope
-            .correlation_id
-            .as_deref()
-            .or(event.correlation_id.as_deref())
-            .unwrap_or(&event.command_id);
-        let mut headers = FieldTable::default();
-        headers.insert("traceparent".into(), text(&event.traceparent));
-        if let Some(state) = &event.tracestate {
-            headers.insert("tracestate".into(), text(state));
-        }
-        let seconds = u64::try_from(event.time.as_second()).unwrap_or_default();
-        BasicProperties::default()
-            .with_content_type("application/cloudevents+json".into())
-            .with_delivery_mode(DELIVERY_MODE)
-            .with_message_id(event.id.as_str().into())
-            .with_type(event.message_type.as_str().into())
-            .with_correlation_id(correlation_id.into())
-            .with_timestamp(seconds)
-            .with_headers(headers)
+        event_properties(event, self.0.envelope.correlation_id.as_deref())
     }
 
     fn parked_copy(&self, parking: Parking<'_>) -> Message {
@@ -228,6 +194,10 @@ impl Delivery {
         if let Some(journey) = parking.traceparent {
             headers.insert(FORMER.into(), text(journey));
             headers.entry("traceparent".into()).or_insert_with(|| text(journey));
+        }
+        headers.remove(AGE);
+        if let Some(age) = parking.age {
+            headers.insert(AGE.into(), text(&age.written()));
         }
         for (name, value) in [
             (DELAY_HEADER, level.to_string()),

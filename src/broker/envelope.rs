@@ -1,10 +1,13 @@
 //! What a message's properties say, and what a copy of it keeps of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use super::topology::Names;
 
 /// Persistent.
 pub(super) const DELIVERY_MODE: u8 = 2;
@@ -13,8 +16,17 @@ pub(super) const DELIVERY_MODE: u8 = 2;
 pub(super) const PARKED: &str = "eko-parked";
 /// How often Eko was called for the command.
 pub(super) const ATTEMPT: &str = "eko-attempt";
+/// How old its command was when a copy was parked, as it was measured: when the command was first
+/// received, and so long after it, in milliseconds.
+pub(super) const AGE: &str = "eko-age";
 /// The `traceparent` of the journey that parked a copy.
 pub(super) const FORMER: &str = "eko-traceparent";
+
+/// No message is older: the start of 2020.
+const EARLIEST: i64 = 1_577_836_800;
+
+/// A publisher's clock may be ahead by so much.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the message's properties say.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +47,37 @@ pub(crate) struct Envelope {
     pub(crate) parked: u32,
     /// How often Eko had been called when it was parked.
     pub(crate) attempts: u32,
+    /// What a parked copy proves of its command's age.
+    pub(crate) age: Option<CopyAge>,
     /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
+}
+
+/// What a parked copy proves: so old is its command at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CopyAge {
+    /// When the command was first received.
+    pub(crate) first_received: Timestamp,
+    /// How old, as it was measured.
+    pub(crate) proven: Duration,
+}
+
+impl CopyAge {
+    /// As a copy carries it.
+    pub(super) fn written(self) -> String {
+        format!("{}:{}", self.first_received.as_millisecond(), self.proven.as_millis())
+    }
+
+    /// The same, that much later.
+    pub(super) fn after(self, waited: Duration) -> Self {
+        Self { proven: self.proven.saturating_add(waited), ..self }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (first_received, proven) = text.split_once(':')?;
+        let first_received = Timestamp::from_millisecond(first_received.parse().ok()?).ok()?;
+        Some(Self { first_received, proven: Duration::from_millis(proven.parse().ok()?) })
+    }
 }
 
 impl Envelope {
@@ -45,6 +86,15 @@ impl Envelope {
     /// forgotten with a lost ledger.
     pub(super) fn attempts_of_copy(&self, known: u32) -> u32 {
         known.max(self.attempts).max(self.redelivered.into())
+    }
+
+    /// When the message was published, as its property or its attribute `time` tells; `None`
+    /// where neither can be true: a program that sets no time sends 0, one that mistakes the
+    /// unit a time far away.
+    pub(crate) fn published(&self, time: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let latest = now.checked_add(SKEW).unwrap_or(now);
+        let told = [self.timestamp, time].into_iter().flatten();
+        told.into_iter().find(|time| time.as_second() >= EARLIEST && *time <= latest)
     }
 }
 
@@ -113,8 +163,24 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         former: header(FORMER),
         parked: count(PARKED),
         attempts: count(ATTEMPT),
+        age: header(AGE).as_deref().and_then(CopyAge::read),
         redelivered,
     }
+}
+
+/// How long the broker has kept a copy in a retry queue of ours: it says so itself when the copy's
+/// time there is over. One that somebody took out earlier has waited for nothing.
+pub(super) fn waited(properties: &BasicProperties, names: &Names) -> Duration {
+    let deaths = properties.headers().as_ref().and_then(|table| table.inner().get("x-death"));
+    let Some(AMQPValue::FieldArray(deaths)) = deaths else { return Duration::ZERO };
+    let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else {
+        return Duration::ZERO;
+    };
+    let is_over = read(death, "reason").as_deref() == Some("expired");
+    let is_ours = read(death, "queue").is_some_and(|queue| names.is_retry_queue(&queue));
+    let expiration = read(death, "original-expiration").and_then(|text| text.parse().ok());
+    let waited = expiration.filter(|_| is_over && is_ours).unwrap_or_default();
+    Duration::from_millis(waited)
 }
 
 pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {
@@ -128,6 +194,30 @@ pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_true_is_ignored() {
+        let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        let published = |property: &str, attribute: &str| {
+            let envelope = Envelope { timestamp: time(property), ..Envelope::default() };
+            envelope.published(time(attribute), now)
+        };
+        let (before, ahead) = ("2026-11-21T08:59:00Z", "2026-11-21T09:00:59Z");
+        for (property, attribute, expected) in [
+            (before, "", time(before)),
+            (ahead, before, time(ahead)),
+            ("1970-01-01T00:00:00Z", "", None),
+            ("1970-01-01T00:00:00Z", before, time(before)),
+            ("2019-12-31T23:59:59Z", before, time(before)),
+            ("2020-01-01T00:00:00Z", before, time("2020-01-01T00:00:00Z")),
+            ("2026-11-21T09:01:01Z", before, time(before)),
+            ("", "9999-01-01T00:00:00Z", None),
+            ("", "", None),
+        ] {
+            assert_eq!(published(property, attribute), expected, "{property} {attribute}");
+        }
+    }
 
     #[test]
     fn a_copy_tells_that_its_message_may_have_been_called_for() {

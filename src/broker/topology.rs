@@ -82,6 +82,10 @@ impl Names {
     pub(super) fn retry_queue(&self, level: u64) -> String {
         format!("{}.retry.{level}ms", self.prefix)
     }
+
+    pub(super) fn is_retry_queue(&self, queue: &str) -> bool {
+        LEVELS.iter().any(|&level| self.retry_queue(level) == queue)
+    }
 }
 
 /// The key under which a kind's commands are published; it does not change with the prefix.

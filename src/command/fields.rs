@@ -4,92 +4,16 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
+use jiff::civil::date;
+use jiff::fmt::temporal::Pieces;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::number;
 use super::rules::{self, Bytes, Digits, Word};
-use super::{Defaults, Kind};
+use super::{Defaults, Kind, Request};
 use crate::json;
 use crate::privacy::{Mobile, Otp, OtpRef, hide_otps, scrub};
-
-/// `data` of a `refund_otp` as it was given.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RefundOtpData<'a> {
-    /// Eko's id of the failed transfer.
-    #[serde(borrow)]
-    #[schemars(with = "rules::Tid")]
-    pub(super) tid: Option<&'a RawValue>,
-    /// The API user's registered mobile number; else the worker's `EKO_INITIATOR_ID`.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::Mobile>")]
-    pub(super) initiator_id: Option<&'a RawValue>,
-}
-
-/// `data` of a `refund` as it was given.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RefundData<'a> {
-    /// Eko's id of the failed transfer.
-    #[serde(borrow)]
-    #[schemars(with = "rules::Tid")]
-    pub(super) tid: Option<&'a RawValue>,
-    /// What the customer read out. As a string, where it begins with 0.
-    #[serde(borrow)]
-    #[schemars(with = "rules::Otp")]
-    pub(super) otp: Option<&'a RawValue>,
-    /// The `otp_ref_id` of the event that told of the OTP; counted in bytes.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::OtpRefId>")]
-    pub(super) otp_ref_id: Option<&'a RawValue>,
-    /// Eko's code of the retailer that the service is run for; else the worker's `EKO_USER_CODE`.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::UserCode>")]
-    pub(super) user_code: Option<&'a RawValue>,
-    /// The API user's registered mobile number; else the worker's `EKO_INITIATOR_ID`.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::Mobile>")]
-    pub(super) initiator_id: Option<&'a RawValue>,
-    /// Eko's fixed code, 80 unless given.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::FixedCode>")]
-    pub(super) service_code: Option<&'a RawValue>,
-    /// Eko's fixed state, 1 unless given.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::FixedCode>")]
-    pub(super) state: Option<&'a RawValue>,
-}
-
-/// `data` of a `transfer_otp` as it was given.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TransferOtpData<'a> {
-    /// Eko's id of the recipient; no leading 0.
-    #[serde(borrow)]
-    #[schemars(with = "rules::RecipientId")]
-    pub(super) recipient_id: Option<&'a RawValue>,
-    /// Whole rupees.
-    #[serde(borrow)]
-    #[schemars(with = "rules::Amount")]
-    pub(super) amount: Option<&'a RawValue>,
-    /// The sender's mobile number.
-    #[serde(borrow)]
-    #[schemars(with = "rules::Mobile")]
-    pub(super) customer_id: Option<&'a RawValue>,
-    /// Eko's code of the retailer that the service is run for; else the worker's `EKO_USER_CODE`.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::UserCode>")]
-    pub(super) user_code: Option<&'a RawValue>,
-    /// The API user's registered mobile number; else the worker's `EKO_INITIATOR_ID`.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::Mobile>")]
-    pub(super) initiator_id: Option<&'a RawValue>,
-    /// Your reference at Eko; else one made from the command's id.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::ClientRefId>")]
-    pub(super) client_ref_id: Option<&'a RawValue>,
-}
 
 /// Reads `data`, an object without a field that is unknown or stands there twice.
 pub(super) fn object<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, String> {
@@ -141,19 +65,31 @@ pub(super) fn correlation_id(raw: Option<&RawValue>) -> Result<Option<String>, S
     }
 }
 
-/// An RFC 3339 time.
-pub(super) fn timestamp(name: &str, raw: &RawValue) -> Result<Timestamp, String> {
-    text(name, raw)?
-        .parse()
-        .map_err(|_| format!("{name}: must be an RFC 3339 time such as 2026-11-21T09:10:00Z"))
+/// An RFC 3339 time until which something may begin; `None` where there is no end to it, since
+/// none is given or since it is the last day that there is.
+pub(super) fn deadline(name: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, String> {
+    let Some(raw) = raw else { return Ok(None) };
+    let text = text(name, raw)?;
+    match text.parse() {
+        Ok(deadline) => Ok(Some(deadline)),
+        Err(_) if is_end_of_time(&text) => Ok(None),
+        Err(_) => Err(format!("{name}: must be an RFC 3339 time such as 2026-11-21T09:10:00Z")),
+    }
+}
+
+/// Whether a text is a time of the last days of the year 9999, beyond those that we can hold.
+fn is_end_of_time(text: &str) -> bool {
+    let Ok(pieces) = Pieces::parse(text) else { return false };
+    let is_time = pieces.time().is_some() && pieces.offset().is_some();
+    is_time && pieces.date() >= date(9999, 12, 30)
 }
 
 /// Digits given as a string or as a number that loses none of them.
 fn digits<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, String> {
     let given = match raw.get().as_bytes().first() {
         Some(b'"') => text(name, raw)?,
-        Some(b'0'..=b'9') => Cow::Borrowed(raw.get()),
-        _ => return Err(format!("{name}: must be digits, as a string or a number")),
+        Some(_) | None => number::whole(raw.get())
+            .ok_or_else(|| format!("{name}: must be digits, as a string or a whole number"))?,
     };
     if !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit()) {
         Ok(given)
@@ -179,9 +115,21 @@ fn too_long(name: &str, rule: &Bytes) -> String {
     format!("{name}: must have 1 to {} bytes", rule.most)
 }
 
-/// A whole JSON number.
-fn whole(name: &str, raw: &RawValue) -> Result<u64, String> {
-    serde_json::from_str(raw.get()).map_err(|_| format!("{name}: must be a whole number"))
+/// A whole JSON number; else what is wrong, of which `rule` says what it must be.
+fn whole(raw: &RawValue, rule: &str) -> Result<u64, String> {
+    if raw.get().starts_with('"') {
+        return Err(format!("must be a JSON number, not a string: {rule}"));
+    }
+    let number = number::whole(raw.get()).and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| format!("must be {rule}"))
+}
+
+// A length before each value keeps two different commands from one canonical text.
+fn note(canonical: &mut String, name: &str, value: &str) {
+    let length = value.len().to_string();
+    for part in ["\n", name, "=", &length, ":", value] {
+        canonical.push_str(part);
+    }
 }
 
 /// Bytes of a normal form, as good as always: one that grows is copied.
@@ -190,32 +138,51 @@ const USUAL_LENGTH: usize = 512;
 /// Reads the fields of one command's `data` and remembers them in one normal form.
 pub(super) struct Fields {
     canonical: String,
+    /// The tid as it was given, where that is not its one form.
+    given_tid: Option<String>,
+}
+
+/// What was read of one command's `data`.
+pub(super) struct Read {
+    pub(super) request: Request,
+    pub(super) canonical: String,
+    pub(super) former_canonical: Option<String>,
 }
 
 impl Fields {
     pub(super) fn new(kind: Kind) -> Self {
         let mut canonical = String::with_capacity(USUAL_LENGTH);
         canonical.push_str(kind.as_str());
-        Self { canonical }
+        Self { canonical, given_tid: None }
     }
 
-    /// Kind and given fields, in the order in which they were read.
-    pub(super) fn canonical(self) -> String {
-        self.canonical
+    /// The request, with kind and given fields in the order in which they were read.
+    pub(super) fn read(self, request: Request) -> Read {
+        let former_canonical = self.given_tid.and_then(|given| {
+            let tid = rules::normal_tid(&given)?;
+            // The tid is the first field of each kind that has one.
+            let [former, now] = [&*given, tid].map(|tid| {
+                let mut noted = String::new();
+                note(&mut noted, "tid", tid);
+                noted
+            });
+            Some(self.canonical.replacen(&now, &former, 1))
+        });
+        Read { request, canonical: self.canonical, former_canonical }
     }
 
-    // A length before each value keeps two different commands from one canonical text.
     fn note(&mut self, name: &str, value: &str) {
-        let length = value.len().to_string();
-        for part in ["\n", name, "=", &length, ":", value] {
-            self.canonical.push_str(part);
-        }
+        note(&mut self.canonical, name, value);
     }
 
     pub(super) fn tid(&mut self, raw: Option<&RawValue>) -> Result<String, String> {
-        let tid = sized_digits("data.tid", required("data.tid", raw)?, &rules::TID)?;
-        self.note("tid", &tid);
-        Ok(tid.into_owned())
+        let given = sized_digits("data.tid", required("data.tid", raw)?, &rules::TID)?;
+        let tid = rules::normal_tid(&given).ok_or("data.tid: must be a number above 0")?;
+        self.note("tid", tid);
+        if tid.len() < given.len() {
+            self.given_tid = Some(given.to_string());
+        }
+        Ok(tid.to_owned())
     }
 
     pub(super) fn otp(&mut self, raw: Option<&RawValue>) -> Result<Otp, String> {
@@ -248,7 +215,8 @@ impl Fields {
             true => text("data.user_code", raw)?,
             false => digits("data.user_code", raw)?,
         };
-        if !is_user_code(&code) {
+        let is_too_long = !raw.get().starts_with('"') && code.parse::<u64>().is_err();
+        if !is_user_code(&code) || is_too_long {
             return Err("data.user_code: must be 1 to 32 letters, digits, _ or -".to_owned());
         }
         self.note("user_code", &code);
@@ -289,10 +257,11 @@ impl Fields {
     }
 
     pub(super) fn amount(&mut self, raw: Option<&RawValue>) -> Result<u64, String> {
-        let rule = || "data.amount: must be a whole number of rupees above 0".to_owned();
-        let amount = whole("data.amount", required("data.amount", raw)?).map_err(|_| rule())?;
+        let rule = "a whole number of rupees above 0";
+        let amount = whole(required("data.amount", raw)?, rule);
+        let amount = amount.map_err(|why| format!("data.amount: {why}"))?;
         if amount == 0 {
-            return Err(rule());
+            return Err(format!("data.amount: must be {rule}"));
         }
         self.note("amount", &amount.to_string());
         Ok(amount)
@@ -317,10 +286,10 @@ impl Fields {
         raw: Option<&RawValue>,
     ) -> Result<Option<u32>, String> {
         let Some(raw) = raw else { return Ok(None) };
-        let code: u32 = whole(name, raw)
-            .ok()
-            .and_then(|code| code.try_into().ok())
-            .ok_or_else(|| format!("data.{name}: must be a whole number below 4294967296"))?;
+        let rule = "a whole number below 4294967296";
+        let code = whole(raw, rule)
+            .and_then(|code| u32::try_from(code).map_err(|_| format!("must be {rule}")));
+        let code = code.map_err(|why| format!("data.{name}: {why}"))?;
         self.note(name, &code.to_string());
         Ok(Some(code))
     }

@@ -1,56 +1,17 @@
 //! Bytes → a command: the attributes, then the data of its kind.
 
-use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::fields::{self, Fields};
-use super::rules;
+use super::attributes::{self, Attributes};
+use super::data::{RefundData, RefundOtpData, TransferOtpData};
+use super::fields::{self, Fields, Read};
 use super::{Command, Defaults, Invalid, Kind, Parsed, Refund, RefundOtp, Request, TransferOtp};
 use crate::outcome::{Code, Problem};
 
 /// Largest message that is parsed, in bytes; a command has some hundred.
 pub(super) const MAX_BODY: usize = 64 * 1024;
-
-/// The attributes that are read; all others are let through. Raw values keep the digits of
-/// numbers and make serde refuse a field that stands there twice.
-#[derive(Deserialize, Default, JsonSchema)]
-pub(super) struct Attributes<'a> {
-    /// The idempotency key: the same id is the same command, and executed once.
-    #[serde(borrow)]
-    #[schemars(with = "rules::Id")]
-    id: Option<&'a RawValue>,
-    /// Also the routing key.
-    #[serde(borrow, rename = "type")]
-    #[schemars(with = "String")]
-    message_type: Option<&'a RawValue>,
-    /// When it was asked for, in RFC 3339; for metrics only.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::Lenient>")]
-    time: Option<&'a RawValue>,
-    /// After it, the command is not started any more: `expired`.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::Time>")]
-    expirytime: Option<&'a RawValue>,
-    /// Repeated in the event; counted in bytes.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::CorrelationId>")]
-    correlationid: Option<&'a RawValue>,
-    /// W3C trace context, goes on into the event; the AMQP header of that name wins.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::Lenient>")]
-    traceparent: Option<&'a RawValue>,
-    /// The vendors' part of the trace context.
-    #[serde(borrow)]
-    #[schemars(with = "Option<rules::Lenient>")]
-    tracestate: Option<&'a RawValue>,
-    /// What is asked for.
-    #[serde(borrow)]
-    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
-    data: Option<&'a RawValue>,
-}
 
 /// Reads a whole message. `correlation_id` is its AMQP property, used where the attribute is
 /// absent.
@@ -86,13 +47,18 @@ fn read_attributes(body: &[u8]) -> Result<Attributes<'_>, (Option<Kind>, Problem
         let why = format!("the message has {} bytes; at most {MAX_BODY} are read", body.len());
         return Err((None, Problem::new(Code::InvalidCommand, why)));
     }
-    if body.is_empty() {
-        return Err(malformed("the message is empty".to_owned()));
+    if let Some(what) = not_plain_json(body) {
+        return Err(malformed(what.to_owned()));
     }
     let text = std::str::from_utf8(body)
         .map_err(|error| malformed(format!("the message is not UTF-8: {error}")))?;
     let whole: &RawValue = serde_json::from_str(text)
         .map_err(|error| malformed(format!("the message is not JSON: {error}")))?;
+    if whole.get().starts_with('[') {
+        let why =
+            "the message is JSON, but not an object: it is an array; send one command a message";
+        return Err(malformed(why.to_owned()));
+    }
     if !whole.get().starts_with('{') {
         return Err(malformed("the message is JSON, but not an object".to_owned()));
     }
@@ -100,6 +66,34 @@ fn read_attributes(body: &[u8]) -> Result<Attributes<'_>, (Option<Kind>, Problem
         let problem = Problem::new(Code::InvalidCommand, fields::sentence(&error));
         (last_type(text), problem)
     })
+}
+
+/// What a body is that is no text of JSON, where its first bytes tell.
+fn not_plain_json(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [] => Some("the message is empty"),
+        [0xEF, 0xBB, 0xBF, ..] => Some(
+            "the message begins with a byte order mark: send UTF-8 without one (in Python utf-8, \
+             not utf-8-sig)",
+        ),
+        [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] => {
+            Some("the message is not UTF-8: it begins as UTF-16 does; send UTF-8")
+        }
+        [0x1F, 0x8B, ..] => {
+            Some("the message is compressed (gzip), which is not supported: send plain JSON")
+        }
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => {
+            Some("the message is compressed (zstd), which is not supported: send plain JSON")
+        }
+        _ => None,
+    }
+}
+
+/// Whether a message has nothing of an envelope: in the binary mode of CloudEvents that is in
+/// the headers, and the body is `data` alone.
+fn is_bare_data(attributes: &Attributes<'_>) -> bool {
+    let Attributes { id, message_type, data, .. } = attributes;
+    id.is_none() && message_type.is_none() && data.is_none()
 }
 
 /// The type of a message whose attributes repeat: good enough to address its event.
@@ -127,22 +121,28 @@ fn read_command(
             .or_else(|| correlation_id.map(str::to_owned)),
         problem: Problem::new(Code::InvalidCommand, message),
     };
+    if is_bare_data(attributes) {
+        let why = "the message has neither id, type nor data: binary mode is not supported; send \
+                   structured mode, one JSON object with id, type and data";
+        return Err(invalid(why.to_owned()));
+    }
     let id = id.clone().map_err(&invalid)?;
     let kind = kind.clone().map_err(&invalid)?;
+    if let Some(name) = &attributes.misnamed {
+        return Err(invalid(attributes::misnamed(name)));
+    }
     let given = correlation.clone().map_err(&invalid)?;
-    let expiry = attributes
-        .expirytime
-        .map(|raw| fields::timestamp("expirytime", raw))
-        .transpose()
-        .map_err(&invalid)?;
+    let expiry = fields::deadline("expirytime", attributes.expirytime).map_err(&invalid)?;
     let data = fields::required("data", attributes.data).map_err(&invalid)?;
-    let (request, canonical) = read_request(kind, &id, data, defaults).map_err(&invalid)?;
+    let Read { request, canonical, former_canonical } =
+        read_request(kind, &id, data, defaults).map_err(&invalid)?;
     Ok(Command {
         id,
         request,
         expiry,
         correlation_id: given.or_else(|| correlation_id.map(str::to_owned)),
         canonical: SecretString::from(canonical),
+        former_canonical: former_canonical.map(SecretString::from),
     })
 }
 
@@ -159,24 +159,23 @@ fn read_request(
     id: &str,
     data: &RawValue,
     defaults: &Defaults,
-) -> Result<(Request, String), String> {
+) -> Result<Read, String> {
     match kind {
         Kind::RefundOtp => {
             let mut fields = Fields::new(kind);
-            let given: fields::RefundOtpData<'_> = fields::object(data)?;
+            let given: RefundOtpData<'_> = fields::object(data)?;
             let tid = fields.tid(given.tid)?;
             let initiator_id = fields.initiator_id(given.initiator_id, defaults)?;
-            let request = Request::RefundOtp(RefundOtp { tid, initiator_id });
-            Ok((request, fields.canonical()))
+            Ok(fields.read(Request::RefundOtp(RefundOtp { tid, initiator_id })))
         }
         Kind::Refund => read_refund(data, defaults),
         Kind::TransferOtp => read_transfer_otp(id, data, defaults),
     }
 }
 
-fn read_refund(data: &RawValue, defaults: &Defaults) -> Result<(Request, String), String> {
+fn read_refund(data: &RawValue, defaults: &Defaults) -> Result<Read, String> {
     let mut fields = Fields::new(Kind::Refund);
-    let given: fields::RefundData<'_> = fields::object(data)?;
+    let given: RefundData<'_> = fields::object(data)?;
     let request = Refund {
         tid: fields.tid(given.tid)?,
         otp: fields.otp(given.otp)?,
@@ -186,16 +185,12 @@ fn read_refund(data: &RawValue, defaults: &Defaults) -> Result<(Request, String)
         service_code: fields.fixed_code("service_code", given.service_code)?.unwrap_or(80),
         state: fields.fixed_code("state", given.state)?.unwrap_or(1),
     };
-    Ok((Request::Refund(request), fields.canonical()))
+    Ok(fields.read(Request::Refund(request)))
 }
 
-fn read_transfer_otp(
-    id: &str,
-    data: &RawValue,
-    defaults: &Defaults,
-) -> Result<(Request, String), String> {
+fn read_transfer_otp(id: &str, data: &RawValue, defaults: &Defaults) -> Result<Read, String> {
     let mut fields = Fields::new(Kind::TransferOtp);
-    let given: fields::TransferOtpData<'_> = fields::object(data)?;
+    let given: TransferOtpData<'_> = fields::object(data)?;
     let request = TransferOtp {
         recipient_id: fields.recipient_id(given.recipient_id)?,
         amount: fields.amount(given.amount)?,
@@ -206,7 +201,7 @@ fn read_transfer_otp(
             .client_ref_id(given.client_ref_id)?
             .unwrap_or_else(|| derived_client_ref_id(id)),
     };
-    Ok((Request::TransferOtp(request), fields.canonical()))
+    Ok(fields.read(Request::TransferOtp(request)))
 }
 
 /// A reference that every re-send of the command shares: 20 hex digits of the id's SHA-256,

@@ -25,7 +25,7 @@ pub(super) struct Bytes {
     pub(super) most: usize,
 }
 
-/// Eko's id of a transaction.
+/// Eko's id of a transaction: a number above 0, which leading zeros do not change.
 pub(super) const TID: Digits = Digits { least: 1, most: 19, is_number: false };
 /// What the customer read out.
 pub(super) const OTP: Digits = Digits { least: 4, most: 8, is_number: false };
@@ -43,6 +43,23 @@ pub(super) const CLIENT_REF_ID: Word = Word { most: 20, others: "_-" };
 pub(super) const OTP_REF_ID: Bytes = Bytes { most: 1024 };
 /// AMQP carries at most 255 bytes of it.
 pub(super) const CORRELATION_ID: Bytes = Bytes { most: 255 };
+
+/// The one form of a tid: without leading zeros, since Eko reads a number; `None` where that is 0.
+pub(crate) fn normal_tid(digits: &str) -> Option<&str> {
+    Some(digits.trim_start_matches('0')).filter(|tid| !tid.is_empty())
+}
+
+/// The one form of a tid that a person gave: 1 to 19 digits, a number above 0.
+pub(crate) fn read_tid(text: &str) -> Option<&str> {
+    let is_number = TID.fits(text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    normal_tid(text).filter(|_| is_number)
+}
+
+/// Whether CloudEvents allows an attribute of that name.
+pub(super) fn is_attribute_name(name: &str) -> bool {
+    let usable = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    !name.is_empty() && name.bytes().all(usable)
+}
 
 impl Digits {
     /// Whether so many digits may be there.
@@ -122,7 +139,11 @@ macro_rules! ruled {
 }
 
 ruled! {
-    Tid => TID.schema();
+    // Written with any leading zeros, but a number above 0.
+    Tid => json_schema!({"anyOf": [
+        {"type": "string", "pattern": format!("^[0-9]{{1,{}}}$", TID.most), "not": {"pattern": "^0+$"}},
+        {"type": "integer", "minimum": 1, "maximum": 10_u64.pow(TID.most) - 1},
+    ]});
     Otp => OTP.schema();
     Mobile => MOBILE.schema();
     RecipientId => RECIPIENT_ID.schema();
@@ -130,7 +151,6 @@ ruled! {
     ClientRefId => CLIENT_REF_ID.schema();
     OtpRefId => OTP_REF_ID.schema();
     CorrelationId => CORRELATION_ID.schema();
-    // As a number it may also have more digits than 64 bits hold, which no client should count on.
     UserCode => json_schema!({"anyOf": [
         USER_CODE.schema(),
         {"type": "integer", "minimum": 0, "maximum": u64::MAX},

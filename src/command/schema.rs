@@ -6,8 +6,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::Kind;
-use super::fields::{RefundData, RefundOtpData, TransferOtpData};
-use super::parse::Attributes;
+use super::attributes::Attributes;
+use super::data::{RefundData, RefundOtpData, TransferOtpData};
 
 /// The JSON Schema of a kind's commands: draft 7, which every validator knows and AsyncAPI takes.
 pub(crate) fn schema(kind: Kind) -> Value {
@@ -19,8 +19,11 @@ pub(crate) fn schema(kind: Kind) -> Value {
     };
     let name = kind.message_type();
     schema["title"] = json!(name);
-    schema["description"] =
-        json!(format!("{about} Other attributes of CloudEvents are let through."));
+    schema["description"] = json!(format!(
+        "{about} Other attributes of CloudEvents are let through; a \
+                  name that it does not allow is an error."
+    ));
+    schema["propertyNames"] = json!({"pattern": "^[a-z0-9]+$"});
     let properties = &mut schema["properties"];
     properties["type"]["const"] = json!(name);
     properties["specversion"] = json!({"description": "CloudEvents' version, `1.0`; not read."});

@@ -111,6 +111,74 @@ fn digits_may_come_as_string_or_number() {
 }
 
 #[test]
+fn a_tid_has_one_form() {
+    let tid = |tid: Value| read(&refund(json!({"tid": tid, "otp": "1234"}))).unwrap();
+    let plain = tid(json!("13"));
+    assert_eq!(plain.former_canonical(), None);
+    for other in [json!("013"), json!("0000000000000000013"), json!(13), json!(13.0), json!(1.3e1)]
+    {
+        let read = tid(other.clone());
+        assert_eq!((read.subject(), read.tid()), ("13", Some("13")), "{other}");
+        assert_eq!(read.canonical(), plain.canonical(), "{other}");
+    }
+    assert_eq!(tid(json!("1300")).subject(), "1300");
+    let former = "refund\ntid=4:0013\notp=4:1234";
+    assert_eq!(tid(json!("0013")).former_canonical(), Some(former));
+}
+
+#[test]
+fn a_number_is_whole_however_it_is_written() {
+    let amount = |number: &str| {
+        let data =
+            format!(r#"{{"recipient_id":7.0,"amount":{number},"customer_id":912345678.9e1}}"#);
+        let body = format!(r#"{{"id":"a","type":"eko.transfer_otp.request","data":{data}}}"#);
+        parse(body.as_bytes(), None, &defaults()).command.unwrap()
+    };
+    let plain = amount("500");
+    for number in ["500.0", "5e2", "500.00", "5.0E+2", "50000e-2"] {
+        let Request::TransferOtp(data) = amount(number).request else { panic!("an OTP") };
+        assert_eq!((data.amount, data.customer_id.expose()), (500, "9123456789"), "{number}");
+        assert_eq!(amount(number).canonical(), plain.canonical(), "{number}");
+    }
+}
+
+#[test]
+fn a_deadline_beyond_what_we_can_hold_is_none() {
+    let expiry = |time: &str| {
+        let mut body = refund(json!({"tid": "1", "otp": "1234"}));
+        body["expirytime"] = json!(time);
+        read(&body).map(|command| command.expiry).map_err(|invalid| invalid.problem.message)
+    };
+    for time in [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "9999-12-31T23:59:59+05:30",
+        "9999-12-31T23:59:59-23:59",
+        "9999-12-30T23:00:00Z",
+    ] {
+        assert_eq!(expiry(time), Ok(None), "{time}");
+    }
+    assert_eq!(
+        expiry("2026-11-21T09:10:00+0530"),
+        Ok(Some("2026-11-21T03:40:00Z".parse().unwrap()))
+    );
+    for time in
+        ["9999-12-31", "9999-12-31T23:59:59", "9999-13-01T00:00:00Z", "99999-01-01T00:00:00Z"]
+    {
+        assert!(expiry(time).is_err(), "{time}");
+    }
+}
+
+#[test]
+fn extension_attributes_are_let_through() {
+    let mut body = refund(json!({"tid": "1", "otp": "1234"}));
+    for name in ["partitionkey", "expirytimes", "x2", "subject", "datacontenttype"] {
+        body[name] = json!("let through");
+    }
+    assert!(read(&body).is_ok());
+}
+
+#[test]
 fn a_default_that_is_named_makes_another_command() {
     let short = read(&refund(json!({"tid": "1", "otp": "1234"}))).unwrap();
     let named = refund(json!({"tid": "1", "otp": "1234", "user_code": "20810200"}));
@@ -144,11 +212,15 @@ fn a_wrong_field_is_named_with_the_reason() {
         (tid(json!("")), "data.tid: must be digits only"),
         (tid(json!(" 1")), "data.tid: must be digits only"),
         (tid(json!("12345678901234567890")), "data.tid: must have 1 to 19 digits, has 20"),
-        (tid(json!(-5)), "data.tid: must be digits, as a string or a number"),
-        (tid(json!(1.5)), "data.tid: must be digits only"),
-        (tid(json!(1e30)), "data.tid: must be digits only"),
-        (tid(json!(true)), "data.tid: must be digits, as a string or a number"),
-        (tid(json!(["1"])), "data.tid: must be digits, as a string or a number"),
+        (tid(json!("0")), "data.tid: must be a number above 0"),
+        (tid(json!("000")), "data.tid: must be a number above 0"),
+        (tid(json!(0)), "data.tid: must be a number above 0"),
+        (tid(json!("00000000000000000013")), "data.tid: must have 1 to 19 digits, has 20"),
+        (tid(json!(-5)), "data.tid: must be digits, as a string or a whole number"),
+        (tid(json!(1.5)), "data.tid: must be digits, as a string or a whole number"),
+        (tid(json!(1e30)), "data.tid: must have 1 to 19 digits, has 31"),
+        (tid(json!(true)), "data.tid: must be digits, as a string or a whole number"),
+        (tid(json!(["1"])), "data.tid: must be digits, as a string or a whole number"),
         (tid(Value::Null), "data.tid: is missing"),
         (tid(json!("١٢٣")), "data.tid: must be digits only"),
         (otp(json!("123")), "data.otp: must have 4 to 8 digits, has 3"),
@@ -164,7 +236,8 @@ fn a_wrong_field_is_named_with_the_reason() {
         (with("initiator_id", json!("12345")), "data.initiator_id: must have 10 digits, has 5"),
         (
             with("service_code", json!("80")),
-            "data.service_code: must be a whole number below 4294967296",
+            "data.service_code: must be a JSON number, not a string: a whole number below \
+             4294967296",
         ),
         (with("state", json!(-1)), "data.state: must be a whole number below 4294967296"),
         (
@@ -175,7 +248,11 @@ fn a_wrong_field_is_named_with_the_reason() {
         (transfer("amount", json!(0)), AMOUNT),
         (transfer("amount", json!(-500)), AMOUNT),
         (transfer("amount", json!(500.5)), AMOUNT),
-        (transfer("amount", json!("500")), AMOUNT),
+        (
+            transfer("amount", json!("500")),
+            "data.amount: must be a JSON number, not a string: a whole number of rupees above 0",
+        ),
+        (transfer("amount", json!(1e30)), AMOUNT),
         (transfer("amount", Value::Null), "data.amount: is missing"),
         (
             transfer("customer_id", json!("912345678")),
@@ -225,6 +302,34 @@ fn a_wrong_attribute_is_named_with_the_reason() {
         ),
         (with("correlationid", json!("x".repeat(256))), "correlationid: must have 1 to 255 bytes"),
         (with("correlationid", json!(1)), "correlationid: must be a string"),
+        (
+            with("expiryTime", json!("2026-11-21T09:10:00Z")),
+            "expiryTime: an attribute's name has only a-z and 0-9; is expirytime meant?",
+        ),
+        (
+            with("expiry_time", json!(1)),
+            "expiry_time: an attribute's name has only a-z and 0-9; is expirytime meant?",
+        ),
+        (
+            with("correlationId", json!("a")),
+            "correlationId: an attribute's name has only a-z and 0-9; is correlationid meant?",
+        ),
+        (with("Data", json!({})), "Data: an attribute's name has only a-z and 0-9; is data meant?"),
+        (with("shop-order", json!(1)), "shop-order: an attribute's name has only a-z and 0-9"),
+        (with("", json!(1)), ": an attribute's name has only a-z and 0-9"),
+        (
+            with("call 98765 43210", json!(1)),
+            "call XXXXX XXXXX: an attribute's name has only a-z and 0-9",
+        ),
+        (
+            with("data_base64", json!("e30=")),
+            "data_base64: is not read; send data, as a JSON object",
+        ),
+        (
+            json!({"tid": "1", "otp": "1234", "otp_ref_id": "a"}),
+            "the message has neither id, type nor data: binary mode is not supported; send \
+             structured mode, one JSON object with id, type and data",
+        ),
     ] {
         assert_eq!(problem(&body), expected, "{body}");
     }
@@ -234,11 +339,19 @@ fn a_wrong_attribute_is_named_with_the_reason() {
 fn a_message_that_is_no_json_object_says_so() {
     for (body, expected) in [
         (&b""[..], "the message is empty"),
-        (b"\xff\xfe{}", "the message is not UTF-8"),
+        (b"\xff\xfe{}", "the message is not UTF-8: it begins as UTF-16 does; send UTF-8"),
+        (b"{\xff}", "the message is not UTF-8"),
         (b"{", "the message is not JSON"),
         (b"tid=1", "the message is not JSON"),
         (b"{} {}", "the message is not JSON"),
-        (b"[]", "the message is JSON, but not an object"),
+        (
+            b"[]",
+            "the message is JSON, but not an object: it is an array; send one command a message",
+        ),
+        (b"\xef\xbb\xbf{}", "the message begins with a byte order mark: send UTF-8 without one"),
+        (b"\xfe\xff\0{\0}", "the message is not UTF-8: it begins as UTF-16 does; send UTF-8"),
+        (b"\x1f\x8b\x08\0", "the message is compressed (gzip), which is not supported: send plain"),
+        (b"\x28\xb5\x2f\xfd\0", "the message is compressed (zstd), which is not supported: send"),
         (b"5", "the message is JSON, but not an object"),
     ] {
         let invalid = parse(body, None, &defaults()).command.unwrap_err();
@@ -264,6 +377,9 @@ fn a_field_that_stands_there_twice_is_an_error() {
         br#"{"id":"a","type":"eko.refund.request","data":{"tid":"1","tid":"2","otp":"1234"}}"#;
     let invalid = parse(twice, None, &defaults()).command.unwrap_err();
     assert_eq!(invalid.problem.message, "data: duplicate field `tid`");
+    let twice = br#"{"id":null,"id":"b","type":"eko.refund.request","data":{}}"#;
+    let invalid = parse(twice, None, &defaults()).command.unwrap_err();
+    assert_eq!(invalid.problem.message, "duplicate field `id`");
     let twice = br#"{"id":"a","id":"b","type":"eko.refund.request","data":{}}"#;
     let invalid = parse(twice, None, &defaults()).command.unwrap_err();
     assert_eq!(invalid.problem.message, "duplicate field `id`");
@@ -308,7 +424,7 @@ proptest! {
             let data = json!({"tid": tid, "otp": otp, "amount": amount});
             let read = read(&json!({"id": id, "type": name, "data": data}));
             if let Ok(command) = read {
-                prop_assert!(command.id == id && command.subject() == tid);
+                prop_assert!(command.id == id && command.subject() == tid.trim_start_matches('0'));
             }
         }
     }

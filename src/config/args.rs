@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, env, value_name = "DURATION", default_value = "5s")]
     pub settle_poll: String,
     /// How long after an unclear attempt "refund pending" counts as not executed (after a crash:
-    /// after its begin plus `EKO_TIMEOUT`), at least `EKO_TIMEOUT`
+    /// after its begin plus `EKO_TIMEOUT`), at least `EKO_TIMEOUT`, beyond loopback at least 15s
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub settle_quiet: String,
     /// When a refund whose outcome stays unknown becomes `unresolved`
@@ -51,6 +51,10 @@ pub struct Args {
     /// Attempts of a refund that may have arrived, at most
     #[arg(long, env, value_name = "N", default_value = "3")]
     pub refund_max_attempts: String,
+    /// How long nobody must have worked on a command, with its queue empty, until its message is taken
+    /// for lost and it is settled from the ledger
+    #[arg(long, env, value_name = "DURATION", default_value = "10m")]
+    pub orphan_after: String,
     /// When a refund is inquired before its first attempt: `redelivered` or `always`
     #[arg(long, env, value_name = "WHEN", default_value = "redelivered")]
     pub refund_preflight: String,
@@ -67,7 +71,8 @@ pub struct Args {
     /// File that holds `LEDGER_URL`
     #[arg(long, env, value_name = "PATH")]
     pub ledger_url_file: Option<String>,
-    /// When finished commands are forgotten
+    /// When finished commands are forgotten, so that the same id is a new command: at least 1h, and
+    /// the longest give-up time plus `EKO_STAMP_TOLERANCE` and `SETTLE_QUIET`
     #[arg(long, env, value_name = "DURATION", default_value = "90d")]
     pub ledger_retention: String,
     /// Where /metrics, /healthz and /readyz are served

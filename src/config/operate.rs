@@ -2,6 +2,7 @@
 
 use super::parts::EkoArgs;
 use super::{Args, Problems};
+use crate::command::read_tid;
 
 /// What to look at, and how to tell it.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,11 +30,9 @@ pub struct InquireArgs {
 }
 
 impl InquireArgs {
-    /// The tid, if it can be one.
+    /// The tid in its one form, if it can be one.
     pub(crate) fn tid(&self) -> Result<&str, Problems> {
-        let is_tid = (1..=19).contains(&self.tid.len())
-            && self.tid.bytes().all(|byte| byte.is_ascii_digit());
-        let wrong = || Problems(vec!["TID: must have 1 to 19 digits".to_owned()]);
-        is_tid.then_some(self.tid.as_str()).ok_or_else(wrong)
+        let wrong = || Problems(vec!["TID: must have 1 to 19 digits, not all 0".to_owned()]);
+        read_tid(&self.tid).ok_or_else(wrong)
     }
 }

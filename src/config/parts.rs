@@ -12,7 +12,7 @@ use crate::{broker, eko};
 #[derive(Clone, Debug, clap::Args)]
 pub struct AmqpArgs {
     /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS (1.2 and up), plain `amqp` only to
-    /// loopback
+    /// loopback. In a password, / ? # @ % are written as %2F %3F %23 %40 %25
     #[arg(
         long,
         env,
@@ -73,11 +73,11 @@ pub struct EkoArgs {
     /// `user_code` of commands that carry none
     #[arg(long, env, value_name = "CODE")]
     pub eko_user_code: Option<String>,
-    /// Longest a whole call of Eko may take
+    /// Longest a whole call of Eko may take, beyond loopback at least 5s
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub eko_timeout: String,
     /// How old a call's timestamp may be when Eko accepts it: until then Eko may still execute a call
-    /// that was held on its way
+    /// that was held on its way; beyond loopback at least 60s
     #[arg(long, env, value_name = "DURATION", default_value = "120s")]
     pub eko_stamp_tolerance: String,
     /// How far in the past each call's timestamp lies, so that a refund in doubt is settled that much

@@ -10,7 +10,7 @@ use jiff::{Span, SpanRelativeTo};
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use super::Problems;
+use super::{Problems, urls};
 use crate::backoff::Backoff;
 use crate::command::{is_mobile, is_user_code};
 use crate::log::Format;
@@ -154,7 +154,11 @@ impl Reader {
             }
             (Some(text), None) => Some(text.to_owned()),
             (None, Some(path)) => match std::fs::read_to_string(path) {
-                Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+                // An editor on Windows puts a byte order mark first, which is no part of a secret.
+                Ok(text) => {
+                    let text = text.trim_start_matches('\u{feff}');
+                    Some(text.trim_end_matches(['\r', '\n']).to_owned())
+                }
                 Err(error) => {
                     self.wrong(&format!("{name}_FILE"), &format!("cannot read {path}: {error}"));
                     None
@@ -174,8 +178,14 @@ impl Reader {
         let before = self.problems.len();
         let key = self.secret(name, given, file);
         match key {
-            Some(key) if !key.is_empty() && !key.chars().any(char::is_control) => {
+            Some(key)
+                if !key.is_empty() && !key.chars().any(|c| c.is_control() || c == '\u{feff}') =>
+            {
                 Some(SecretString::from(key))
+            }
+            Some(key) if key.contains('\u{feff}') => {
+                self.wrong(name, "holds a byte order mark, an invisible character: take it out");
+                None
             }
             Some(_) => {
                 self.wrong(name, "is empty or holds a control character");
@@ -198,6 +208,10 @@ impl Reader {
         file: Option<&str>,
     ) -> Option<String> {
         let has_file = file.is_some_and(|path| !path.is_empty());
+        if given.trim().is_empty() && !has_file {
+            self.wrong(name, "is empty");
+            return None;
+        }
         let given = if has_file && given == default { None } else { Some(given) };
         self.secret(name, given, file)
     }
@@ -211,24 +225,15 @@ impl Reader {
     ) -> Option<Vec<SecretString>> {
         let default = "amqp://guest:guest@127.0.0.1:5672/%2f";
         let text = self.url_text(name, given, default, file)?;
-        let mut urls = Vec::new();
+        let before = self.problems.len();
+        let mut nodes = Vec::new();
         for (index, node) in text.split(',').map(str::trim).enumerate() {
-            let why = match broker::Address::read(node) {
-                None => Some(
-                    "must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f",
-                ),
-                Some(address) if address.is_tls || address.is_loopback || allow_plain => None,
-                Some(_) => Some(
-                    "plain amqp only goes to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true",
-                ),
-            };
-            if let Some(why) = why {
+            if let Some(why) = wrong_node(node, allow_plain) {
                 self.wrong(name, &format!("node {}: {why}", index + 1));
-                return None;
             }
-            urls.push(SecretString::from(node));
+            nodes.push(SecretString::from(node));
         }
-        Some(urls)
+        (self.problems.len() == before).then_some(nodes)
     }
 
     pub(super) fn base_url(&mut self, name: &str, text: &str, allow_http: bool) -> Option<Url> {
@@ -284,11 +289,33 @@ impl Reader {
         file: Option<&str>,
     ) -> Option<ledger::Settings> {
         let text = self.url_text(name, given, "sqlite://eko-worker.db", file)?;
-        self.noted(name, ledger::Settings::read(text.trim()))
+        let text = text.trim();
+        let fault = urls::fault(text).filter(|_| text.contains("://"));
+        let settings = match fault {
+            Some(why) => Err(why.to_owned()),
+            None => ledger::Settings::read(text),
+        };
+        self.noted(name, settings)
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// What is wrong with the address of a node.
+fn wrong_node(node: &str, allow_plain: bool) -> Option<&'static str> {
+    if let Some(fault) = urls::fault(node).filter(|_| node.contains("://")) {
+        return Some(fault);
+    }
+    match broker::Address::read(node) {
+        None => {
+            Some("must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f")
+        }
+        Some(address) if address.is_tls || address.is_loopback || allow_plain => None,
+        Some(_) => {
+            Some("plain amqp only goes to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true")
+        }
+    }
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
@@ -312,4 +339,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     let duration = Duration::try_from(signed).map_err(|_| wrong())?;
     if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
+}
+
+/// A duration as it may be set: in whole seconds, or in milliseconds.
+pub(super) fn shown(duration: Duration) -> String {
+    match duration.subsec_nanos() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
 }

@@ -6,7 +6,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args as _, Command};
 use url::Url;
 
-use super::Args;
+use super::{Args, urls};
 
 /// Stands for what nobody may see.
 const MASKED: &str = "***";
@@ -74,14 +74,15 @@ pub(crate) fn in_effect(matches: &ArgMatches) -> Vec<Setting> {
 fn effect(argument: &Arg, name: String, matches: &ArgMatches) -> Setting {
     let id = argument.get_id().as_str();
     let (value, source) = given(matches, id);
-    let is_secret = argument.is_hide_env_values_set();
+    let has_password = value.as_ref().is_some_and(|value| is_address_with_a_user(value));
+    let is_secret = argument.is_hide_env_values_set() || has_password;
     let file = format!("{id}_file");
     let (path, _) = if has_file(argument) { given(matches, &file) } else { (None, Source::Unset) };
     match (path, &source) {
         (Some(path), Source::Default | Source::Unset) => {
             // One that cannot be read is among the problems that are told beside.
             let text = std::fs::read_to_string(&path).ok();
-            let value = text.map(|text| masked(text.trim_end()));
+            let value = text.map(|text| masked(text.trim_start_matches('\u{feff}').trim_end()));
             Setting { name, value, source: Source::File(path) }
         }
         _ => {
@@ -103,6 +104,11 @@ fn given(matches: &ArgMatches, id: &str) -> (Option<String>, Source) {
     }
 }
 
+/// Such as an address of Eko with a password, which is none that the worker takes.
+fn is_address_with_a_user(value: &str) -> bool {
+    value.contains("://") && value.contains('@')
+}
+
 /// Of addresses that can be read as such, only the credentials are masked.
 fn masked(secret: &str) -> String {
     let shown: Option<Vec<_>> = secret.split(',').map(|part| address(part.trim())).collect();
@@ -110,6 +116,9 @@ fn masked(secret: &str) -> String {
 }
 
 fn address(text: &str) -> Option<String> {
+    if urls::fault(text).is_some() {
+        return None;
+    }
     let mut url = Url::parse(text).ok()?;
     // What is no address, such as a key with a colon in it, is secret as a whole.
     ["amqp", "amqps", "sqlite", "postgres", "postgresql"].contains(&url.scheme()).then_some(())?;
@@ -125,6 +134,7 @@ fn address(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::urls::tests::MALFORMED;
     use super::*;
 
     fn effects(flags: &[&str]) -> Vec<Setting> {
@@ -164,6 +174,26 @@ mod tests {
         let ledger = "--ledger-url=postgres://eko@db/eko?password=hunter2";
         assert_eq!(shown("LEDGER_URL", ledger), "postgres://***@db/eko?***");
         assert_eq!(shown("LEDGER_URL", "--ledger-url=sqlite:///data/w.db"), "sqlite:///data/w.db");
+    }
+
+    #[test]
+    fn nothing_is_shown_of_an_address_that_is_malformed() {
+        for (url, _) in MALFORMED {
+            for (name, flag, scheme) in
+                [("AMQP_URL", "--amqp-url", "amqp"), ("LEDGER_URL", "--ledger-url", "postgres")]
+            {
+                let url = url.replace('S', scheme);
+                assert_eq!(
+                    effect_of(name, &[&format!("{flag}={url}")]).0.unwrap(),
+                    MASKED,
+                    "{url}"
+                );
+                let two = format!("{flag}={scheme}://one,{url}");
+                assert_eq!(effect_of(name, &[&two]).0.unwrap(), MASKED, "{url}");
+            }
+        }
+        let eko = "--eko-base-url=https://user:hunter2@eko.example/v3";
+        assert_eq!(effect_of("EKO_BASE_URL", &[eko]).0.unwrap(), MASKED);
     }
 
     #[test]

@@ -27,6 +27,8 @@ fn the_defaults_are_the_contract_s() {
     assert_eq!((config.gate.concurrency, config.broker.prefetch), (64, 128));
     assert_eq!(config.eko.base_url.as_str(), "https://staging.eko.in/ekoapi/v3");
     assert_eq!(config.eko.timeout, Duration::from_secs(30));
+    assert_eq!(config.eko.stamp_age, Duration::ZERO);
+    assert_eq!(config.policy.stamp_tolerance, Duration::from_secs(120));
     assert_eq!(config.policy.retry.initial, Duration::from_millis(500));
     assert_eq!(config.policy.retry.max, Duration::from_secs(300));
     assert_eq!(config.policy.give_up_otp, Duration::from_secs(120));
@@ -95,6 +97,26 @@ fn every_wrong_setting_is_named_with_the_reason() {
         let problems = problems(&[flag]);
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
     }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused_with_the_sum() {
+    let told = |flags: &[&str]| config(flags).map(drop).err().map(|problems| problems.0);
+    let age = "EKO_STAMP_AGE: EKO_STAMP_AGE 100s + EKO_TIMEOUT 30s = 130s is more than \
+               EKO_STAMP_TOLERANCE 120s: Eko would refuse a call that leaves at the last moment of \
+               its time";
+    assert_eq!(told(&["--eko-stamp-age=100s"]), Some(vec![age.to_owned()]));
+    assert_eq!(told(&["--eko-stamp-age=90s"]), None, "just as much");
+    let timeout = told(&["--eko-timeout=121s", "--settle-quiet=121s"]).unwrap();
+    assert!(timeout[0].contains("EKO_STAMP_AGE 0s + EKO_TIMEOUT 121s = 121s"), "{timeout:?}");
+
+    let give_up = "SETTLE_GIVE_UP: must be more than EKO_STAMP_TOLERANCE 120s + SETTLE_QUIET \
+                   30500ms = 150500ms: no refund could be proven not executed before it is given up";
+    let flags = ["--settle-quiet=30500ms", "--settle-give-up=150500ms"];
+    assert_eq!(told(&flags), Some(vec![give_up.to_owned()]));
+    assert_eq!(told(&["--settle-quiet=30500ms", "--settle-give-up=150501ms"]), None);
+    let lower = ["--eko-stamp-tolerance=60s", "--settle-give-up=100s", "--eko-stamp-age=30s"];
+    assert_eq!(told(&lower), None);
 }
 
 #[test]
@@ -203,4 +225,110 @@ fn every_variable_of_the_sample_is_a_setting() {
         named += 1;
     }
     assert!(named > 8 && known.len() > 25);
+}
+
+/// All that is told of wrong settings, with the keys in place.
+fn told(flags: &[&str]) -> String {
+    problems(flags).join("\n")
+}
+
+#[test]
+fn a_setting_under_which_a_guarantee_would_be_lost_is_refused_with_the_reason() {
+    const LOOPBACK: &str = "--eko-base-url=http://127.0.0.1:1/v3";
+    for (flags, name, reason) in [
+        (&["--ledger-retention=1s"][..], "LEDGER_RETENTION", "executed twice"),
+        (&[LOOPBACK, "--ledger-retention=24h"], "LEDGER_RETENTION", "must be at least 86550s"),
+        (
+            &["--ledger-retention=24h", "--retry-give-up-refund=1h"],
+            "LEDGER_RETENTION",
+            "SETTLE_GIVE_UP",
+        ),
+        (
+            &["--ledger-retention=47h", "--retry-give-up-otp=48h"],
+            "LEDGER_RETENTION",
+            "RETRY_GIVE_UP_OTP, EKO_STAMP_TOLERANCE and SETTLE_QUIET",
+        ),
+        (
+            &["--ledger-retention=59m", "--retry-give-up-refund=10m", "--settle-give-up=10m"],
+            "LEDGER_RETENTION",
+            "must be at least 3600s",
+        ),
+        (&["--settle-quiet=14s", "--eko-timeout=10s"], "SETTLE_QUIET", "must be at least 15s"),
+        (&["--eko-stamp-tolerance=59s"], "EKO_STAMP_TOLERANCE", "must be at least 60s"),
+        (&["--eko-timeout=4s"], "EKO_TIMEOUT", "must be at least 5s"),
+    ] {
+        let told = problems(flags);
+        let is_named =
+            |told: &String| told.starts_with(&format!("{name}: ")) && told.contains(reason);
+        assert!(told.iter().any(is_named), "{flags:?}: {told:?}");
+    }
+    for flags in [
+        &["--ledger-retention=86550s"][..],
+        &["--settle-quiet=15s", "--eko-timeout=5s", "--eko-stamp-tolerance=60s"],
+        &[LOOPBACK, "--settle-quiet=1s", "--eko-timeout=1s", "--eko-stamp-tolerance=1s"],
+        &["--ledger-retention=1h", "--retry-give-up-refund=10m", "--settle-give-up=10m"],
+    ] {
+        assert!(config(flags).is_ok(), "{flags:?}: {}", told(flags));
+    }
+}
+
+#[test]
+fn all_floors_are_told_at_once_and_beside_other_problems() {
+    let flags =
+        ["--ledger-retention=1s", "--settle-quiet=1s", "--eko-timeout=1s", "--log-format=xml"];
+    let told = problems(&flags);
+    for name in ["LEDGER_RETENTION", "SETTLE_QUIET", "EKO_TIMEOUT", "LOG_FORMAT"] {
+        assert!(told.iter().any(|told| told.starts_with(name)), "{name}: {told:?}");
+    }
+    let cli = Cli::parse_from(["eko-worker", "--ledger-retention=1s"]);
+    let without_keys = Config::new(&cli.args).map(drop).unwrap_err();
+    assert!(without_keys.to_string().contains("LEDGER_RETENTION"), "{without_keys}");
+}
+
+#[test]
+fn nothing_of_a_malformed_address_is_told_but_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    for (url, expected) in urls::tests::MALFORMED {
+        for (name, flag, scheme) in
+            [("AMQP_URL", "amqp-url", "amqps"), ("LEDGER_URL", "ledger-url", "postgres")]
+        {
+            let url = url.replace('S', scheme);
+            std::fs::write(&path, &url).unwrap();
+            for flag in [format!("--{flag}={url}"), format!("--{flag}-file={}", path.display())] {
+                let told = told(&[&flag]);
+                assert!(told.starts_with(name) && told.contains(expected), "{url}: {told}");
+                assert!(!told.contains("hunter2"), "{url}: {told}");
+            }
+        }
+    }
+    let second = told(&["--amqp-url=amqps://one.example.com,amqps://user:hunter2@two:x"]);
+    assert!(second.starts_with("AMQP_URL: node 2: has a port"), "{second}");
+    assert!(told(&["--amqp-url="]).starts_with("AMQP_URL: is empty"));
+    assert!(told(&["--ledger-url= "]).starts_with("LEDGER_URL: is empty"));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let (key, url) = (file("key", "\u{feff}secret\r\n"), file("url", "\u{feff}amqps://one\r\n"));
+    let cli = Cli::parse_from([
+        "eko-worker",
+        "--eko-developer-key=developer",
+        &format!("--eko-access-key-file={key}"),
+        &format!("--amqp-url-file={url}"),
+    ]);
+    let config = Config::new(&cli.args).unwrap();
+    assert_eq!(config.eko.keys.access_key.expose_secret(), "secret");
+    assert_eq!(config.broker.urls[0].expose_secret(), "amqps://one");
+    let cli = Cli::parse_from(["eko-worker", KEYS[0], "--eko-access-key=\u{feff}secret"]);
+    let told = Config::new(&cli.args).map(drop).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "EKO_ACCESS_KEY: holds a byte order mark, an invisible character: take it out"
+    );
 }

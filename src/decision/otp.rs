@@ -38,6 +38,8 @@ fn retry(matter: &Matter<'_>, cause: Cause, after: Option<Duration>) -> Step {
     }
     match matter.turn {
         Turn::Ready => Step::Attempt,
+        // Somebody else's call with the same key may have had the same timestamp: a fresh one will do.
+        Turn::Answered if is_first_refused_timestamp(matter) => Step::Attempt,
         Turn::Answered => {
             let nth = matter.history.refused_for_now();
             Step::RetryAfter { delay: matter.retry_delay(nth, after, give_up), cause }
@@ -45,22 +47,32 @@ fn retry(matter: &Matter<'_>, cause: Cause, after: Option<Duration>) -> Step {
     }
 }
 
+/// Whether Eko refused the last attempt's timestamp, and not that of the one before.
+fn is_first_refused_timestamp(matter: &Matter<'_>) -> bool {
+    let is_refused = |attempt: &Attempt| {
+        let cause = attempt.ended.as_ref().and_then(|ended| ended.verdict.cause());
+        cause == Some(Cause::Clock)
+    };
+    let mut latest = matter.history.each_attempt().rev().map(is_refused);
+    latest.next() == Some(true) && latest.next() != Some(true)
+}
+
 fn resend(matter: &Matter<'_>, last: &Attempt, cause: Cause, after: Option<Duration>) -> Step {
     let resends = matter.history.each_attempt().filter(|attempt| attempt.is_unclear()).count();
-    let ended = last.ended.as_ref().map_or(last.began, |ended| ended.at);
+    let ended = last.ended.as_ref().map_or(last.age, |ended| ended.age).likely;
     let wish = after.unwrap_or_default().min(matter.policy.retry.max);
-    let due = later(ended, matter.policy.otp_resend_spacing.max(wish));
+    let due = ended.saturating_add(matter.policy.otp_resend_spacing.max(wish));
     // It may also have come back too late: the broker or the worker was away meanwhile.
     let give_up = matter.policy.give_up_otp;
-    let is_given_up =
-        due >= later(matter.history.first_received, give_up) || matter.has_lasted(give_up);
-    let has_no_time = matter.expiry.is_some_and(|expiry| due >= expiry) || matter.has_expired();
-    let too_late = is_given_up || has_no_time;
+    let is_given_up = due >= give_up || matter.has_lasted(give_up);
+    let wait = matter.until_likely(due);
+    let has_no_time = matter.expiry.is_some_and(|expiry| later(matter.wall, wait) >= expiry);
+    let too_late = is_given_up || has_no_time || matter.has_expired();
     if too_late || resends > MAX_RESENDS as usize {
         return Step::Finish(unresolved(cause));
     }
-    if matter.now >= due {
+    if wait.is_zero() {
         return Step::Attempt;
     }
-    Step::RetryAfter { delay: matter.until(due), cause }
+    Step::RetryAfter { delay: wait, cause }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Matter, Step, Turn, expired, failed, later, unresolved};
-use crate::history::{Attempt, Entry, Inquiry, Why};
+use super::{Matter, Policy, Step, Turn, expired, failed, later, unresolved};
+use crate::history::{Age, Attempt, Entry, Inquiry, Signed, Suspicion, Why};
 use crate::outcome::{Answer, Code, ConfirmedBy, Outcome, Receipt, Refusal};
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
 
@@ -60,10 +60,9 @@ fn start(matter: &Matter<'_>) -> Step {
         return if matter.policy.preflight { Step::Inquire } else { Step::Attempt };
     };
     match reading {
+        Reading::RefundPending => after_preflight(matter),
         // Nobody has asked for this refund yet as far as we know: Eko itself judges.
-        Reading::RefundPending | Reading::Succeeded | Reading::Failed | Reading::NotFound => {
-            Step::Attempt
-        }
+        Reading::Succeeded | Reading::Failed | Reading::NotFound => Step::Attempt,
         Reading::Refunded(..)
         | Reading::InProgress
         | Reading::Contradictory
@@ -71,7 +70,27 @@ fn start(matter: &Matter<'_>) -> Step {
     }
 }
 
-/// Another attempt after one that is known not to have been executed.
+/// Who inquires before a first attempt suspects somebody else's: the same rule holds as for any
+/// call that may still be executed.
+fn after_preflight(matter: &Matter<'_>) -> Step {
+    let since = Suspicion {
+        at: matter.history.first_received,
+        age: Age::default(),
+        before: Duration::ZERO,
+        why: Why::Redelivered,
+    };
+    let doubt = Doubt {
+        over: Over::of_suspicion(&since, matter.policy),
+        since: Age::default(),
+        cause: Cause::Pending,
+        after: None,
+        if_not: IfNot::Repeat,
+        seen: &matter.history.entries,
+    };
+    if doubt.is_disproven() { Step::Attempt } else { wait_for_reading(matter, Cause::Pending) }
+}
+
+/// Another attempt after one that is known not to have been executed: not a byte of it left.
 fn retry(matter: &Matter<'_>, cause: Cause, after: Option<Duration>) -> Step {
     let give_up = matter.policy.give_up_refund;
     if matter.has_expired() {
@@ -81,11 +100,12 @@ fn retry(matter: &Matter<'_>, cause: Cause, after: Option<Duration>) -> Step {
         return Step::Finish(failed(cause));
     }
     let nth = matter.history.refused_for_now();
-    let wait = Step::RetryAfter { delay: matter.retry_delay(nth, after, give_up), cause };
-    // Another transaction of the user in progress may be this very refund.
+    // What an older version took for refused may be this very refund, in progress.
     let inquire_first = cause == Cause::InProgress;
     match (matter.turn, last_reading(matter)) {
-        (Turn::Answered, None) => wait,
+        (Turn::Answered, None) => {
+            Step::RetryAfter { delay: matter.retry_delay(nth, after, give_up), cause }
+        }
         (Turn::Ready, _) if inquire_first => Step::Inquire,
         (Turn::Ready, _) | (Turn::Answered, Some(Reading::RefundPending)) => Step::Attempt,
         (Turn::Answered, Some(_)) => wait_for_reading(matter, cause),
@@ -112,10 +132,64 @@ fn last_reading<'a>(matter: &'a Matter<'_>) -> Option<&'a Reading> {
     }
 }
 
+/// When a call can no longer be executed.
+///
+/// Eko executes a call as long as its timestamp is not older than `EKO_STAMP_TOLERANCE`, whoever
+/// held it on its way, and may begin to at the last moment: `SETTLE_QUIET` is for that.
+struct Over {
+    /// How old the command is then, as it was measured.
+    age: Duration,
+    /// What Eko's own clock says then.
+    eko_time: Timestamp,
+}
+
+impl Over {
+    fn of_attempt(attempt: &Attempt, policy: &Policy) -> Self {
+        let lasting = policy.stamp_tolerance.saturating_add(policy.settle_quiet);
+        let ended = attempt.ended.as_ref().map_or(attempt.age, |ended| ended.age);
+        let no_earlier = ended.proven.saturating_add(policy.settle_quiet);
+        let (age, eko_time) = match attempt.signed {
+            Some(Signed { stamp, lead }) => {
+                let signed = Timestamp::from_millisecond(stamp).unwrap_or(attempt.began);
+                (shifted(attempt.age.proven.saturating_add(lasting), lead), later(signed, lasting))
+            }
+            // An older version signed when it sent, up to `EKO_TIMEOUT` later.
+            None => {
+                let lasting = lasting.saturating_add(policy.call_timeout);
+                (attempt.age.proven.saturating_add(lasting), later(attempt.began, lasting))
+            }
+        };
+        Self { age: age.max(no_earlier), eko_time }
+    }
+
+    /// Somebody else's attempt, of which nothing is known but when it began at the latest. An
+    /// older version may have signed it when it sent it.
+    fn of_suspicion(suspicion: &Suspicion, policy: &Policy) -> Self {
+        let lasting = policy.stamp_tolerance.saturating_add(policy.settle_quiet);
+        let lasting = lasting.saturating_add(policy.call_timeout).saturating_sub(suspicion.before);
+        let age = suspicion.age.proven.saturating_add(lasting);
+        Self { age, eko_time: later(suspicion.at, lasting) }
+    }
+
+    /// Whether an inquiry was asked after it.
+    fn is_before(&self, inquiry: &Inquiry) -> bool {
+        inquiry.age.proven >= self.age
+            && inquiry.eko_time.is_none_or(|eko_time| eko_time >= self.eko_time)
+    }
+}
+
+/// A time, so many milliseconds later; earlier where they are negative.
+fn shifted(time: Duration, milliseconds: i64) -> Duration {
+    let by = Duration::from_millis(milliseconds.unsigned_abs());
+    if milliseconds < 0 { time.saturating_sub(by) } else { time.saturating_add(by) }
+}
+
 /// A refund that may have been executed.
 struct Doubt<'a> {
-    /// The latest time at which the attempt in doubt can have ended.
-    since: Timestamp,
+    /// When the call in doubt can no longer be executed.
+    over: Over,
+    /// How old the command was when the call began.
+    since: Age,
     cause: Cause,
     after: Option<Duration>,
     if_not: IfNot,
@@ -126,42 +200,39 @@ struct Doubt<'a> {
 impl<'a> Doubt<'a> {
     /// The last attempt, or suspicion of one, if it may have been executed.
     fn of(matter: &'a Matter<'_>) -> Option<Self> {
-        let entries = &matter.history.entries;
+        let (entries, policy) = (&matter.history.entries, matter.policy);
         let last = entries.iter().rposition(|entry| !matches!(entry, Entry::Inquiry(_)))?;
         let seen = entries.get(last + 1..).unwrap_or_default();
-        let (since, cause, after, if_not) = match entries.get(last)? {
+        let attempt = match entries.get(last)? {
             Entry::Inquiry(_) => return None,
             Entry::Suspicion(suspicion) => {
                 let cause = match suspicion.why {
                     Why::Redelivered => Cause::Interrupted,
                     Why::TidDoubted => Cause::Timeout,
                 };
-                (suspicion.at, cause, None, IfNot::Repeat)
+                let (over, since) = (Over::of_suspicion(suspicion, policy), suspicion.age);
+                let (after, if_not) = (None, IfNot::Repeat);
+                return Some(Self { over, since, cause, after, if_not, seen });
             }
-            Entry::Attempt(Attempt { began, ended: None }) => {
-                let since = later(*began, matter.policy.call_timeout);
-                (since, Cause::Interrupted, None, IfNot::Repeat)
-            }
-            Entry::Attempt(Attempt { ended: Some(ended), .. }) => match &ended.verdict {
-                Verdict::Unclear { cause, after, if_not } => {
-                    (ended.at, *cause, *after, if_not.clone())
-                }
-                Verdict::Refused(refusal) => {
-                    // An earlier attempt may have used the OTP: its success would look
-                    // like a refusal now.
-                    let cause = earlier_doubt(entries.get(..last)?)?;
-                    (ended.at, cause, None, IfNot::Refuse(refusal.clone()))
-                }
-                Verdict::Done(..) | Verdict::NotNow { .. } => return None,
-            },
+            Entry::Attempt(attempt) => attempt,
         };
-        Some(Self { since, cause, after, if_not, seen })
+        let (cause, after, if_not) = match attempt.ended.as_ref().map(|ended| &ended.verdict) {
+            None => (Cause::Interrupted, None, IfNot::Repeat),
+            Some(Verdict::Unclear { cause, after, if_not }) => (*cause, *after, if_not.clone()),
+            // An earlier attempt may have used the OTP: its success would look like a refusal now.
+            Some(Verdict::Refused(refusal)) => {
+                (earlier_doubt(entries.get(..last)?)?, None, IfNot::Refuse(refusal.clone()))
+            }
+            Some(Verdict::Done(..) | Verdict::NotNow { .. }) => return None,
+        };
+        let (over, since) = (Over::of_attempt(attempt, policy), attempt.age);
+        Some(Self { over, since, cause, after, if_not, seen })
     }
 
-    /// Whether the readings prove that it was not executed: the last ones agree, and the
-    /// latest of them came when nothing of the attempt can still have been under way.
-    fn is_disproven(&self, quiet: Duration) -> bool {
-        let mut latest = None;
+    /// Whether the readings prove that it was not executed: the last ones agree, and the latest of
+    /// them was asked for when the call could no longer be executed.
+    fn is_disproven(&self) -> bool {
+        let mut is_over = false;
         let mut agreeing = 0;
         for entry in self.seen.iter().rev() {
             let Entry::Inquiry(inquiry) = entry else {
@@ -173,10 +244,10 @@ impl<'a> Doubt<'a> {
             if !self.disproves(&inquiry.reading) {
                 break;
             }
-            latest = latest.max(Some(inquiry.last));
+            is_over |= self.over.is_before(inquiry);
             agreeing += inquiry.times;
         }
-        agreeing >= READINGS && latest >= Some(later(self.since, quiet))
+        is_over && agreeing >= READINGS
     }
 
     fn disproves(&self, reading: &Reading) -> bool {
@@ -207,20 +278,25 @@ fn earlier_doubt(entries: &[Entry]) -> Option<Cause> {
 }
 
 fn settle(matter: &Matter<'_>, doubt: &Doubt<'_>) -> Step {
-    let policy = matter.policy;
-    if doubt.is_disproven(policy.settle_quiet) {
+    if doubt.is_disproven() {
         return not_executed(matter, doubt);
     }
     let seen = inquiries(doubt.seen);
-    let gave_up = matter.now >= later(doubt.since, policy.settle_give_up);
     match matter.turn {
         Turn::Ready => Step::Inquire,
         Turn::Answered if seen == 0 && doubt.after.is_none() => Step::Inquire,
-        Turn::Answered if gave_up => Step::Finish(unresolved(doubt.cause)),
+        Turn::Answered if until_given_up(matter, doubt).is_zero() => {
+            Step::Finish(unresolved(doubt.cause))
+        }
         Turn::Answered => {
             Step::InquireAfter { delay: poll_delay(matter, doubt, seen), cause: doubt.cause }
         }
     }
+}
+
+/// How long a doubt may still last.
+fn until_given_up(matter: &Matter<'_>, doubt: &Doubt<'_>) -> Duration {
+    matter.until_likely(doubt.since.likely.saturating_add(matter.policy.settle_give_up))
 }
 
 /// The wait before the next inquiry: growing, but no longer than until the last reading that
@@ -233,24 +309,48 @@ fn poll_delay(matter: &Matter<'_>, doubt: &Doubt<'_>, seen: u32) -> Duration {
         |entry| matches!(entry, Entry::Inquiry(inquiry) if doubt.disproves(&inquiry.reading)),
     );
     if pending {
-        let quiet = matter.until(later(doubt.since, policy.settle_quiet));
-        delay = delay.min(quiet.max(policy.settle.initial));
+        let over = doubt.over.age.saturating_sub(matter.age.proven);
+        delay = delay.min(over.max(policy.settle.initial));
     }
-    delay.min(matter.until(later(doubt.since, policy.settle_give_up)))
+    delay.min(until_given_up(matter, doubt))
 }
 
 fn not_executed(matter: &Matter<'_>, doubt: &Doubt<'_>) -> Step {
     if let IfNot::Refuse(refusal) = &doubt.if_not {
         return Step::Finish(Outcome::Rejected(Refusal::clone(refusal)));
     }
-    let unclear = matter.history.each_attempt().filter(|attempt| attempt.is_unclear()).count();
     if matter.has_expired() {
         return Step::Finish(expired());
     }
-    if unclear >= matter.policy.refund_max_attempts as usize {
+    let silent = matter.history.each_attempt().filter(|attempt| was_silent(attempt)).count();
+    let is_given_up = matter.has_lasted(matter.policy.give_up_refund);
+    if is_given_up || silent >= matter.policy.refund_max_attempts as usize {
         return Step::Finish(failed(doubt.cause));
     }
     Step::Attempt
+}
+
+/// Whether an attempt may have been executed and nobody said why it was not: what our own setup or
+/// an outage of Eko refuses is tried until the give-up time instead.
+fn was_silent(attempt: &Attempt) -> bool {
+    match attempt.ended.as_ref().map(|ended| &ended.verdict) {
+        None => true,
+        Some(Verdict::Unclear { cause, .. }) => match cause {
+            Cause::Network
+            | Cause::Timeout
+            | Cause::BadResponse
+            | Cause::Pending
+            | Cause::Interrupted => true,
+            Cause::EkoUnavailable
+            | Cause::BankUnavailable
+            | Cause::InProgress
+            | Cause::RateLimited
+            | Cause::Unauthorized
+            | Cause::Clock
+            | Cause::Misconfigured => false,
+        },
+        Some(Verdict::Done(..) | Verdict::Refused(_) | Verdict::NotNow { .. }) => false,
+    }
 }
 
 fn inquiries(entries: &[Entry]) -> u32 {

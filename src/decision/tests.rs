@@ -8,7 +8,7 @@ mod settling;
 
 use super::*;
 use crate::command::{self, Defaults};
-use crate::history::{Attempt, Ended, Entry, Inquiry, Suspicion, Why};
+use crate::history::{Age, Attempt, Ended, Entry, Inquiry, Signed, Suspicion, Why};
 use crate::outcome::{Answer, ConfirmedBy, Receipt, Refusal};
 use crate::verdict::{IfNot, Reading, Verdict};
 
@@ -61,26 +61,48 @@ fn expiring(mut command: Command, seconds: f64) -> Command {
     command
 }
 
+/// What the clocks say then: both have gone well since the first receipt.
+fn now(seconds: f64) -> Now {
+    let monotonic = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    Now { wall: at(seconds), process: 1, monotonic }
+}
+
+/// How old the command is then.
+fn age(seconds: f64) -> Age {
+    Age::measured(now(seconds).monotonic)
+}
+
 fn history(entries: impl IntoIterator<Item = Entry>) -> History {
-    History { first_received: at(0.0), entries: entries.into_iter().collect() }
+    let mut history = History::new(now(0.0));
+    history.entries = entries.into_iter().collect();
+    history
 }
 
 /// An attempt that took a second.
 fn attempt(ended: f64, verdict: Verdict) -> Entry {
-    let ended = Some(Ended { at: at(ended), verdict });
-    Entry::Attempt(Attempt { began: at(0.0), ended })
+    let began = begun((ended - 1.0).max(0.0));
+    let ended = Some(Ended { at: at(ended), age: age(ended), verdict });
+    Entry::Attempt(Attempt { ended, ..began })
+}
+
+fn begun(began: f64) -> Attempt {
+    let signed = Some(Signed { stamp: at(began).as_millisecond(), lead: 0 });
+    Attempt { began: at(began), age: age(began), signed, ended: None }
 }
 
 fn open_attempt(began: f64) -> Entry {
-    Entry::Attempt(Attempt { began: at(began), ended: None })
+    Entry::Attempt(begun(began))
 }
 
+/// Readings of which the last was asked for then, by our clock and by Eko's.
 fn read(reading: Reading, last: f64, times: u32) -> Entry {
-    Entry::Inquiry(Inquiry { reading, first: at(0.0), last: at(last), times })
+    let (first, eko_time) = (at(0.0), Some(at(last)));
+    Entry::Inquiry(Inquiry { reading, first, last: at(last), times, age: age(last), eko_time })
 }
 
 fn suspicion(seconds: f64, why: Why) -> Entry {
-    Entry::Suspicion(Suspicion { at: at(seconds), why })
+    let before = Duration::ZERO;
+    Entry::Suspicion(Suspicion { at: at(seconds), age: age(seconds), before, why })
 }
 
 fn done() -> Verdict {
@@ -112,11 +134,11 @@ fn refunded() -> Reading {
 }
 
 fn ready(command: &Command, history: &History, seconds: f64) -> Step {
-    decide(command, history, &policy(), Turn::Ready, EVEN, at(seconds))
+    decide(Task::of(command), history, &policy(), Turn::Ready, EVEN, now(seconds))
 }
 
 fn answered(command: &Command, history: &History, seconds: f64) -> Step {
-    decide(command, history, &policy(), Turn::Answered, EVEN, at(seconds))
+    decide(Task::of(command), history, &policy(), Turn::Answered, EVEN, now(seconds))
 }
 
 fn succeeded(confirmed_by: ConfirmedBy) -> Step {

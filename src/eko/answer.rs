@@ -1,16 +1,18 @@
 //! An HTTP answer of Eko → a [`Verdict`], or a [`Reading`] of an inquiry.
 //!
 //! The rule behind every row: what may have happened is never read as not having happened,
-//! and `status` 0 alone proves nothing.
+//! and `status` 0 alone proves nothing. For a refund, evidence outranks every code.
 
+mod evidence;
 #[cfg(any(test, feature = "fuzz"))]
 mod harness;
 mod receipt;
 
 use std::time::Duration;
 
-use super::envelope::Envelope;
-use crate::command::{Command, Kind};
+use self::evidence::outranked;
+use super::envelope::{Envelope, is_id};
+use crate::command::{Command, Kind, normal_tid};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::{hide_otps, scrub};
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
@@ -47,6 +49,16 @@ impl<T> Read<T> {
 
 /// Reads the answer to a command's call.
 pub(super) fn verdict(command: &Command, http: &HttpAnswer) -> Read<Verdict> {
+    let Read { meaning, is_known } = verdict_of_code(command, http);
+    let meaning = match command.kind() {
+        Kind::Refund => outranked(meaning, http.body.as_deref()),
+        Kind::RefundOtp | Kind::TransferOtp => meaning,
+    };
+    Read { meaning, is_known }
+}
+
+/// Reads the answer to a command's call by its codes: the HTTP status, and Eko's own.
+fn verdict_of_code(command: &Command, http: &HttpAnswer) -> Read<Verdict> {
     let envelope = http.body.as_deref().and_then(Envelope::read);
     if let Some(cause) = envelope.as_ref().and_then(|envelope| our_fault(envelope.status)) {
         return Read::known(Verdict::not_now(cause));
@@ -97,7 +109,7 @@ enum Meaning {
 
 impl Answered<'_> {
     fn verdict(&self) -> Read<Verdict> {
-        if self.envelope.response_status_id == Some(-2) && !self.tells_of_a_refund() {
+        if self.envelope.response_status_id == Some(-2) {
             return Read::known(Verdict::not_now(Cause::InProgress));
         }
         match self.meaning() {
@@ -136,7 +148,7 @@ impl Answered<'_> {
             346 | 1297 => Meaning::Refused(Code::AgentNotAllowed),
             461 => Meaning::Refused(self.invalid_params()),
             36 | 314 | 945 if is_otp => Meaning::Refused(Code::LimitExhausted),
-            544 => Meaning::NotNow(Cause::EkoUnavailable),
+            544 => Meaning::NotNow(Cause::BankUnavailable),
             code => match our_fault(code) {
                 Some(cause) => Meaning::NotNow(cause),
                 None => self.meaning_of_text(),
@@ -206,7 +218,12 @@ impl Answered<'_> {
     fn tells_of_another_transaction(&self) -> bool {
         let data = &self.envelope.data;
         let is_qr = data.refund_tid.is_empty() || data.tid == data.refund_tid;
-        !data.tid.is_empty() && data.tid != self.command.subject() && !is_qr
+        self.names_another_id() && !is_qr
+    }
+
+    fn names_another_id(&self) -> bool {
+        let tid = &self.envelope.data.tid;
+        is_id(tid) && is_another(tid, self.command.subject())
     }
 
     fn otp_sent(&self) -> Read<Verdict> {
@@ -221,13 +238,14 @@ impl Answered<'_> {
         Read::known(Verdict::Done(receipt::otp(self.command, envelope), self.answer()))
     }
 
-    /// A refusal, unless the same answer tells of an execution.
+    /// A refusal; of a refund only where the answer names no other transaction.
     fn refused(&self, code: Code) -> Verdict {
-        let is_plain = self.envelope.tx_statuses.iter().all(|tx| matches!(tx, Some(1 | 3)));
-        if is_plain && self.envelope.data.refund_tid.is_empty() {
-            return Verdict::Refused(self.refusal(code));
+        match self.command.kind() {
+            Kind::Refund if self.names_another_id() => self.doubtful(code),
+            Kind::Refund | Kind::RefundOtp | Kind::TransferOtp => {
+                Verdict::Refused(self.refusal(code))
+            }
         }
-        self.unclear(Cause::BadResponse, IfNot::Wait)
     }
 
     /// A refusal that only holds if an inquiry finds nothing executed.
@@ -256,6 +274,11 @@ impl Answered<'_> {
         }
         answer
     }
+}
+
+/// Whether Eko names another transaction than the one asked about; its tids have no one form.
+fn is_another(named: &str, tid: &str) -> bool {
+    normal_tid(named) != normal_tid(tid)
 }
 
 fn answer(http_status: u16, envelope: &Envelope<'_>, secrets: &[&str]) -> Answer {
@@ -307,7 +330,7 @@ fn inquired(
         }
         _ => return Read::unknown(Reading::NoAnswer(Cause::BadResponse)),
     }
-    let is_other = !envelope.data.tid.is_empty() && envelope.data.tid != tid;
+    let is_other = !envelope.data.tid.is_empty() && is_another(&envelope.data.tid, tid);
     if is_other || envelope.invalid_params.is_some() {
         return Read::known(Reading::Contradictory);
     }

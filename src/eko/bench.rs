@@ -1,10 +1,14 @@
 //! What `benches/` drives of this room: what a call costs before it is sent and after its answer.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
 use url::Url;
 
 use super::answer::{self, HttpAnswer};
 use super::endpoint;
-use super::sign::{Signer, Stamps};
+use super::sign::Signer;
+use super::stamps::Stamps;
 use crate::command::Command;
 use crate::verdict::Verdict;
 
@@ -13,6 +17,7 @@ pub(crate) struct Call {
     base_url: Url,
     signer: Signer,
     stamps: Stamps,
+    calls: AtomicI64,
     answer: HttpAnswer,
 }
 
@@ -20,12 +25,19 @@ impl Call {
     /// A call that is answered with HTTP 200 and this body.
     pub(crate) fn new(base_url: Url, access_key: &str, body: &[u8]) -> Self {
         let answer = HttpAnswer { status: 200, after: None, body: Some(body.to_vec()) };
-        Self { base_url, signer: Signer::new(access_key), stamps: Stamps::default(), answer }
+        Self {
+            base_url,
+            signer: Signer::new(access_key),
+            stamps: Stamps::new(Duration::ZERO),
+            calls: AtomicI64::new(0),
+            answer,
+        }
     }
 
-    /// Timestamp and signature.
+    /// Timestamp and signature, a millisecond after the call before.
     pub(crate) fn sign(&self, now_ms: i64) -> (String, String) {
-        let timestamp = self.stamps.next(now_ms).to_string();
+        let now_ms = now_ms + self.calls.fetch_add(1, Ordering::Relaxed);
+        let timestamp = self.stamps.draw(now_ms).unwrap_or_default().to_string();
         let signature = self.signer.sign(&timestamp);
         (timestamp, signature)
     }

@@ -1,9 +1,12 @@
 //! Sends the signed calls: the only HTTP client.
 
+mod inquiries;
+mod timestamps;
+
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Request, RequestBuilder};
 use secrecy::SecretString;
@@ -12,12 +15,14 @@ use url::Url;
 
 use super::answer::{self, HttpAnswer, Read};
 use super::endpoint;
+use super::freshness::{Arrival, EkoClock};
 use super::keys::{Key, KeyFiles, Keys, ReadyKeys, Reread};
-use super::response::{date, read_body, retry_after, without};
+use super::notice::Notice;
+use super::response::{age, date, is_ekos_own, read_body, retry_after, skew, without};
 use super::roots::Roots;
-use super::sign::Stamps;
-use crate::command::{Command, Request as Asked};
-use crate::verdict::{Cause, Reading, Verdict};
+use super::stamps::Stamps;
+use crate::command::Command;
+use crate::verdict::{Cause, Verdict};
 
 /// Time to connect. A connection that does not come about in it has sent nothing, so it is
 /// worth telling apart from a call that may have arrived.
@@ -26,13 +31,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections are closed before a usual server closes them (nginx: 75 s), since a call
 /// on a connection that is just being closed ends unclear.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How far timestamps may run ahead of the clock, in milliseconds. Each call takes one of its
-/// own, so more than 1,000 calls a second run ahead, and Eko refuses 2 minutes.
-const MAX_AHEAD: i64 = 60_000;
-
-/// Between log lines that say the same of a connection that does not come about.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where and how Eko is called.
 #[derive(Clone, Debug)]
@@ -64,8 +62,12 @@ pub(crate) struct Called<T> {
     pub(crate) took: Duration,
     /// The HTTP status, where there was an answer.
     pub(crate) http_status: Option<u16>,
-    /// Eko's `Date` less our clock, in seconds, where the answer is Eko's own.
+    /// Eko's `Date` less our clock, in seconds, where the answer is Eko's own, and new.
     pub(crate) skew: Option<f64>,
+    /// Eko's clock when it wrote the answer, where the answer is Eko's own: its `Date` less its `Age`.
+    pub(crate) eko_time: Option<Timestamp>,
+    /// Whether the answer is older than its question: something on the way had kept it.
+    pub(crate) is_old: bool,
 }
 
 /// The client. One for the process: it owns the timestamps.
@@ -76,8 +78,13 @@ pub(crate) struct Client {
     keys: RwLock<ReadyKeys>,
     key_files: KeyFiles,
     stamps: Stamps,
-    /// Why no connection came about, as it was last logged, and when.
-    told: Mutex<Option<(String, Instant)>>,
+    /// When the client was made: monotonic times count from then.
+    epoch: Instant,
+    eko_clock: Mutex<EkoClock>,
+    /// Why no connection came about.
+    unconnected: Notice,
+    /// That an answer was older than its question.
+    kept: Notice,
 }
 
 /// A call without an answer.
@@ -90,8 +97,9 @@ enum Lost {
 
 struct Answered {
     http: HttpAnswer,
-    /// Its `Date`, and when it came by our clock.
+    /// Its `Date` and `Age`, and when it came by our clock.
     date: Option<Timestamp>,
+    age: Duration,
     at: Timestamp,
 }
 
@@ -120,8 +128,11 @@ impl Client {
             timeout: settings.timeout,
             keys: RwLock::new(ReadyKeys::new(&settings.keys)?),
             key_files: settings.key_files,
-            stamps: Stamps::default(),
-            told: Mutex::default(),
+            stamps: Stamps::new(settings.stamp_age),
+            epoch: deadline_after(Duration::ZERO),
+            eko_clock: Mutex::default(),
+            unconnected: Notice::default(),
+            kept: Notice::default(),
         })
     }
 
@@ -136,9 +147,14 @@ impl Client {
         read.into_iter().map(replace).collect()
     }
 
-    /// Makes a command's call. Nothing is sent after `deadline`, the end of the claim that
-    /// allows it.
-    pub(crate) async fn call(&self, command: &Command, deadline: Instant) -> Called<Verdict> {
+    /// Makes a command's call with a timestamp of [`Self::stamp`]. Nothing is sent after `deadline`,
+    /// the end of the claim that allows it.
+    pub(crate) async fn call(
+        &self,
+        command: &Command,
+        stamp: i64,
+        deadline: Instant,
+    ) -> Called<Verdict> {
         let url = self.url(command);
         let request = match endpoint::body(command) {
             Ok(body) => {
@@ -153,41 +169,7 @@ impl Client {
             Lost::Unsent(cause) => Verdict::not_now(cause),
             Lost::Unanswered(cause) => Verdict::unclear(cause),
         };
-        self.exchange(request, deadline, read, lost).await
-    }
-
-    /// Inquires what became of the transaction that a command is about.
-    pub(crate) async fn inquire(
-        &self,
-        command: &Command,
-        tid: &str,
-        deadline: Instant,
-    ) -> Called<Reading> {
-        let (initiator_id, user_code) = match &command.request {
-            Asked::Refund(data) => (data.initiator_id.expose(), data.user_code.as_str()),
-            Asked::RefundOtp(data) => (data.initiator_id.expose(), ""),
-            Asked::TransferOtp(data) => (data.initiator_id.expose(), data.user_code.as_str()),
-        };
-        let secrets = command.secrets();
-        let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
-        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
-    }
-
-    /// One read-only call, to see whether Eko can be reached and takes our signature.
-    pub(crate) async fn probe(&self, initiator_id: &str, user_code: &str) -> Called<Reading> {
-        self.look_up("1", initiator_id, user_code).await
-    }
-
-    /// Inquires about a transaction that no command in hand is about.
-    pub(crate) async fn look_up(
-        &self,
-        tid: &str,
-        initiator_id: &str,
-        user_code: &str,
-    ) -> Called<Reading> {
-        let deadline = deadline_after(self.timeout);
-        let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
-        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+        self.exchange(request, stamp, deadline, read, lost).await
     }
 
     /// Where a command's call goes.
@@ -200,50 +182,55 @@ impl Client {
         endpoint::inquiry_path(&self.base_url, tid)
     }
 
-    async fn inquire_as(
-        &self,
-        tid: &str,
-        initiator_id: &str,
-        user_code: &str,
-        deadline: Instant,
-        read: impl Fn(&HttpAnswer) -> Read<Reading>,
-    ) -> Called<Reading> {
-        let url = endpoint::inquiry_url(&self.base_url, tid, initiator_id, user_code);
-        let lost = |lost| match lost {
-            Lost::Unsent(cause) | Lost::Unanswered(cause) => Reading::NoAnswer(cause),
-        };
-        self.exchange(self.http.get(url), deadline, read, lost).await
-    }
-
     async fn exchange<T>(
         &self,
         request: RequestBuilder,
+        stamp: i64,
         deadline: Instant,
         read: impl Fn(&HttpAnswer) -> Read<T>,
         lost: impl Fn(Lost) -> T,
     ) -> Called<T> {
-        self.wait_for_stamps().await;
         let (began, clock) = (now(), deadline_after(Duration::ZERO));
-        let answered = self.send(request, deadline).await;
+        let answered = self.send(request, stamp, deadline).await;
         let took = clock.elapsed();
         match answered {
-            Ok(Answered { http, date, at }) => {
+            Ok(Answered { http, date, age, at }) => {
                 let Read { meaning, is_known } = read(&http);
                 let http_status = Some(http.status);
                 let date = date.filter(|_| is_ekos_own(&http));
-                let skew = date.map(|date| skew(date, began, at));
-                Called { meaning, is_known, began, took, http_status, skew }
+                let kept = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+                let eko_time = date.and_then(|date| date.checked_sub(kept).ok());
+                let asked = clock.saturating_duration_since(self.epoch);
+                let is_old = self.is_old(&Arrival { asked, took, age, eko_time });
+                let skew = date.filter(|_| !is_old).map(|date| skew(date, began, at));
+                Called { meaning, is_known, began, took, http_status, skew, eko_time, is_old }
             }
-            Err(reason) => {
-                let meaning = lost(reason);
-                Called { meaning, is_known: true, began, took, http_status: None, skew: None }
-            }
+            Err(reason) => Called {
+                meaning: lost(reason),
+                is_known: true,
+                began,
+                took,
+                http_status: None,
+                skew: None,
+                eko_time: None,
+                is_old: false,
+            },
         }
     }
 
-    async fn send(&self, request: RequestBuilder, deadline: Instant) -> Result<Answered, Lost> {
+    fn is_old(&self, arrival: &Arrival) -> bool {
+        let mut clock = self.eko_clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.is_older_than_its_question(arrival)
+    }
+
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        stamp: i64,
+        deadline: Instant,
+    ) -> Result<Answered, Lost> {
         let unsent = |_| Lost::Unsent(Cause::Misconfigured);
-        let request = self.sign(request).build().map_err(unsent)?;
+        let request = self.sign(request, stamp).build().map_err(unsent)?;
         // The process may have been stopped since the attempt was recorded, and another
         // worker may have taken over meanwhile.
         if deadline_after(Duration::ZERO) >= deadline {
@@ -256,17 +243,9 @@ impl Client {
         }
     }
 
-    /// Holds calls back while timestamps run too far ahead of the clock.
-    async fn wait_for_stamps(&self) {
-        let ahead = self.stamps.last() - now().as_millisecond() - MAX_AHEAD;
-        if let Ok(ahead @ 1..) = u64::try_from(ahead) {
-            tokio::time::sleep(Duration::from_millis(ahead)).await;
-        }
-    }
-
     /// The innermost layer: each request that leaves has a stamp and a signature of its own.
-    fn sign(&self, request: RequestBuilder) -> RequestBuilder {
-        let timestamp = self.stamps.next(now().as_millisecond()).to_string();
+    fn sign(&self, request: RequestBuilder, stamp: i64) -> RequestBuilder {
+        let timestamp = stamp.to_string();
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let mut signature = HeaderValue::try_from(keys.signer.sign(&timestamp));
         if let Ok(signature) = &mut signature {
@@ -285,47 +264,28 @@ impl Client {
             Err(error) => {
                 let lost = lost(&error);
                 if let Lost::Unsent(_) = lost {
-                    self.tell(error);
+                    self.tell_unconnected(error);
                 }
                 return Err(lost);
             }
         };
         let status = response.status().as_u16();
         let (at, headers) = (now(), response.headers());
-        let (date, after) = (date(headers), retry_after(headers, at));
+        let (date, age, after) = (date(headers), age(headers), retry_after(headers, at));
         let body = read_body(response).await.map(|body| without(body, sent));
-        Ok(Answered { http: HttpAnswer { status, after, body }, date, at })
+        Ok(Answered { http: HttpAnswer { status, after, body }, date, age, at })
     }
 }
 
 impl Client {
-    /// Says why no connection comes about: once, and again now and then, since every call fails
-    /// for the same reason.
-    fn tell(&self, error: reqwest::Error) {
+    /// Says why no connection comes about.
+    fn tell_unconnected(&self, error: reqwest::Error) {
         // The URL of an inquiry holds the initiator's number.
         let why = format!("{:#}", anyhow::Error::new(error.without_url()));
-        let now = deadline_after(Duration::ZERO);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = |(last, at): &(String, Instant)| *last != why || now >= *at + TELL_AGAIN;
-        if told.as_ref().is_none_or(is_new) {
+        if self.unconnected.is_due(&why, deadline_after(Duration::ZERO)) {
             tracing::warn!(error = why, "no connection to Eko: nothing was sent");
-            *told = Some((why, now));
         }
     }
-}
-
-/// Whether Eko wrote the answer, so that its `Date` tells Eko's clock: a JSON object, and no
-/// 5xx. The error page of a proxy on the way carries the proxy's.
-fn is_ekos_own(http: &HttpAnswer) -> bool {
-    let first = |body: &Vec<u8>| body.iter().find(|byte| !byte.is_ascii_whitespace()).copied();
-    http.status < 500 && http.body.as_ref().and_then(first) == Some(b'{')
-}
-
-/// How far a `Date` lies outside of the call, in seconds. It was written at some time between
-/// the call's begin and the answer: how long the answer was on its way is no skew, nor how long
-/// a stopped process left it unread.
-fn skew(date: Timestamp, began: Timestamp, at: Timestamp) -> f64 {
-    date.duration_since(date.clamp(began, at.max(began))).as_secs_f64()
 }
 
 /// A connection that did not come about has sent nothing; all else may have arrived.
@@ -350,28 +310,4 @@ fn deadline_after(duration: Duration) -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_date_within_the_call_is_no_skew_however_long_the_call_took() {
-        let at = |second: i64| Timestamp::from_second(1_795_000_000 + second).unwrap();
-        assert_eq!(skew(at(3), at(0), at(200)), 0.0);
-        assert_eq!(skew(at(300), at(0), at(1)), 299.0);
-        assert_eq!(skew(at(-300), at(0), at(100)), -300.0);
-    }
-
-    #[test]
-    fn only_what_eko_wrote_tells_its_clock() {
-        let answer = |status, body: &str| HttpAnswer {
-            status,
-            after: None,
-            body: Some(body.as_bytes().to_vec()),
-        };
-        assert!(is_ekos_own(&answer(200, " \n{\"status\":0}")));
-        assert!(is_ekos_own(&answer(403, "{\"status\":2485}")));
-        assert!(!is_ekos_own(&answer(502, "{\"error\":\"bad gateway\"}")));
-        assert!(!is_ekos_own(&answer(403, "<html>no</html>")));
-        assert!(!is_ekos_own(&HttpAnswer { status: 200, after: None, body: None }));
-    }
-}
+mod tests;

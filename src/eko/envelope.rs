@@ -25,6 +25,7 @@ pub(super) struct Envelope<'a> {
 #[derive(Default)]
 pub(super) struct Data<'a> {
     pub(super) tid: Cow<'a, str>,
+    /// Empty also where it is no id.
     pub(super) refund_tid: Cow<'a, str>,
     pub(super) refunded_amount: Cow<'a, str>,
     pub(super) amount: Cow<'a, str>,
@@ -107,7 +108,9 @@ impl<'a> Envelope<'a> {
     /// Reads a body; `None` where it is no JSON object, has no readable `status`, or has a
     /// known field twice.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        let raw: RawEnvelope<'a> = object(std::str::from_utf8(body).ok()?)?;
+        let body = std::str::from_utf8(body).ok()?;
+        // Some servers on Windows put a byte order mark first; JSON does not know it.
+        let raw: RawEnvelope<'a> = object(body.trim_start_matches('\u{feff}'))?;
         let data: RawData<'a> = match raw.data.map(RawValue::get) {
             Some(text) if text.starts_with('{') => object(text)?,
             _ => RawData::default(),
@@ -138,7 +141,7 @@ impl<'a> From<&RawData<'a>> for Data<'a> {
     fn from(raw: &RawData<'a>) -> Self {
         Self {
             tid: text(raw.tid),
-            refund_tid: text(raw.refund_tid),
+            refund_tid: Some(text(raw.refund_tid)).filter(|id| is_id(id)).unwrap_or_default(),
             refunded_amount: text(raw.refunded_amount),
             amount: text(raw.amount),
             fee: text(raw.fee),
@@ -155,6 +158,12 @@ impl<'a> From<&RawData<'a>> for Data<'a> {
             otp: text(raw.otp),
         }
     }
+}
+
+/// Whether a text is the id of a refund or a transaction: digits, and not zero. The rest of a
+/// template (`{2}`) is none.
+pub(super) fn is_id(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0')
 }
 
 /// A JSON object; serde would take an array for a struct as well.
@@ -183,4 +192,26 @@ fn text(raw: Option<&RawValue>) -> Cow<'_, str> {
 fn is_empty(raw: &RawValue) -> bool {
     let squeezed: String = raw.get().split_whitespace().collect();
     matches!(squeezed.as_str(), "null" | "{}" | "[]" | "\"\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let read = |body: &str| Envelope::read(body.as_bytes()).map(|envelope| envelope.status);
+        assert_eq!(read("\u{feff}{\"status\":0}"), Some(0));
+        assert_eq!(read("\u{feff} \r\n{\"status\":302}"), Some(302));
+        assert_eq!(read("\u{feff}"), None);
+        assert_eq!(read("{\u{feff}\"status\":0}"), None);
+    }
+
+    #[test]
+    fn an_id_has_digits_and_is_not_zero() {
+        assert!(is_id("2147591637") && is_id("007"));
+        for text in ["", "0", "000", "{2}", "2.1E9", "-5", "12 3"] {
+            assert!(!is_id(text), "{text}");
+        }
+    }
 }

@@ -95,7 +95,8 @@ impl ReadyKeys {
 
 fn read_key(path: &Path) -> anyhow::Result<SecretString> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let key = text.trim_end_matches(['\r', '\n']);
+    // An editor on Windows puts a byte order mark first, which would be signed with.
+    let key = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
     anyhow::ensure!(!key.is_empty(), "{} is empty", path.display());
     Ok(SecretString::from(key))
 }
@@ -114,7 +115,7 @@ mod tests {
         let path = folder.path().join("access");
         let files = KeyFiles { developer_key: None, access_key: Some(path.clone()) };
         assert!(files.read()[0].1.is_err(), "it is not there yet");
-        std::fs::write(&path, "second\n").unwrap();
+        std::fs::write(&path, "\u{feff}second\r\n").unwrap();
         let read = files.read();
         assert_eq!(read.iter().map(|(key, _)| key.name()).collect::<Vec<_>>(), ["EKO_ACCESS_KEY"]);
         let mut ready = keys();
@@ -125,6 +126,8 @@ mod tests {
             assert_eq!(ready.replace(key, new.unwrap()).unwrap(), expected);
         }
         assert_ne!(ready.signer.sign("1700000000000"), before);
+        let second = Signer::new("second").sign("1700000000000");
+        assert_eq!(ready.signer.sign("1700000000000"), second, "without the byte order mark");
         assert_eq!(ready.developer_key, "first");
     }
 

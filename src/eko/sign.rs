@@ -1,6 +1,4 @@
-//! The signature of a call, and the timestamps that no two calls share.
-
-use std::sync::atomic::{AtomicI64, Ordering};
+//! The signature of a call.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -36,31 +34,8 @@ pub(crate) fn reproduces_the_known_answer() -> bool {
     Signer::new(access_key).sign(timestamp) == "u30ak/iOGwKCaspqCeiYng8fd98QDx7kF3DBBOadQHk="
 }
 
-/// Timestamps in epoch milliseconds, each later than the one before: Eko refuses one that it
-/// has seen, so two calls in one millisecond must not share theirs.
-#[derive(Debug, Default)]
-pub(super) struct Stamps(AtomicI64);
-
-impl Stamps {
-    /// The next timestamp, at least `now`.
-    pub(super) fn next(&self, now: i64) -> i64 {
-        let later = |last: i64| now.max(last.saturating_add(1));
-        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last))) {
-            Ok(last) | Err(last) => later(last),
-        }
-    }
-
-    /// Starts over from the clock, after it was found to have run ahead.
-    pub(super) fn last(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-    use std::sync::Mutex;
-
     use super::*;
 
     #[test]
@@ -102,30 +77,5 @@ mod tests {
         let wrong = STANDARD.encode(raw.finalize().into_bytes());
         assert_eq!(wrong, "P5vRqkqnLn1qXFezY9WzDBagCtgx88WWUcrtjah2WWI=");
         assert_ne!(Signer::new("a").sign("1700000000000"), wrong);
-    }
-
-    #[test]
-    fn no_two_stamps_are_equal_under_concurrency() {
-        let stamps = Stamps::default();
-        let seen = Mutex::new(HashSet::new());
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    let mine: Vec<i64> =
-                        (0..5_000).map(|_| stamps.next(1_700_000_000_000)).collect();
-                    assert!(mine.windows(2).all(|pair| pair[0] < pair[1]));
-                    seen.lock().unwrap().extend(mine);
-                });
-            }
-        });
-        assert_eq!(seen.lock().unwrap().len(), 40_000);
-    }
-
-    #[test]
-    fn a_stamp_never_goes_back_with_the_clock() {
-        let stamps = Stamps::default();
-        assert_eq!(stamps.next(2_000), 2_000);
-        assert_eq!(stamps.next(1_000), 2_001);
-        assert_eq!(stamps.next(3_000), 3_000);
     }
 }

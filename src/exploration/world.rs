@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::clock::Now;
 use crate::command::{self, Command, Defaults};
 use crate::decision::later;
 use crate::event::Event;
 use crate::ledger::model::Store;
 
-use super::scenario::{Faults, Scenario};
+use super::scenario::{Faults, Scenario, seconds};
 use super::step::{Action, Slot};
 
 /// A message in the broker, or in a worker's hands.
@@ -81,6 +82,8 @@ pub(super) struct World {
     pub(super) now: u32,
     pub(super) store: Store,
     pub(super) epoch: u64,
+    /// How often each slot's process was started.
+    pub(super) lives: Vec<u64>,
     pub(super) messages: Vec<Message>,
     pub(super) slots: Vec<Slot>,
     pub(super) eko: Eko,
@@ -107,6 +110,7 @@ impl World {
             now: 0,
             store: Store::default(),
             epoch: 1 << 32,
+            lives: vec![0; scenario.slots.into()],
             messages: copies.chain((1..scenario.commands).map(message)).collect(),
             slots: vec![Slot::default(); scenario.slots.into()],
             eko: Eko::default(),
@@ -116,6 +120,12 @@ impl World {
             has_lost_ledger: false,
             broken: None,
         }
+    }
+
+    /// What the clocks of a slot's process say.
+    pub(super) fn clocks(&self, slot: usize) -> Now {
+        let process = self.lives[slot] * 100 + u64::try_from(slot).unwrap();
+        Now { wall: time(self.now), process, monotonic: seconds(self.now) }
     }
 
     /// Whether nothing is left to do.
@@ -208,7 +218,7 @@ impl World {
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.now, self.epoch, self.told, self.buried).hash(state);
+        (self.now, self.epoch, &self.lives, self.told, self.buried).hash(state);
         (self.left, self.has_lost_ledger).hash(state);
         self.store.hash(state);
         self.eko.hash(state);

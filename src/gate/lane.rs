@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::reason::{Reason, Sight};
@@ -33,8 +32,8 @@ struct State {
     is_on_trial: bool,
     /// How often it was probed since a call last went well.
     probes: u32,
-    closed: Option<(Reason, Timestamp)>,
-    past: VecDeque<(Timestamp, Timestamp)>,
+    closed: Option<(Reason, Duration)>,
+    past: VecDeque<(Duration, Duration)>,
 }
 
 impl Lane {
@@ -45,7 +44,7 @@ impl Lane {
     }
 
     /// Notes what a command's call told; may close.
-    pub(super) fn saw(&self, command_id: &str, sight: Sight, now: Timestamp) {
+    pub(super) fn saw(&self, command_id: &str, sight: Sight, now: Duration) {
         let mut state = self.lock();
         match sight {
             Sight::Nothing => {}
@@ -65,7 +64,7 @@ impl Lane {
     }
 
     /// Closes it, if it is open; tells whether it was.
-    pub(super) fn close(&self, reason: Reason, now: Timestamp) -> bool {
+    pub(super) fn close(&self, reason: Reason, now: Duration) -> bool {
         let mut state = self.lock();
         let was_open = state.closed.is_none();
         if was_open {
@@ -76,7 +75,7 @@ impl Lane {
     }
 
     /// Opens it; on trial, where calls had closed it.
-    pub(super) fn open(&self, now: Timestamp) {
+    pub(super) fn open(&self, now: Duration) {
         let mut state = self.lock();
         if let Some((reason, since)) = state.closed.take() {
             if state.past.len() == REMEMBERED {
@@ -98,12 +97,10 @@ impl Lane {
     }
 
     /// How long it was closed since a time.
-    pub(super) fn stood_still(&self, since: Timestamp, now: Timestamp) -> Duration {
+    pub(super) fn stood_still(&self, since: Duration, now: Duration) -> Duration {
         let state = self.lock();
         let current = state.closed.map(|(_, closed)| (closed, now));
-        let overlap = |(from, to): (Timestamp, Timestamp)| {
-            Duration::try_from(to.duration_since(from.max(since))).unwrap_or_default()
-        };
+        let overlap = |(from, to): (Duration, Duration)| to.saturating_sub(from.max(since));
         state.past.iter().copied().chain(current).map(overlap).sum()
     }
 

@@ -75,7 +75,11 @@ impl Reason {
             Cause::Clock => Some(Self::Clock),
             Cause::Network | Cause::Timeout | Cause::EkoUnavailable => Some(Self::Outage),
             Cause::RateLimited => Some(Self::RateLimited),
-            Cause::InProgress | Cause::BadResponse | Cause::Pending | Cause::Interrupted => None,
+            Cause::BankUnavailable
+            | Cause::InProgress
+            | Cause::BadResponse
+            | Cause::Pending
+            | Cause::Interrupted => None,
         }
     }
 }
@@ -96,17 +100,22 @@ impl Sight {
     pub(crate) const fn is_strain(self) -> bool {
         matches!(self, Self::Against(Reason::Outage | Reason::RateLimited))
     }
+
+    /// Whether a call has told of a fault of this worker's own.
+    pub(crate) const fn is_fault_of_ours(self) -> bool {
+        matches!(self, Self::Against(reason) if reason.is_ours())
+    }
 }
 
 impl From<&Verdict> for Sight {
     fn from(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Done(..) | Verdict::Refused(_) => Self::Fine,
-            // Eko itself has answered that the bank behind it is away.
-            Verdict::NotNow { cause: Cause::EkoUnavailable, .. } => Self::Fine,
-            Verdict::NotNow { cause, .. } | Verdict::Unclear { cause, .. } => {
-                Reason::of(*cause).map_or(Self::Nothing, Self::Against)
-            }
+            Verdict::NotNow { cause, .. } | Verdict::Unclear { cause, .. } => match cause {
+                // Eko itself has answered that the bank behind it is away.
+                Cause::BankUnavailable => Self::Fine,
+                cause => Reason::of(*cause).map_or(Self::Nothing, Self::Against),
+            },
         }
     }
 }

@@ -22,6 +22,30 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer.deserialize_any(Moment)
 }
 
+/// The same for a moment that may be absent.
+pub(crate) mod optional {
+    use jiff::Timestamp;
+    use serde::{Deserializer, Serializer};
+
+    /// Writes a moment that is there.
+    pub(crate) fn serialize<S: Serializer>(
+        moment: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match moment {
+            Some(moment) => super::serialize(moment, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads a moment that is there.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        super::deserialize(deserializer).map(Some)
+    }
+}
+
 struct Moment;
 
 impl Visitor<'_> for Moment {
@@ -46,16 +70,22 @@ impl Visitor<'_> for Moment {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::Now;
     use crate::history::History;
 
     #[test]
     fn a_moment_is_kept_to_the_nanosecond() {
         for nanoseconds in [0, 1, -1, 1_795_317_283_893_952_832] {
             let moment = Timestamp::from_nanosecond(nanoseconds).unwrap();
-            let kept = serde_json::to_string(&History::new(moment)).unwrap();
-            assert_eq!(kept, format!(r#"{{"first_received":{nanoseconds},"entries":[]}}"#));
-            assert_eq!(serde_json::from_str::<History>(&kept).unwrap(), History::new(moment));
+            let now = Now { wall: moment, process: 7, monotonic: Duration::ZERO };
+            let kept = serde_json::to_string(&History::new(now)).unwrap();
+            let begin = format!(r#"{{"first_received":{nanoseconds},"measured""#);
+            assert!(kept.starts_with(&begin), "{kept}");
+            let read: History = serde_json::from_str(&kept).unwrap();
+            assert_eq!(read.first_received, moment);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Ask, Case, Claim, Ledger, Settings};
+use crate::clock::{Now, Stamp};
 use crate::command::Kind;
 use crate::event::{About, Event};
 use crate::outcome::{Answer, ConfirmedBy, Outcome, Receipt};
@@ -72,18 +73,21 @@ impl Bench {
 
     async fn pair(&self, number: u64) -> anyhow::Result<()> {
         let ask = ask(number);
-        let (id, tid, now) = (ask.id.clone(), ask.tid.clone(), ask.now);
+        let (id, tid) = (ask.id.clone(), ask.tid.clone());
         let Claim::Fresh(mut case) = self.ledger.claim(ask, fastrand::u32(..)).await? else {
             anyhow::bail!("{id} is not fresh");
         };
-        let event = finish(&mut case, &tid.unwrap_or_default(), now);
-        anyhow::ensure!(self.ledger.finish(case, &event).await? == super::Held::Yes, "{id} lost");
+        let event = finish(&mut case, &tid.unwrap_or_default());
+        anyhow::ensure!(
+            self.ledger.finish(case, &event, false).await? == super::Held::Yes,
+            "{id} lost"
+        );
         Ok(())
     }
 
     async fn repeat(&self, number: u64) -> anyhow::Result<()> {
         match self.ledger.claim(ask(number), fastrand::u32(..)).await? {
-            Claim::Finished(_) => Ok(()),
+            Claim::Finished { .. } => Ok(()),
             _ => anyhow::bail!("number {number} is not finished"),
         }
     }
@@ -95,6 +99,9 @@ enum Work {
     Repeat,
 }
 
+/// One moment for all.
+const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 7, monotonic: Duration::ZERO };
+
 /// Ids in no order, as publishers make them; tids in Eko's.
 fn ask(number: u64) -> Ask {
     let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -102,17 +109,19 @@ fn ask(number: u64) -> Ask {
         id: format!("{scattered:016x}-refund"),
         kind: Kind::Refund.as_str(),
         tid: Some((10_000_000 + number).to_string()),
-        digest: format!("{scattered:032x}"),
-        now: Timestamp::UNIX_EPOCH,
+        digest: Some(format!("{scattered:032x}")),
+        now: NOW,
         parked: 0,
-        suspect_until: None,
+        waited: None,
+        is_suspect: false,
+        has_expired: false,
         has_reply_to: false,
-        may_begin: true,
+        stamp: Some(Stamp { at: 1_800_000_000_000, age: Duration::ZERO }),
         lease: Duration::from_secs(55),
     }
 }
 
-fn finish(case: &mut Case, tid: &str, now: Timestamp) -> Event {
+fn finish(case: &mut Case, tid: &str) -> Event {
     let answer = Answer {
         http_status: 200,
         status: Some(0),
@@ -133,7 +142,7 @@ fn finish(case: &mut Case, tid: &str, now: Timestamp) -> Event {
     ] {
         receipt.put(name, value);
     }
-    case.history.end(now, Verdict::Done(receipt.clone(), answer.clone()));
+    case.history.end(NOW, Verdict::Done(receipt.clone(), answer.clone()));
     let about = About {
         command_id: &case.id,
         event_id: &case.id,
@@ -146,5 +155,5 @@ fn finish(case: &mut Case, tid: &str, now: Timestamp) -> Event {
     };
     let confirmed_by = ConfirmedBy::Response;
     let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: Some(answer) };
-    Event::new(&about, &outcome, now)
+    Event::new(&about, &outcome, NOW.wall)
 }

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::rules::{self, Holders, Row, TidState};
-use super::{Ask, Census, Claim, Error, Held, Request, Write};
+use super::rules::{self, Circumstances, Holders, Row, TidState};
+use super::{Ask, Census, Claim, Error, Held, Request, Stranded, Write};
 
 /// How many requests are taken at once, as the stores do.
 const BATCH: usize = 512;
@@ -44,6 +45,12 @@ impl Memory {
                     row.parked = row.parked.max(parked);
                 }
             }
+            Request::Told { id } => {
+                if let Some(row) = self.rows.get_mut(&id) {
+                    row.untold = false;
+                }
+            }
+            Request::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
             Request::Census { reply } => drop(reply.send(Ok(Census::default()))),
             Request::Prune { reply, .. } => drop(reply.send(Ok(0))),
             Request::Probe { reply } => drop(reply.send(Ok(()))),
@@ -60,13 +67,19 @@ impl Memory {
                 tid.add(row.finished.clone(), row.doubted_since().is_some());
             }
         }
-        let (claim, changed) = rules::claim(row, &tid, ask, token, self.holders)?;
+        let (claim, changed) = rules::claim(row, &tid, ask, token, self.circumstances())?;
         self.keep(changed);
         Ok(claim)
     }
 
     fn write(&mut self, write: Write) -> Held {
-        self.rows.get_mut(&write.id).map_or(Held::Lost, |row| rules::write(row, write))
+        let now = self.circumstances().now;
+        self.rows.get_mut(&write.id).map_or(Held::Lost, |row| rules::write(row, write, now))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the store's own time")]
+    fn circumstances(&self) -> Circumstances {
+        Circumstances { holders: self.holders, now: Timestamp::now() }
     }
 
     fn keep(&mut self, row: Option<Row>) {

@@ -2,10 +2,11 @@
 
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rules::{self, Finished, Holders, Row, TidState};
+use super::rules::{self, Circumstances, Finished, Holders, Row, TidState};
 use super::{Ask, Case, Claim, Held, Then, Write};
 use crate::event::Event;
 use crate::history::History;
@@ -41,24 +42,37 @@ impl Store {
             Some(epoch) => Holders::Process { epoch },
             None => Holders::Fleet,
         };
-        let (claim, changed) = rules::claim(row, &tid, ask, token, holders).unwrap();
+        let circumstances = Circumstances { holders, now: ask.now.wall };
+        let (claim, changed) = rules::claim(row, &tid, ask, token, circumstances).unwrap();
         self.keep(changed);
         claim
     }
 
     /// Records that a call begins.
-    pub(crate) fn begin(&mut self, case: &Case, lease_until: Timestamp) -> Held {
-        self.write(case, Then::Call { lease_until })
+    pub(crate) fn begin(&mut self, case: &Case, lease: Duration, now: Timestamp) -> Held {
+        self.write(case, Then::Call { lease }, now)
     }
 
-    /// Records what is known, and when the command is due again.
-    pub(crate) fn note(&mut self, case: &Case, due: Timestamp, unsettled: bool) -> Held {
-        self.write(case, Then::Wait { due, unsettled })
+    /// Records what is known, and how long the command waits.
+    pub(crate) fn note(
+        &mut self,
+        case: &Case,
+        delay: Duration,
+        unsettled: bool,
+        now: Timestamp,
+    ) -> Held {
+        self.write(case, Then::Wait { delay, unsettled }, now)
     }
 
     /// Records how a command ended.
-    pub(crate) fn finish(&mut self, case: &Case, event: &Event) -> Held {
-        self.write(case, Then::Finish(Finished::by(event)))
+    pub(crate) fn finish(
+        &mut self,
+        case: &Case,
+        event: &Event,
+        is_untold: bool,
+        now: Timestamp,
+    ) -> Held {
+        self.write(case, Then::Finish { end: Finished::by(event), is_untold }, now)
     }
 
     /// Records that a copy is safe.
@@ -79,13 +93,13 @@ impl Store {
         self.rows.iter().filter_map(|row| row.lease.map(|lease| lease.token))
     }
 
-    fn write(&mut self, case: &Case, then: Then) -> Held {
+    fn write(&mut self, case: &Case, then: Then, now: Timestamp) -> Held {
         let write =
             Write { id: case.id.clone(), token: case.token, history: case.history.clone(), then };
         let Some(mut row) = self.row(&case.id).cloned() else {
             return Held::Lost;
         };
-        let held = rules::write(&mut row, write);
+        let held = rules::write(&mut row, write, now);
         self.keep((held == Held::Yes).then_some(row));
         held
     }
@@ -132,7 +146,7 @@ impl Hash for Store {
                 None => hash_history(&row.history, state),
             }
             row.lease.map(|lease| (lease.token, lease.until)).hash(state);
-            (row.due, row.parked, row.interruptions, row.unsettled).hash(state);
+            (row.due, row.parked, row.interruptions, row.unsettled, row.untold).hash(state);
             if let Some(finished) = &row.finished {
                 (finished.at, &finished.outcome, &finished.event).hash(state);
             }
@@ -151,13 +165,15 @@ fn hash_history<H: Hasher>(history: &History, state: &mut H) {
     use crate::history::Entry;
     use crate::verdict::{Reading, Verdict};
     history.first_received.hash(state);
+    history.measured_by().hash(state);
     history.entries.len().hash(state);
     for entry in &history.entries {
         match entry {
             Entry::Attempt(attempt) => {
-                (0_u8, attempt.began).hash(state);
+                (0_u8, attempt.began, attempt.age).hash(state);
+                attempt.signed.map(|signed| (signed.stamp, signed.lead)).hash(state);
                 if let Some(ended) = &attempt.ended {
-                    (ended.at, ended.verdict.as_str()).hash(state);
+                    (ended.at, ended.age, ended.verdict.as_str()).hash(state);
                     match &ended.verdict {
                         Verdict::NotNow { cause, .. } | Verdict::Unclear { cause, .. } => {
                             cause.hash(state);
@@ -169,13 +185,14 @@ fn hash_history<H: Hasher>(history: &History, state: &mut H) {
             Entry::Inquiry(inquiry) => {
                 (1_u8, inquiry.reading.as_str()).hash(state);
                 // Nothing is decided by when it was first read.
-                (inquiry.last, inquiry.times).hash(state);
+                (inquiry.last, inquiry.times, inquiry.age, inquiry.eko_time).hash(state);
                 if let Reading::NoAnswer(cause) = inquiry.reading {
                     cause.hash(state);
                 }
             }
             Entry::Suspicion(suspicion) => {
-                (2_u8, suspicion.at, std::mem::discriminant(&suspicion.why)).hash(state);
+                let why = std::mem::discriminant(&suspicion.why);
+                (2_u8, suspicion.at, suspicion.age, suspicion.before, why).hash(state);
             }
         }
     }

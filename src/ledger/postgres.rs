@@ -16,22 +16,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::{join, join4, ready};
+use futures_util::future::{join, join5, ready};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::mpsc;
 use tokio_postgres::{Client, Config};
 
-use super::rules::{Holders, Row};
-use super::{Answers, Census, Error, Request};
+use super::rules::{Circumstances, Holders, Row};
+use super::{Answers, Census, Error, Inbox, Request, StoreTime, Stranded};
 use book::{Book, Subjects};
 use link::{Link, Session, Trouble};
 
 /// Each migration once, in order; `schema_version` counts those that were applied.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/postgres/0001_commands.sql"),
     include_str!("../../migrations/postgres/0002_hot.sql"),
     include_str!("../../migrations/postgres/0003_moments.sql"),
+    include_str!("../../migrations/postgres/0004_memory.sql"),
 ];
 
 /// How many requests share a transaction at most. Each may need two locks, and a server of
@@ -57,7 +57,7 @@ pub(super) fn is_url(url: &str) -> bool {
 pub(super) async fn open(
     url: &SecretString,
     new_key: [u8; 32],
-    inbox: mpsc::Receiver<Request>,
+    inbox: Inbox,
 ) -> anyhow::Result<Vec<u8>> {
     let mut link = Link::new(config(url)?)?;
     let digest_key = prepare(&link, &new_key).await.context("cannot use the ledger's database")?;
@@ -136,13 +136,13 @@ async fn migrate(client: &Client, version: usize, new_key: &[u8]) -> Result<Vec<
     Ok(key)
 }
 
-async fn serve(mut link: Link, mut inbox: mpsc::Receiver<Request>) {
+async fn serve(mut link: Link, (mut inbox, time): Inbox) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let is_upkeep = |request: &Request| request.is_upkeep();
         let (upkeep, claims): (Vec<_>, Vec<_>) = batch.drain(..).partition(is_upkeep);
         if !claims.is_empty() {
-            settle(&mut link, claims).await;
+            settle(&mut link, claims, &time).await;
         }
         for request in upkeep {
             maintain(&mut link, request).await;
@@ -151,9 +151,9 @@ async fn serve(mut link: Link, mut inbox: mpsc::Receiver<Request>) {
 }
 
 /// Deals with a batch and answers it once it is committed.
-async fn settle(link: &mut Link, batch: Vec<Request>) {
+async fn settle(link: &mut Link, batch: Vec<Request>, time: &StoreTime) {
     let subjects = Subjects::of(&batch);
-    let mut book = link.retry(|session| load(session, &subjects)).await;
+    let mut book = link.retry(|session| load(session, &subjects, time)).await;
     let mut answers = Answers::new();
     for request in batch {
         match &mut book {
@@ -173,17 +173,22 @@ async fn settle(link: &mut Link, batch: Vec<Request>) {
 }
 
 /// Takes the locks, then loads what they guard. The statements leave together, in the order
-/// in which `join4` polls them first, and the server runs them one after the other, each with
+/// in which `join5` polls them first, and the server runs them one after the other, each with
 /// a snapshot of its own.
-async fn load(session: Arc<Session>, subjects: &Subjects) -> Result<Book, Trouble> {
+async fn load(
+    session: Arc<Session>,
+    subjects: &Subjects,
+    time: &StoreTime,
+) -> Result<Book, Trouble> {
     let (client, statements) = (&session.client, &session.statements);
     let locks = subjects.locks();
     let ids: Vec<&str> = subjects.ids.iter().map(String::as_str).collect();
     let tids: Vec<&str> = subjects.tids.iter().map(String::as_str).collect();
-    let (begun, locked, known, refunds) = join4(
+    let (begun, locked, now, known, refunds) = join5(
         // A snapshot of the whole transaction would be older than its locks.
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
         client.execute(&statements.lock, &[&locks]),
+        client.query_one(&statements.now, &[]),
         client.query(&statements.by_id, &[&ids]),
         client.query(&statements.by_tid, &[&tids]),
     )
@@ -193,7 +198,9 @@ async fn load(session: Arc<Session>, subjects: &Subjects) -> Result<Book, Troubl
     let (known, refunds) = (known?, refunds?);
     // A row that comes twice counts as the later statement saw it.
     let rows: Result<Vec<Row>, Error> = known.iter().chain(&refunds).map(rows::read).collect();
-    Ok(Book::new(Holders::Fleet, rows?))
+    let now = time.or(rows::time(now?.get(0))?);
+    let circumstances = Circumstances { holders: Holders::Fleet, now };
+    Ok(Book::new(circumstances, rows?))
 }
 
 async fn commit(session: Arc<Session>, book: &Book) -> Result<(), Trouble> {
@@ -221,6 +228,10 @@ async fn maintain(link: &mut Link, request: Request) {
             let forgotten = link.retry(|session| prune(session, before, most)).await;
             drop(reply.send(forgotten));
         }
+        Request::Stranded { most, reply } => {
+            let stranded = link.retry(|session| stranded(session, most)).await;
+            drop(reply.send(stranded));
+        }
         Request::Probe { reply } => drop(reply.send(link.retry(probe).await)),
         claim => claim.fail(&Error::Closed),
     }
@@ -228,6 +239,10 @@ async fn maintain(link: &mut Link, request: Request) {
 
 async fn census(session: Arc<Session>) -> Result<Census, Trouble> {
     rows::census(&session.client).await
+}
+
+async fn stranded(session: Arc<Session>, most: u32) -> Result<Stranded, Trouble> {
+    rows::stranded(&session.client, most).await
 }
 
 async fn prune(session: Arc<Session>, before: Timestamp, most: u32) -> Result<u32, Trouble> {

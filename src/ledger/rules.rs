@@ -1,16 +1,22 @@
 //! The ledger's rules: pure functions from what a store has loaded to what it writes.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Ask, Case, Claim, Error, Held, Then, Write};
 use crate::decision::later;
 use crate::event::Event;
-use crate::history::{Entry, History, Suspicion, Why, moment};
+use crate::history::{History, Why, moment};
 use crate::outcome::Receipt;
 
-/// A copy may come a moment before its time: the broker's clock is not ours.
-const EARLY_MILLISECONDS: i64 = 100;
+/// A copy may come a moment before its time: the broker's clock is not the store's.
+const EARLY: Duration = Duration::from_millis(100);
+
+/// No command waits longer than the last retry queue holds it. A due time beyond was written before
+/// the clock was set back.
+const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3_600);
 
 /// One command as a store keeps it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -25,6 +31,10 @@ pub(super) struct Row {
     pub(super) parked: u32,
     pub(super) interruptions: u32,
     pub(super) unsettled: bool,
+    /// It has ended, and what follows from that may not have been done yet: its event, and a copy
+    /// where a person looks.
+    #[serde(skip)]
+    pub(super) untold: bool,
     /// Never written as JSON: what has ended stands in columns of its own.
     #[serde(skip)]
     pub(super) finished: Option<Finished>,
@@ -77,20 +87,28 @@ impl TidState {
     }
 }
 
+/// What a claim depends on besides the rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// Whose leases count.
+    pub(super) holders: Holders,
+    /// The store's own time: leases and due times are written and compared in it, never in that
+    /// of whoever asks.
+    pub(super) now: Timestamp,
+}
+
 /// Whose leases count.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Holders {
     /// One process has this store: a lease that it did not issue itself is a dead one's.
     Process { epoch: u64 },
     /// Several workers share this store: a lease counts until its time is over, whoever holds
-    /// it, by the clock of whoever asks. A lease outlasts its call by 25 s, so clocks may
-    /// differ by that much before a claim is taken from a worker whose call is still under
-    /// way; even then the taker finds it interrupted, and inquires before anything else.
+    /// it, by the server's clock.
     Fleet,
 }
 
 impl Holders {
-    fn holds(self, lease: Lease, now: Timestamp) -> bool {
+    pub(super) fn holds(self, lease: Lease, now: Timestamp) -> bool {
         match self {
             Self::Process { epoch } => lease.token >> 32 == epoch >> 32 && lease.until > now,
             Self::Fleet => lease.until > now,
@@ -112,6 +130,7 @@ impl Serialize for Row {
             parked,
             interruptions,
             unsettled,
+            untold: _,
             finished: _,
         } = self;
         (id, kind, tid, digest, history, lease, due, parked, interruptions, unsettled)
@@ -128,6 +147,8 @@ impl Row {
     fn case(&self, token: u64) -> Case {
         Case {
             id: self.id.clone(),
+            kind: self.kind.clone(),
+            tid: self.tid.clone(),
             history: self.history.clone(),
             parked: self.parked,
             interruptions: self.interruptions,
@@ -149,40 +170,51 @@ pub(super) fn claim(
     tid: &TidState,
     ask: &Ask,
     token: u64,
-    holders: Holders,
+    circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    match row {
-        None => claim_unknown(tid, ask, token),
-        Some(row) => claim_known(row, tid, ask, token, holders),
+    match (row, &ask.digest) {
+        (None, Some(digest)) => claim_unknown(tid, ask, digest, token, circumstances),
+        (None, None) => Ok((Claim::Unknown, None)),
+        (Some(row), _) => claim_known(row, tid, ask, token, circumstances),
     }
 }
 
-fn claim_unknown(tid: &TidState, ask: &Ask, token: u64) -> Result<(Claim, Option<Row>), Error> {
-    if tid.is_busy {
-        return Ok((Claim::Busy { until: None }, None));
+fn claim_unknown(
+    tid: &TidState,
+    ask: &Ask,
+    digest: &str,
+    token: u64,
+    circumstances: Circumstances,
+) -> Result<(Claim, Option<Row>), Error> {
+    // One that has expired needs the tid no more: it ends without a call.
+    if tid.is_busy && !ask.has_expired {
+        return Ok((Claim::Busy { wait: None }, None));
     }
     let mut row = Row {
         id: ask.id.clone(),
         kind: ask.kind.to_owned(),
         tid: ask.tid.clone(),
-        digest: ask.digest.clone(),
+        digest: digest.to_owned(),
         history: History::new(ask.now),
-        lease: Some(Lease { token, until: later(ask.now, ask.lease) }),
+        lease: Some(Lease { token, until: later(circumstances.now, ask.lease) }),
         due: None,
         parked: ask.parked,
         interruptions: 0,
         unsettled: false,
+        untold: false,
         finished: None,
     };
     if let Some(receipt) = refunded(tid)? {
         return Ok((Claim::Refunded(row.case(token), receipt), Some(row)));
     }
-    let redelivered = ask.suspect_until.map(|at| Suspicion { at, why: Why::Redelivered });
-    let doubted = tid.doubted.map(|at| Suspicion { at, why: Why::TidDoubted });
-    match redelivered.or(doubted) {
-        Some(suspicion) => row.history.entries.push(Entry::Suspicion(suspicion)),
-        None if ask.may_begin => row.history.begin(ask.now),
-        None => {}
+    let doubted = tid.doubted.map(|_| Why::TidDoubted);
+    let redelivered = ask.is_suspect.then_some(Why::Redelivered);
+    match (redelivered.or(doubted), ask.stamp) {
+        // What was not begun has nothing to inquire.
+        _ if ask.has_expired && !ask.is_suspect => {}
+        (Some(why), _) => row.history.suspect(ask.now, Duration::ZERO, why),
+        (None, Some(stamp)) => row.history.begin(ask.now, stamp),
+        (None, None) => {}
     }
     Ok((Claim::Fresh(row.case(token)), Some(row)))
 }
@@ -192,31 +224,36 @@ fn claim_known(
     tid: &TidState,
     ask: &Ask,
     token: u64,
-    holders: Holders,
+    circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    if row.digest != ask.digest || row.kind != ask.kind {
+    let Circumstances { holders, now } = circumstances;
+    if ask.digest.as_ref().is_some_and(|digest| row.digest != *digest || row.kind != ask.kind) {
         return Ok((Claim::Conflict, None));
     }
     if let Some(finished) = row.finished {
-        return Ok((Claim::Finished(Box::new(read(&finished.event)?)), None));
+        let event = Box::new(read(&finished.event)?);
+        return Ok((Claim::Finished { event, is_untold: row.untold }, None));
     }
-    if ask.parked < row.parked && !ask.has_reply_to {
+    if ask.parked < row.parked && !ask.has_reply_to && ask.digest.is_some() {
         return Ok((Claim::Stale, None));
     }
-    if let Some(lease) = row.lease.filter(|&lease| holders.holds(lease, ask.now)) {
-        return Ok((Claim::Busy { until: Some(lease.until) }, None));
+    if let Some(lease) = row.lease.filter(|&lease| holders.holds(lease, now)) {
+        return Ok((Claim::Busy { wait: Some(until(lease.until, now)) }, None));
     }
-    if let Some(due) = row.due
-        && due.as_millisecond() > ask.now.as_millisecond() + EARLY_MILLISECONDS
-    {
-        return Ok((Claim::Early { due }, None));
+    let wait = row.due.map(|due| until(due, now)).unwrap_or_default();
+    if wait > EARLY && wait <= LONGEST_WAIT {
+        return Ok((Claim::Early { wait }, None));
     }
     let is_interrupted = row.lease.is_some();
     if is_interrupted {
         row.interruptions = row.interruptions.saturating_add(1);
     }
-    row.lease = Some(Lease { token, until: later(ask.now, ask.lease) });
+    row.lease = Some(Lease { token, until: later(now, ask.lease) });
     row.due = None;
+    if let Some(waited) = ask.waited.filter(|waited| waited.is_of(&row.history)) {
+        row.history.is_at_least(waited.age);
+    }
+    row.history.measure(ask.now);
     let case = row.case(token);
     // The worker may have died before it said so: the history of such a refund is empty, and
     // would allow an attempt.
@@ -225,6 +262,11 @@ fn claim_known(
     }
     let claim = if is_interrupted { Claim::Interrupted(case) } else { Claim::Due(case) };
     Ok((claim, Some(row)))
+}
+
+/// How long until a time of the store; nothing where it is over.
+fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now)).unwrap_or_default()
 }
 
 /// What another command's refund of the same tid gave.
@@ -237,26 +279,27 @@ fn read(event: &[u8]) -> Result<Event, Error> {
         .map_err(|error| Error::Store(format!("an event that it keeps cannot be read: {error}")))
 }
 
-/// Applies a write to its row, if whoever asks still holds the claim.
-pub(super) fn write(row: &mut Row, write: Write) -> Held {
+/// Applies a write to its row, at the store's time, if whoever asks still holds the claim.
+pub(super) fn write(row: &mut Row, write: Write, now: Timestamp) -> Held {
     if row.lease.is_none_or(|lease| lease.token != write.token) || row.finished.is_some() {
         return Held::Lost;
     }
     row.history = write.history;
     match write.then {
-        Then::Call { lease_until } => {
-            row.lease = Some(Lease { token: write.token, until: lease_until });
+        Then::Call { lease } => {
+            row.lease = Some(Lease { token: write.token, until: later(now, lease) });
         }
-        Then::Wait { due, unsettled } => {
+        Then::Wait { delay, unsettled } => {
             row.lease = None;
-            row.due = Some(due);
+            row.due = Some(later(now, delay));
             row.unsettled = unsettled;
             row.interruptions = 0;
         }
-        Then::Finish(end) => {
+        Then::Finish { end, is_untold } => {
             row.lease = None;
             row.due = None;
             row.unsettled = false;
+            row.untold = is_untold;
             row.finished = Some(end);
         }
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::rules::Row;
 use super::{Settings, postgres, sqlite};
+use crate::command::read_tid;
 use crate::event::Event;
 use crate::history::{Attempt, Entry, Inquiry, Why};
 use crate::outcome::Answer;
@@ -17,14 +18,23 @@ use crate::verdict::{IfNot, Reading, Verdict};
 /// # Errors
 /// Where the ledger cannot be read.
 pub(crate) async fn show(settings: &Settings, what: &str) -> anyhow::Result<Option<String>> {
-    let rows = match settings {
-        Settings::Sqlite { path } => sqlite::find(path, what)?,
-        Settings::Postgres { url } => postgres::find(url, what).await?,
-        #[cfg(feature = "memory-ledger")]
-        Settings::Memory => Vec::new(),
-    };
+    let mut rows = find(settings, what).await?;
+    if let Some(tid) = read_tid(what).filter(|tid| *tid != what) {
+        // An id may be all digits too, and is another one with a leading zero.
+        let of_tid = |row: &Row| row.tid.as_deref() == Some(tid) && row.id != what;
+        rows.extend(find(settings, tid).await?.into_iter().filter(of_tid));
+    }
     let told: Vec<String> = rows.iter().map(tell).collect();
     Ok((!told.is_empty()).then(|| told.join("\n")))
+}
+
+async fn find(settings: &Settings, what: &str) -> anyhow::Result<Vec<Row>> {
+    match settings {
+        Settings::Sqlite { path } => sqlite::find(path, what),
+        Settings::Postgres { url } => postgres::find(url, what).await,
+        #[cfg(feature = "memory-ledger")]
+        Settings::Memory => Ok(Vec::new()),
+    }
 }
 
 fn tell(row: &Row) -> String {

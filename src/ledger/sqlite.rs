@@ -6,22 +6,24 @@ mod store;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
-use tokio::sync::mpsc;
 
-use super::rules::{Holders, Row};
-use super::{Answers, Error, Reply, Request, defer};
+use super::rules::{Circumstances, Holders, Row};
+use super::{Answers, Error, Inbox, Reply, Request, defer};
+use crate::decision::later;
 use begun::Begun;
 use store::Store;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_commands.sql"),
     include_str!("../../migrations/sqlite/0002_begun.sql"),
     include_str!("../../migrations/sqlite/0003_moments.sql"),
+    include_str!("../../migrations/sqlite/0004_memory.sql"),
 ];
 
 /// The schema that has the table `begun`.
@@ -52,7 +54,7 @@ pub(super) fn open(
     path: &Path,
     epoch: u64,
     new_key: [u8; 32],
-    inbox: mpsc::Receiver<Request>,
+    inbox: Inbox,
 ) -> anyhow::Result<Vec<u8>> {
     let lock = lock(path)?;
     let mut connection =
@@ -152,14 +154,35 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
     Ok(key)
 }
 
-fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver<Request>) {
+/// The time of a store that one process has: the wall clock's when it began, and from there by a
+/// clock that only goes forward.
+struct SteadyClock {
+    wall: Timestamp,
+    began: Instant,
+}
+
+impl SteadyClock {
+    #[expect(clippy::disallowed_methods, reason = "the store's own time")]
+    fn begin() -> Self {
+        Self { wall: Timestamp::now(), began: Instant::now() }
+    }
+
+    fn now(&self) -> Timestamp {
+        later(self.wall, self.began.elapsed())
+    }
+}
+
+fn serve(mut connection: Connection, holders: Holders, (mut inbox, time): Inbox) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut begun = Begun::default();
+    let clock = SteadyClock::begin();
     while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
         let is_crowd = batch.len() > CROWD;
         let mut answers = Answers::new();
         let mut requests = batch.drain(..);
-        let committed = commit(&mut connection, &mut begun, holders, &mut requests, &mut answers);
+        let circumstances = Circumstances { holders, now: time.or(clock.now()) };
+        let committed =
+            commit(&mut connection, &mut begun, circumstances, &mut requests, &mut answers);
         let error = committed.err().map(|error| Error::Store(error.to_string()));
         if let Some(error) = &error {
             begun.doubt();
@@ -178,12 +201,12 @@ fn serve(mut connection: Connection, holders: Holders, mut inbox: mpsc::Receiver
 fn commit(
     connection: &mut Connection,
     begun: &mut Begun,
-    holders: Holders,
+    circumstances: Circumstances,
     batch: &mut impl Iterator<Item = Request>,
     answers: &mut Answers,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut store = Store::new(&transaction, begun, holders)?;
+    let mut store = Store::new(&transaction, begun, circumstances)?;
     for request in batch {
         answer(&mut store, request, answers)?;
     }
@@ -197,6 +220,8 @@ fn answer(store: &mut Store<'_>, request: Request, answers: &mut Answers) -> rus
         Request::Claim { ask, token, reply } => attend(answers, reply, store.claim(&ask, token)),
         Request::Write { write, reply } => attend(answers, reply, store.write(*write).map(Ok)),
         Request::Parked { id, parked } => store.parked(&id, parked),
+        Request::Told { id } => store.told(&id),
+        Request::Stranded { most, reply } => attend(answers, reply, store.stranded(most).map(Ok)),
         Request::Census { reply } => attend(answers, reply, store.census().map(Ok)),
         Request::Prune { before, most, reply } => {
             attend(answers, reply, store.prune(before, most).map(Ok))

@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use super::*;
 use crate::command::Kind;
 use crate::event::About;
-use crate::history::{Entry, Why};
+use crate::history::{Age, Entry, Suspicion, Why};
 use crate::outcome::{Answer, Code, ConfirmedBy, Outcome, Problem};
 use crate::trace::Trace;
 use crate::verdict::{Cause, Reading, Verdict};
@@ -102,19 +102,49 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_795_000_000 + seconds).unwrap()
 }
 
+/// What the clocks of the first process say then.
+fn now(seconds: i64) -> Now {
+    let monotonic = Duration::from_secs(seconds.unsigned_abs());
+    Now { wall: at(seconds), process: 1, monotonic }
+}
+
+/// A timestamp that is drawn then.
+fn stamp(seconds: i64) -> Stamp {
+    Stamp { at: at(seconds).as_millisecond(), age: Duration::ZERO }
+}
+
+impl Ledger {
+    fn set_time(&self, time: Timestamp) {
+        self.time.milliseconds.store(time.as_millisecond(), Ordering::Relaxed);
+    }
+
+    /// How long until then, by the store's time.
+    fn until(&self, seconds: i64) -> Duration {
+        let now = self.time.milliseconds.load(Ordering::Relaxed);
+        Duration::from_millis((at(seconds).as_millisecond() - now).unsigned_abs())
+    }
+}
+
 fn ask(id: &str, seconds: i64) -> Ask {
     Ask {
         id: id.to_owned(),
         kind: "transfer_otp",
         tid: None,
-        digest: "d".to_owned(),
-        now: at(seconds),
+        digest: Some("d".to_owned()),
+        now: now(seconds),
         parked: 0,
-        suspect_until: None,
+        waited: None,
+        is_suspect: false,
+        has_expired: false,
         has_reply_to: false,
-        may_begin: true,
+        stamp: Some(stamp(seconds)),
         lease: LEASE,
     }
+}
+
+fn suspicion(seconds: i64, why: Why) -> Entry {
+    let (age, before) = (Age::default(), Duration::ZERO);
+    Entry::Suspicion(Suspicion { at: at(seconds), age, before, why })
 }
 
 fn refund(id: &str, tid: &str, seconds: i64) -> Ask {
@@ -157,7 +187,8 @@ fn word(claim: &Claim) -> &'static str {
         Claim::Busy { .. } => "busy",
         Claim::Early { .. } => "early",
         Claim::Stale => "stale",
-        Claim::Finished(_) => "finished",
+        Claim::Finished { .. } => "finished",
+        Claim::Unknown => "unknown",
         Claim::Conflict => "conflict",
     }
 }
@@ -174,6 +205,7 @@ fn case(claim: Claim) -> Case {
 
 /// Claims with a token that no other claim of the test has.
 async fn claim(ledger: &Ledger, ask: Ask) -> Claim {
+    ledger.set_time(ask.now.wall);
     ledger.claim(ask, fastrand::u32(..)).await.unwrap()
 }
 
@@ -210,7 +242,7 @@ on_both_stores! {
 
     async fn a_new_command_that_may_not_begin_has_only_been_claimed(rig) {
         let ledger = rig.open().await;
-        let claimed = claim(&ledger, Ask { may_begin: false, ..ask("a", 0) }).await;
+        let claimed = claim(&ledger, Ask { stamp: None, ..ask("a", 0) }).await;
         assert_eq!(word(&claimed), "fresh");
         assert_eq!(case(claimed).history.entries, []);
     }
@@ -218,14 +250,16 @@ on_both_stores! {
     async fn a_parked_command_is_early_then_due_with_all_that_is_known(rig) {
         let ledger = rig.open().await;
         let mut first = case(claim(&ledger, ask("a", 0)).await);
-        first.history.end(at(1), Verdict::not_now(Cause::RateLimited));
-        assert_eq!(ledger.note(&first, at(20), false).await.unwrap(), Held::Yes);
+        first.history.end(now(1), Verdict::not_now(Cause::RateLimited));
+        assert_eq!(ledger.note(&first, ledger.until(20), false).await.unwrap(), Held::Yes);
         match claim(&ledger, ask("a", 19)).await {
-            Claim::Early { due } => assert_eq!(due, at(20)),
+            Claim::Early { wait } => assert_eq!(wait, Duration::from_secs(1)),
             other => panic!("{}", word(&other)),
         }
         let back = claim(&ledger, ask("a", 20)).await;
         assert_eq!(word(&back), "due");
+        // What the process has measured meanwhile.
+        first.history.measure(now(20));
         assert_eq!(case(back).history, first.history);
     }
 
@@ -233,7 +267,7 @@ on_both_stores! {
         let ledger = rig.open().await;
         claim(&ledger, ask("a", 0)).await;
         match claim(&ledger, ask("a", 54)).await {
-            Claim::Busy { until } => assert_eq!(until, Some(at(55))),
+            Claim::Busy { wait } => assert_eq!(wait, Some(Duration::from_secs(1))),
             other => panic!("{}", word(&other)),
         }
         let taken = claim(&ledger, ask("a", 55)).await;
@@ -246,7 +280,7 @@ on_both_stores! {
     async fn each_attempt_renews_the_lease(rig) {
         let ledger = rig.open().await;
         let case = case(claim(&ledger, ask("a", 0)).await);
-        assert_eq!(ledger.begin(&case, at(100)).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.begin(&case, ledger.until(100)).await.unwrap(), Held::Yes);
         assert_eq!(word(&claim(&ledger, ask("a", 99)).await), "busy");
         assert_eq!(word(&claim(&ledger, ask("a", 100)).await), "interrupted");
     }
@@ -255,14 +289,14 @@ on_both_stores! {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, ask("a", 0)).await);
         let second = case(claim(&ledger, ask("a", 60)).await);
-        assert_eq!(ledger.begin(&first, at(200)).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.note(&first, at(70), true).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.finish(first.clone(), &unresolved("a")).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.begin(&first, ledger.until(200)).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.note(&first, ledger.until(70), true).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
         let event = succeeded("a", "1");
-        assert_eq!(ledger.finish(second.clone(), &event).await.unwrap(), Held::Yes);
-        assert_eq!(ledger.finish(second.clone(), &unresolved("a")).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.finish(second.clone(), &event, false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(second.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
         match claim(&ledger, ask("a", 80)).await {
-            Claim::Finished(told) => assert_eq!(*told, event),
+            Claim::Finished { event: told, is_untold: false } => assert_eq!(*told, event),
             other => panic!("{}", word(&other)),
         }
     }
@@ -273,14 +307,14 @@ on_both_stores! {
         let second = case(claim(&ledger, ask("a", 60)).await);
         let third = case(claim(&ledger, ask("a", 120)).await);
         assert_eq!((second.interruptions, third.interruptions), (1, 2));
-        ledger.note(&third, at(130), false).await.unwrap();
+        ledger.note(&third, ledger.until(130), false).await.unwrap();
         assert_eq!(case(claim(&ledger, ask("a", 130)).await).interruptions, 0);
     }
 
     async fn a_copy_that_a_later_one_replaced_is_stale_unless_it_wants_an_answer(rig) {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, ask("a", 0)).await);
-        ledger.note(&first, at(10), false).await.unwrap();
+        ledger.note(&first, ledger.until(10), false).await.unwrap();
         ledger.parked("a", 1).await.unwrap();
         assert_eq!(word(&claim(&ledger, ask("a", 10)).await), "stale");
         let asks_back = Ask { has_reply_to: true, ..ask("a", 9) };
@@ -294,10 +328,10 @@ on_both_stores! {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, ask("a", 0)).await);
         let event = succeeded("a", "2147591637");
-        ledger.finish(first.clone(), &event).await.unwrap();
+        ledger.finish(first.clone(), &event, false).await.unwrap();
         let ledger = rig.reopen(ledger, 2).await;
         match claim(&ledger, ask("a", 10_000)).await {
-            Claim::Finished(told) => assert_eq!(*told, event),
+            Claim::Finished { event: told, is_untold: false } => assert_eq!(*told, event),
             other => panic!("{}", word(&other)),
         }
     }
@@ -317,12 +351,12 @@ on_both_stores! {
     async fn the_same_id_with_other_data_or_another_kind_is_a_conflict(rig) {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, ask("a", 0)).await);
-        let other_data = Ask { digest: "e".to_owned(), ..ask("a", 1) };
+        let other_data = Ask { digest: Some("e".to_owned()), ..ask("a", 1) };
         let other_kind = Ask { kind: "refund_otp", ..ask("a", 1) };
         for ask in [&other_data, &other_kind] {
             assert_eq!(word(&claim(&ledger, ask.clone()).await), "conflict");
         }
-        ledger.finish(first.clone(), &succeeded("a", "1")).await.unwrap();
+        ledger.finish(first.clone(), &succeeded("a", "1"), false).await.unwrap();
         for ask in [other_data, other_kind] {
             assert_eq!(word(&claim(&ledger, ask).await), "conflict");
         }
@@ -333,21 +367,21 @@ on_both_stores! {
         let first = case(claim(&ledger, refund("a", "77", 0)).await);
         for seconds in [1, 1_000_000] {
             match claim(&ledger, refund("b", "77", seconds)).await {
-                Claim::Busy { until } => assert_eq!(until, None),
+                Claim::Busy { wait } => assert_eq!(wait, None),
                 other => panic!("{}", word(&other)),
             }
         }
         assert_eq!(word(&claim(&ledger, refund("c", "78", 1)).await), "fresh");
         let its_otp = Ask { kind: "refund_otp", ..refund("d", "77", 1) };
         assert_eq!(word(&claim(&ledger, its_otp).await), "fresh");
-        ledger.note(&first, at(5), true).await.unwrap();
+        ledger.note(&first, ledger.until(5), true).await.unwrap();
         assert_eq!(word(&claim(&ledger, refund("b", "77", 6)).await), "busy");
     }
 
     async fn a_tid_that_was_refunded_is_answered_with_what_it_gave(rig) {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, refund("a", "77", 0)).await);
-        ledger.finish(first.clone(), &succeeded("a", "2147591637")).await.unwrap();
+        ledger.finish(first.clone(), &succeeded("a", "2147591637"), false).await.unwrap();
         match claim(&ledger, refund("b", "77", 1)).await {
             Claim::Refunded(case, receipt) => {
                 assert_eq!(receipt.get("refund_tid"), Some("2147591637"));
@@ -360,7 +394,7 @@ on_both_stores! {
     async fn a_tid_that_was_refunded_is_answered_so_by_whoever_comes_after_a_crash(rig) {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, refund("a", "77", 0)).await);
-        ledger.finish(first.clone(), &succeeded("a", "1")).await.unwrap();
+        ledger.finish(first.clone(), &succeeded("a", "1"), false).await.unwrap();
         assert_eq!(word(&claim(&ledger, refund("b", "77", 1)).await), "refunded");
         let ledger = rig.reopen(ledger, 2).await;
         // By then the dead worker's lease is over.
@@ -370,47 +404,45 @@ on_both_stores! {
     async fn a_refund_that_ended_in_doubt_makes_the_next_one_suspect(rig) {
         let ledger = rig.open().await;
         let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
-        first.history.end(at(1), Verdict::unclear(Cause::Timeout));
-        ledger.finish(first.clone(), &unresolved("a")).await.unwrap();
+        first.history.end(now(1), Verdict::unclear(Cause::Timeout));
+        ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap();
         let next = case(claim(&ledger, refund("b", "77", 20)).await);
-        let suspicion = crate::history::Suspicion { at: at(9), why: Why::TidDoubted };
-        assert_eq!(next.history.entries, [Entry::Suspicion(suspicion)]);
+        assert_eq!(next.history.entries, [suspicion(20, Why::TidDoubted)]);
     }
 
     async fn a_refund_that_was_refused_leaves_nothing_behind(rig) {
         let ledger = rig.open().await;
         let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
-        first.history.end(at(1), Verdict::not_now(Cause::RateLimited));
+        first.history.end(now(1), Verdict::not_now(Cause::RateLimited));
         let problem = Problem::new(Code::RateLimited, "given up");
-        ledger.finish(first.clone(), &event("a", &Outcome::Failed(problem))).await.unwrap();
+        ledger.finish(first.clone(), &event("a", &Outcome::Failed(problem)), false).await.unwrap();
         assert!(case(claim(&ledger, refund("b", "77", 20)).await).history.in_flight());
     }
 
     async fn a_redelivered_refund_that_is_unknown_is_suspect(rig) {
         let ledger = rig.open().await;
-        let ask = Ask { suspect_until: Some(at(30)), ..refund("a", "77", 0) };
+        let ask = Ask { is_suspect: true, ..refund("a", "77", 0) };
         let case = case(claim(&ledger, ask).await);
-        let suspicion = crate::history::Suspicion { at: at(30), why: Why::Redelivered };
-        assert_eq!(case.history.entries, [Entry::Suspicion(suspicion)]);
+        assert_eq!(case.history.entries, [suspicion(0, Why::Redelivered)]);
     }
 
     async fn the_census_counts_what_waits(rig) {
         let ledger = rig.open().await;
         assert_eq!(ledger.census().await.unwrap(), Census::default());
         let mut doubted = case(claim(&ledger, refund("a", "77", 3)).await);
-        doubted.history.end(at(4), Verdict::unclear(Cause::Timeout));
-        ledger.note(&doubted, at(20), true).await.unwrap();
+        doubted.history.end(now(4), Verdict::unclear(Cause::Timeout));
+        ledger.note(&doubted, ledger.until(20), true).await.unwrap();
         let mut waiting = case(claim(&ledger, ask("b", 5)).await);
-        waiting.history.end(at(6), Verdict::not_now(Cause::RateLimited));
-        ledger.note(&waiting, at(20), false).await.unwrap();
+        waiting.history.end(now(6), Verdict::not_now(Cause::RateLimited));
+        ledger.note(&waiting, ledger.until(20), false).await.unwrap();
         claim(&ledger, ask("c", 7)).await;
         let census = ledger.census().await.unwrap();
         assert_eq!(census.unsettled, BTreeMap::from([("refund".to_owned(), (1, at(3)))]));
         let parked = [("refund".to_owned(), 1), ("transfer_otp".to_owned(), 1)];
         assert_eq!(census.parked, BTreeMap::from(parked));
         let mut back = case(claim(&ledger, refund("a", "77", 20)).await);
-        back.history.inquired(at(21), Reading::Contradictory);
-        ledger.finish(back.clone(), &unresolved("a")).await.unwrap();
+        back.history.inquired(now(21), None, Reading::Contradictory);
+        ledger.finish(back.clone(), &unresolved("a"), false).await.unwrap();
         assert_eq!(ledger.census().await.unwrap().unsettled, BTreeMap::new());
     }
 
@@ -418,7 +450,7 @@ on_both_stores! {
         let ledger = rig.open().await;
         for id in ["a", "b", "c"] {
             let case = case(claim(&ledger, ask(id, 0)).await);
-            ledger.finish(case.clone(), &succeeded(id, "1")).await.unwrap();
+            ledger.finish(case.clone(), &succeeded(id, "1"), false).await.unwrap();
         }
         claim(&ledger, ask("unfinished", 0)).await;
         assert_eq!(ledger.prune(at(9), 10).await.unwrap(), 0);
@@ -436,7 +468,7 @@ on_both_stores! {
         }
         assert_eq!(word(&claim(&ledger, refund("a", "7", 1)).await), "busy");
         assert_eq!(word(&claim(&ledger, refund("b", "7", 1)).await), "busy");
-        ledger.finish(begun.clone(), &succeeded("a", "1")).await.unwrap();
+        ledger.finish(begun.clone(), &succeeded("a", "1"), false).await.unwrap();
         assert_eq!(word(&claim(&ledger, refund("a", "7", 2)).await), "finished");
         assert_eq!(word(&claim(&ledger, refund("b", "7", 2)).await), "refunded");
     }
@@ -445,7 +477,7 @@ on_both_stores! {
         let ledger = rig.open().await;
         let begun = case(claim(&ledger, refund("a", "7", 0)).await);
         let other = Case { token: begun.token + 1, ..begun.clone() };
-        assert_eq!(ledger.finish(other, &succeeded("a", "1")).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.finish(other, &succeeded("a", "1"), false).await.unwrap(), Held::Lost);
         assert_eq!(word(&claim(&ledger, refund("a", "7", 1)).await), "busy");
         assert_eq!(word(&claim(&ledger, refund("b", "7", 1)).await), "busy");
         let ledger = rig.reopen(ledger, 2).await;
@@ -453,7 +485,7 @@ on_both_stores! {
         assert_eq!(word(&again), "interrupted");
         let again = case(again);
         assert_eq!(again.history.attempts(), 1);
-        assert_eq!(ledger.finish(again, &succeeded("a", "1")).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(again, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
     }
 
     async fn what_ended_before_a_crash_stays_and_what_had_begun_is_interrupted(rig) {
@@ -462,7 +494,7 @@ on_both_stores! {
         let claims = join_all(ids.iter().map(|id| claim(&ledger, refund(id, id, 0)))).await;
         let cases: Vec<Case> = claims.into_iter().map(case).collect();
         for begun in cases.iter().step_by(2) {
-            ledger.finish(begun.clone(), &succeeded(&begun.id, "1")).await.unwrap();
+            ledger.finish(begun.clone(), &succeeded(&begun.id, "1"), false).await.unwrap();
         }
         let ledger = rig.reopen(ledger, 2).await;
         for (n, id) in ids.iter().enumerate() {
@@ -489,12 +521,12 @@ on_both_stores! {
         let ledger = rig.open().await;
         assert_eq!(show(&rig.settings(), "a").await.unwrap(), None);
         let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
-        first.history.end(at(30), Verdict::unclear(Cause::Timeout));
-        first.history.inquired(at(31), Reading::RefundPending);
-        ledger.note(&first, at(36), true).await.unwrap();
+        first.history.end(now(30), Verdict::unclear(Cause::Timeout));
+        first.history.inquired(now(31), None, Reading::RefundPending);
+        ledger.note(&first, ledger.until(36), true).await.unwrap();
         let mut again = case(claim(&ledger, refund("a", "77", 36)).await);
-        again.history.inquired(at(66), Reading::RefundPending);
-        again.history.begin(at(67));
+        again.history.inquired(now(66), None, Reading::RefundPending);
+        again.history.begin(now(67), stamp(67));
         let message = Some("Rajesh, 9123456789, ref secret".to_owned());
         let answer = Answer {
             http_status: 200,
@@ -505,10 +537,10 @@ on_both_stores! {
         };
         let mut receipt = Receipt::default();
         receipt.put("otp_ref_id", "secret");
-        again.history.end(at(68), Verdict::Done(receipt.clone(), answer.clone()));
+        again.history.end(now(68), Verdict::Done(receipt.clone(), answer.clone()));
         let confirmed_by = ConfirmedBy::Response;
         let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: Some(answer) };
-        ledger.finish(again.clone(), &event("a", &outcome)).await.unwrap();
+        ledger.finish(again.clone(), &event("a", &outcome), false).await.unwrap();
         claim(&ledger, Ask { kind: "refund_otp", ..refund("b", "77", 80) }).await;
         let first = "a (refund, tid 77)
   2026-11-18T11:06:40.000Z  received
@@ -530,6 +562,8 @@ on_both_stores! {
         assert_eq!(show(&rig.settings(), "a").await.unwrap().unwrap(), first);
         let both = format!("{first}\n{second}");
         assert_eq!(show(&rig.settings(), "77").await.unwrap().unwrap(), both);
+        assert_eq!(show(&rig.settings(), "0077").await.unwrap().unwrap(), both);
+        assert_eq!(show(&rig.settings(), "0").await.unwrap(), None);
     }
 
     async fn what_holds_no_ledger_cannot_be_shown(rig) {
@@ -611,12 +645,12 @@ async fn on_sqlite_a_commit_that_failed_leaves_nothing_behind_in_memory() {
     alter(&rig, "ALTER TABLE begun RENAME TO elsewhere");
     let failed = ledger.claim(refund("after", "2", 0), 7).await;
     assert!(failed.is_err(), "a claim that cannot be kept is no claim");
-    let failed = ledger.finish(before.clone(), &succeeded("before", "1")).await;
+    let failed = ledger.finish(before.clone(), &succeeded("before", "1"), false).await;
     assert!(failed.is_err(), "memory and file may differ: nothing is written on top");
     alter(&rig, "ALTER TABLE elsewhere RENAME TO begun");
     assert_eq!(word(&claim(&ledger, refund("after", "2", 1)).await), "fresh");
     assert_eq!(word(&claim(&ledger, refund("before", "1", 1)).await), "busy");
-    let held = ledger.finish(before.clone(), &succeeded("before", "1")).await.unwrap();
+    let held = ledger.finish(before.clone(), &succeeded("before", "1"), false).await.unwrap();
     assert_eq!(held, Held::Yes);
     assert_eq!(word(&claim(&ledger, refund("before", "1", 2)).await), "finished");
 }
@@ -730,7 +764,7 @@ async fn on_postgres_a_claim_of_another_worker_counts_until_its_time_is_over() {
     let first = case(claim(&one, ask("a", 0)).await);
     assert_eq!(word(&claim(&two, ask("a", 54)).await), "busy");
     assert_eq!(word(&claim(&two, ask("a", 55)).await), "interrupted");
-    assert_eq!(one.finish(first.clone(), &unresolved("a")).await.unwrap(), Held::Lost);
+    assert_eq!(one.finish(first.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -738,7 +772,7 @@ async fn on_postgres_a_refund_is_seen_by_the_other_worker() {
     let Some((_rig, one, two)) = two_workers("two_workers_refunded").await else { return };
     let first = case(claim(&one, refund("a", "77", 0)).await);
     assert_eq!(word(&claim(&two, refund("b", "77", 1)).await), "busy");
-    one.finish(first.clone(), &succeeded("a", "5")).await.unwrap();
+    one.finish(first.clone(), &succeeded("a", "5"), false).await.unwrap();
     assert_eq!(word(&claim(&two, refund("b", "77", 2)).await), "refunded");
 }
 

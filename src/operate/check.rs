@@ -1,5 +1,7 @@
 //! `eko-worker check`: whether a worker with these settings would find all that it needs.
 
+mod stamps;
+
 use anyhow::Context as _;
 use serde::Serialize;
 
@@ -11,6 +13,7 @@ use crate::eko::{Called, Client, reproduces_the_known_answer};
 use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::verdict::Reading;
+use stamps::{Stamps, Taken};
 
 /// The first RabbitMQ that dead-letters at least once, which parked commands need.
 const OLDEST_BROKER: (u32, u32) = (3, 10);
@@ -149,21 +152,25 @@ async fn check_permissions(config: &Config, session: &Session) -> anyhow::Result
 }
 
 async fn check_eko(config: &Config) -> Vec<Finding> {
-    let called = match probe(config).await {
-        Ok(called) => called,
+    let client = match Client::new(config.eko.clone()) {
+        Ok(client) => client,
         Err(error) => {
             let inquiry = Finding::of("inquiry", Err(error));
-            return vec![inquiry, Finding::unknown("clock", "Eko was not called")];
+            let unknown = |name| Finding::unknown(name, "Eko was not called");
+            return vec![inquiry, unknown("clock"), unknown("stamps")];
         }
     };
-    vec![Finding::of("inquiry", tell_inquiry(&called)), tell_clock(&called)]
-}
-
-async fn probe(config: &Config) -> anyhow::Result<Called<Reading>> {
-    let client = Client::new(config.eko.clone())?;
     let initiator_id = config.defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
     let user_code = config.defaults.user_code.as_deref().unwrap_or_default();
-    Ok(client.probe(initiator_id, user_code).await)
+    let called = client.probe(initiator_id, user_code).await;
+    let skew = called.skew.unwrap_or_default();
+    let probe = async |age| {
+        let called = client.probe_aged(initiator_id, user_code, age, skew).await;
+        Taken::of(&called.meaning)
+    };
+    let settings = Stamps { age: config.eko.stamp_age, tolerance: config.policy.stamp_tolerance };
+    let stamps = Finding::of("stamps", stamps::check(settings, probe).await);
+    vec![Finding::of("inquiry", tell_inquiry(&called)), tell_clock(&called), stamps]
 }
 
 fn tell_inquiry(called: &Called<Reading>) -> anyhow::Result<String> {

@@ -129,7 +129,7 @@ const HEAD: &str = "\
 
 Each is a variable of the environment, or a flag of the same name (`--amqp-url`), which wins. A wrong one is named with its
 reason and the exit code is 2. Durations are such as `500ms`, `30s`, `5m`, `24h`, `90d`. A secret `X` that has `X_FILE` may be
-given by it: the path of a file that holds it.
+given by it: the path of a file that holds it. A variable that is blank counts as unset.
 
 `eko-worker config` shows what is in effect and where it comes from, secrets masked. A variable that looks like a setting
 and is none is warned about at the start, in `check` and in `config`, with the setting that was most likely meant.

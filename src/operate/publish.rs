@@ -138,9 +138,9 @@ fn body(args: &PublishArgs, id: &str) -> anyhow::Result<SecretString> {
     }
 }
 
-/// A whole number as one; whatever else is given the reading of the command refuses.
+/// A number as one; whatever else is given the reading of the command refuses.
 fn number(text: &str) -> Value {
-    text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number))
+    text.parse::<serde_json::Number>().map_or_else(|_| json!(text), Value::Number)
 }
 
 /// The OTP of a refund: from a file, from standard input, or from the terminal, unseen.

@@ -1,9 +1,10 @@
 //! What a paused worker does: probe Eko or the ledger, and set aside what it cannot begin or
 //! cannot write down.
 
+use jiff::SignedDuration;
 use tokio::sync::watch;
 
-use super::{Error, Subject, Worker, now, random_f64};
+use super::{Error, Subject, Worker, random_f64};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
 use crate::eko::Reread;
@@ -50,6 +51,18 @@ impl Worker {
         read
     }
 
+    /// The wall clock was set: what rests on it is asked again. How long something took does not.
+    pub(crate) fn clock_stepped(&self, step: SignedDuration) {
+        self.metrics.clock_stepped();
+        tracing::warn!(
+            step_seconds = step.as_secs_f64(),
+            "the wall clock was set; waiting times are measured by another clock and go on, \
+             timestamps begin anew, and Eko's clock is compared again"
+        );
+        self.gate.forget_skew();
+        self.gate.hurry();
+    }
+
     /// Whether what closed the gate of a kind is over.
     pub(crate) async fn probe(&self, reason: Reason) -> bool {
         match reason {
@@ -74,9 +87,7 @@ impl Worker {
     /// that new keys need no restart.
     async fn probe_eko(&self) -> bool {
         self.reread_keys();
-        let initiator_id =
-            self.defaults.initiator_id.as_ref().map_or("", |initiator_id| initiator_id.expose());
-        let user_code = self.defaults.user_code.as_deref().unwrap_or_default();
+        let (initiator_id, user_code) = self.ours();
         let called = self.eko.probe(initiator_id, user_code).await;
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
@@ -84,14 +95,21 @@ impl Worker {
         is_right && !matches!(Sight::from(&called.meaning), Sight::Against(_))
     }
 
+    /// As whom we ask about what no command in hand is about.
+    pub(super) fn ours(&self) -> (&str, &str) {
+        let initiator_id = self.defaults.initiator_id.as_ref();
+        let user_code = self.defaults.user_code.as_deref().unwrap_or_default();
+        (initiator_id.map_or("", |initiator_id| initiator_id.expose()), user_code)
+    }
+
     /// Stops a kind for a reason that no call of Eko tells.
     pub(crate) fn pause(&self, kind: Kind, reason: Reason) {
-        self.gate.close(kind, reason, now());
+        self.gate.close(kind, reason, self.now().monotonic);
     }
 
     /// Lets commands of a kind through again.
     pub(crate) fn reopen(&self, kind: Kind) {
-        self.gate.open(kind, now());
+        self.gate.open(kind, self.now().monotonic);
         self.metrics.limited(kind, self.gate.limit(kind));
     }
 
@@ -111,7 +129,7 @@ impl Worker {
     }
 
     pub(super) fn close_for_ledger(&self, error: &ledger::Error) {
-        if self.gate.close_all(Reason::Ledger, now()) {
+        if self.gate.close_all(Reason::Ledger, self.now().monotonic) {
             tracing::error!(%error, "the ledger failed: nothing begins until it can be written");
         }
     }
@@ -159,7 +177,8 @@ impl Worker {
             reason,
             attempts: attempts.max(known),
             parked,
-            first_received: now(),
+            first_received: self.now().wall,
+            age: delivery.envelope().age,
             // What has not begun stays in the trace that its message names.
             traceparent: None,
         };

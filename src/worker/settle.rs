@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Error, Received, Subject, Worker, clock, now, random_f64};
-use crate::broker::{Delivery, Parking};
+use super::{Error, Received, Subject, Worker, clock, random_f64};
+use crate::broker::{CopyAge, Delivery, Parking};
+use crate::clock::Now;
 use crate::command::{Command, Kind};
-use crate::decision::{self, Step, Turn};
-use crate::gate::{Permit, Sample, Sight};
-use crate::history::{Attempt, Entry, History};
+use crate::decision::{self, Policy, Step, Task, Turn};
+use crate::gate::{Gate, Permit, Sample, Sight};
+use crate::history::{Entry, History};
 use crate::ledger::{self, Case, Held};
 use crate::otel::Call;
 use crate::verdict::{Cause, Reading, Verdict};
@@ -43,10 +44,10 @@ impl Worker {
             turn = Turn::Answered;
         }
         loop {
-            let (now, history) = (now(), &case.history);
-            let still = self.gate.stood_still(kind, history.first_received, now);
-            let policy = self.policy.extended(still);
-            let step = decision::decide(command, history, &policy, turn, random_f64(), now);
+            let now = self.now();
+            let policy = self.policy_now(kind, &case.history, now);
+            let task = Task::of(command);
+            let step = decision::decide(task, &case.history, &policy, turn, random_f64(), now);
             // A permit is for calls: whatever ends or waits gives it back first.
             let held = permit.take();
             let went = match step {
@@ -84,6 +85,13 @@ impl Worker {
         }
     }
 
+    /// The settings that decisions follow, with give-up times that stood still while the kind was
+    /// paused.
+    pub(super) fn policy_now(&self, kind: Kind, history: &History, now: Now) -> Policy {
+        let age = history.age(now).likely;
+        self.policy.extended(self.gate.stood_still(kind, age, now.monotonic))
+    }
+
     /// One more call of the kind's endpoint: in the ledger first.
     async fn attempt(
         &self,
@@ -92,14 +100,14 @@ impl Worker {
         case: &mut Case,
         permit: &mut Permit<'_>,
     ) -> Result<Went, ledger::Error> {
-        let (began, clock) = (now(), clock());
-        if command.expiry.is_some_and(|expiry| began >= expiry) {
+        let stamp = self.eko.stamp().await;
+        let (began, clock) = (self.now(), clock());
+        if command.expiry.is_some_and(|expiry| began.wall >= expiry) {
             // The gate has held it too long: the next decision ends it.
             return Ok(Went::On);
         }
-        case.history.begin(began);
-        let lease_until = decision::later(began, self.lease);
-        if self.ledger.begin(case, lease_until).await? == Held::Lost {
+        case.history.begin(began, stamp);
+        if self.ledger.begin(case, self.lease).await? == Held::Lost {
             return Ok(Went::Lost);
         }
         self.call(command, received, case, clock, permit).await;
@@ -107,7 +115,9 @@ impl Worker {
     }
 
     /// Makes the call that the ledger knows has begun at `began`. Its bytes leave within
-    /// `EKO_TIMEOUT` of that or not at all: later, somebody else may have taken over.
+    /// `EKO_TIMEOUT` of that or not at all: later, somebody else may have taken over. It is signed
+    /// with the timestamp that the ledger knows, so that Eko refuses it when it comes too late all
+    /// the same.
     async fn call(
         &self,
         command: &Command,
@@ -124,9 +134,12 @@ impl Worker {
             url: self.eko.url(command),
             attempt: Some(case.history.attempts()),
         });
-        let called = self.eko.call(command, deadline).await;
+        let Some(signed) = case.history.signed() else {
+            return;
+        };
+        let called = self.eko.call(command, signed.stamp, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let sight = sight(kind, &case.history, &called.meaning);
+        let sight = sight(kind, &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
         self.note_load(kind, permit, Sample { took: Some(called.took), has_failed });
         self.metrics.called(kind, &called.meaning, called.took, called.is_known);
@@ -139,8 +152,8 @@ impl Worker {
             took_ms = u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX),
             "Eko was called"
         );
-        let ended = now();
-        self.gate.saw(kind, &command.id, sight, ended);
+        let ended = self.now();
+        self.gate.saw(kind, &command.id, sight, ended.monotonic);
         case.history.end(ended, called.meaning);
     }
 
@@ -155,11 +168,10 @@ impl Worker {
         let Some(tid) = command.tid() else {
             return Ok(Went::Lost);
         };
-        let (began, clock) = (now(), clock());
-        let lease_until = decision::later(began, self.lease);
-        if self.ledger.begin(case, lease_until).await? == Held::Lost {
+        if self.ledger.begin(case, self.lease).await? == Held::Lost {
             return Ok(Went::Lost);
         }
+        let (asked, clock) = (self.now(), clock());
         let deadline = clock + self.policy.call_timeout;
         permit.begin();
         let span = received.span.call(|| Call {
@@ -170,7 +182,7 @@ impl Worker {
         });
         let called = self.eko.inquire(command, tid, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let sight = sight_of_inquiry(command.kind(), &case.history, &called.meaning);
+        let sight = sight_of_inquiry(command.kind(), &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
         // How long another endpoint takes says nothing about this one.
         self.note_load(command.kind(), permit, Sample { took: None, has_failed });
@@ -183,13 +195,13 @@ impl Worker {
                 "an inquiry contradicts itself or tells of another transaction"
             );
         }
-        self.gate.saw(command.kind(), &command.id, sight, now());
+        self.gate.saw(command.kind(), &command.id, sight, self.now().monotonic);
         // A reading counts from when it was asked for: what it says may be that old.
-        case.history.inquired(called.began, called.meaning);
+        case.history.inquired(asked, called.eko_time, called.meaning);
         Ok(Went::On)
     }
 
-    fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {
+    pub(super) fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {
         let limit = permit.end(sample, clock().into_std());
         self.metrics.limited(kind, limit);
     }
@@ -198,7 +210,7 @@ impl Worker {
     pub(super) fn note_skew(&self, skew: Option<f64>) {
         let Some(skew) = skew else { return };
         self.metrics.skewed(skew);
-        if self.gate.saw_clock(skew, now()) {
+        if self.gate.saw_clock(skew, self.now().monotonic) {
             tracing::error!(
                 skew_seconds = skew,
                 "Eko's clock and ours are too far apart: it would soon refuse our timestamps"
@@ -208,18 +220,19 @@ impl Worker {
 
     /// Keeps what is known, then puts a copy where it waits, then acknowledges.
     #[expect(clippy::too_many_arguments, reason = "all of it stands in the parked copy")]
-    async fn park(
+    pub(super) async fn park(
         &self,
         delivery: Delivery,
         subject: &Subject<'_>,
         received: &Received,
-        case: Case,
+        mut case: Case,
         delay: Duration,
         cause: Cause,
         unsettled: bool,
     ) -> Result<(), Error> {
-        let due = decision::later(now(), delay);
-        match self.ledger.note(&case, due, unsettled).await {
+        let now = self.now();
+        case.history.measure(now);
+        match self.ledger.note(&case, delay, unsettled).await {
             Ok(Held::Yes) => {}
             Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
             Err(error) => {
@@ -245,6 +258,10 @@ impl Worker {
             attempts: case.history.attempts(),
             parked,
             first_received: case.history.first_received,
+            age: Some(CopyAge {
+                first_received: case.history.first_received,
+                proven: case.history.age(now).proven,
+            }),
             traceparent: Some(&received.traceparent()),
         };
         received.span.parked(cause.as_str());
@@ -259,15 +276,21 @@ impl Worker {
 
 /// What a call tells about Eko as a whole. One timestamp that is refused may have been another
 /// worker's with the same key, in the same millisecond; a second in a row is our clock's fault.
-fn sight(kind: Kind, history: &History, verdict: &Verdict) -> Sight {
-    const CLOCK: Cause = Cause::Clock;
-    let is_clock = |verdict: &Verdict| matches!(verdict, Verdict::NotNow { cause: CLOCK, .. });
+fn sight(kind: Kind, history: &History, verdict: &Verdict, skew: Option<f64>) -> Sight {
+    let is_refused = |verdict: &Verdict| verdict.cause() == Some(Cause::Clock);
     let before = history.each_attempt().rev().nth(1).and_then(|attempt| attempt.ended.as_ref());
-    let is_first = is_clock(verdict) && !before.is_some_and(|ended| is_clock(&ended.verdict));
-    match is_first || is_told_by_inquiry(kind, verdict) {
+    let is_first = !before.is_some_and(|ended| is_refused(&ended.verdict));
+    let is_no_fault = is_refused(verdict) && (is_first || is_right(skew));
+    match is_no_fault || is_told_by_inquiry(kind, verdict) {
         true => Sight::Nothing,
         false => verdict.into(),
     }
+}
+
+/// Whether the answer shows that our clock is right: then a refused timestamp was used before, by
+/// another worker with the same key or by a proxy that sent the call twice.
+fn is_right(skew: Option<f64>) -> bool {
+    skew.is_some_and(Gate::is_right)
 }
 
 /// Whether the inquiry that follows at once tells what a call told about Eko as a whole: a
@@ -278,14 +301,18 @@ fn is_told_by_inquiry(kind: Kind, verdict: &Verdict) -> bool {
 }
 
 /// What an inquiry tells about Eko as a whole; the first one after such a call also tells of
-/// that: unless it was executed, it has failed.
-fn sight_of_inquiry(kind: Kind, history: &History, reading: &Reading) -> Sight {
-    match (history.entries.last(), reading) {
+/// that: unless it was executed, it has failed. After a call that told of a fault of ours, an
+/// inquiry that goes well says nothing: only the refund's own endpoint may be closed to us.
+fn sight_of_inquiry(kind: Kind, history: &History, reading: &Reading, skew: Option<f64>) -> Sight {
+    let last = history.each_attempt().next_back().and_then(|attempt| attempt.ended.as_ref());
+    let last = last.map(|ended| &ended.verdict);
+    let is_next = matches!(history.entries.last(), Some(Entry::Attempt(_)));
+    match (last, reading) {
+        (_, Reading::NoAnswer(Cause::Clock)) if is_right(skew) => Sight::Nothing,
         (_, Reading::NoAnswer(_) | Reading::Refunded(..)) => reading.into(),
-        (Some(Entry::Attempt(Attempt { ended: Some(ended), .. })), _)
-            if is_told_by_inquiry(kind, &ended.verdict) =>
-        {
-            (&ended.verdict).into()
+        (Some(verdict), _) if is_next && is_told_by_inquiry(kind, verdict) => verdict.into(),
+        (Some(verdict), _) if kind == Kind::Refund && Sight::from(verdict).is_fault_of_ours() => {
+            Sight::Nothing
         }
         _ => reading.into(),
     }
@@ -296,21 +323,74 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::clock::Stamp;
     use crate::gate::Reason;
     use crate::outcome::{Answer, Receipt};
     use crate::verdict::IfNot;
 
+    const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 1, monotonic: Duration::ZERO };
+    const STAMP: Stamp = Stamp { at: 0, age: Duration::ZERO };
+
+    /// A refund with attempts that were answered so, the last one not yet noted.
+    fn attempts(answered: &[&Verdict]) -> History {
+        let mut history = History::new(NOW);
+        for verdict in answered {
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::clone(verdict));
+        }
+        history.begin(NOW, STAMP);
+        history
+    }
+
     #[test]
     fn a_second_refused_timestamp_in_a_row_is_the_clock_s_fault() {
-        let clock = Verdict::not_now(Cause::Clock);
-        let mut history = History::new(Timestamp::UNIX_EPOCH);
-        history.begin(Timestamp::UNIX_EPOCH);
-        assert_eq!(sight(Kind::Refund, &history, &clock), Sight::Nothing);
-        history.end(Timestamp::UNIX_EPOCH, clock.clone());
-        history.begin(Timestamp::UNIX_EPOCH);
-        assert_eq!(sight(Kind::Refund, &history, &clock), Sight::Against(Reason::Clock));
-        let keys = Verdict::not_now(Cause::Unauthorized);
-        assert_eq!(sight(Kind::Refund, &history, &keys), Sight::Against(Reason::Unauthorized));
+        let keys = Verdict::unclear(Cause::Unauthorized);
+        for clock in [Verdict::not_now(Cause::Clock), Verdict::unclear(Cause::Clock)] {
+            let sight = |before: &[&Verdict], verdict, skew| {
+                sight(Kind::Refund, &attempts(before), verdict, skew)
+            };
+            assert_eq!(sight(&[], &clock, None), Sight::Nothing);
+            assert_eq!(sight(&[&clock], &clock, None), Sight::Against(Reason::Clock));
+            assert_eq!(sight(&[&clock], &clock, Some(-91.0)), Sight::Against(Reason::Clock));
+            assert_eq!(sight(&[&clock], &clock, Some(90.0)), Sight::Nothing, "our clock is right");
+            let unauthorized = Sight::Against(Reason::Unauthorized);
+            assert_eq!(sight(&[&clock], &keys, Some(0.0)), unauthorized);
+        }
+    }
+
+    #[test]
+    fn an_inquiry_whose_timestamp_is_refused_tells_nothing_while_our_clock_is_right() {
+        let history = attempts(&[]);
+        let refused = Reading::NoAnswer(Cause::Clock);
+        let sight = |skew| sight_of_inquiry(Kind::Refund, &history, &refused, skew);
+        assert_eq!(sight(Some(1.0)), Sight::Nothing);
+        assert_eq!(sight(Some(100.0)), Sight::Against(Reason::Clock));
+        assert_eq!(sight(None), Sight::Against(Reason::Clock));
+    }
+
+    #[test]
+    fn an_inquiry_that_goes_well_does_not_clear_the_refund_endpoint() {
+        for cause in [Cause::Unauthorized, Cause::Misconfigured, Cause::Clock] {
+            let mut history = History::new(NOW);
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::unclear(cause));
+            let sight = |history: &History, reading| {
+                sight_of_inquiry(Kind::Refund, history, &reading, None)
+            };
+            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing);
+            history.inquired(NOW, None, Reading::RefundPending);
+            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing, "nor a later one");
+            let refunded = Reading::Refunded(Receipt::default(), Answer::default());
+            assert_eq!(sight(&history, refunded), Sight::Fine);
+            let away = Reading::NoAnswer(Cause::Unauthorized);
+            assert_eq!(sight(&history, away), Sight::Against(Reason::Unauthorized));
+        }
+    }
+
+    #[test]
+    fn a_bank_that_is_not_available_is_no_outage_of_eko() {
+        let bank = Verdict::unclear(Cause::BankUnavailable);
+        assert_eq!(sight(Kind::Refund, &attempts(&[]), &bank, None), Sight::Fine);
     }
 
     #[test]
@@ -326,16 +406,17 @@ mod tests {
         };
         assert!(!is_told_by_inquiry(Kind::Refund, &later), "it is waited for");
 
-        let mut history = History::new(Timestamp::UNIX_EPOCH);
-        history.begin(Timestamp::UNIX_EPOCH);
-        history.end(Timestamp::UNIX_EPOCH, unavailable);
-        let sight = |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading);
+        let mut history = History::new(NOW);
+        history.begin(NOW, STAMP);
+        history.end(NOW, unavailable);
+        let sight =
+            |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading, None);
         let (receipt, answer) = (Receipt::default(), Answer::default());
         assert_eq!(sight(&history, Reading::Refunded(receipt, answer)), Sight::Fine);
         let outage = Sight::Against(Reason::Outage);
         assert_eq!(sight(&history, Reading::RefundPending), outage);
         assert_eq!(sight(&history, Reading::NoAnswer(Cause::EkoUnavailable)), outage);
-        history.inquired(Timestamp::UNIX_EPOCH, Reading::RefundPending);
+        history.inquired(NOW, None, Reading::RefundPending);
         assert_eq!(sight(&history, Reading::RefundPending), Sight::Fine, "it was told already");
     }
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Error, Received, Subject, Worker, now, random_f64, span_id};
+use super::{Error, Received, Subject, Worker, random_f64, span_id};
 use crate::broker::{Delivery, Parking};
 use crate::command::Kind;
-use crate::decision;
 use crate::event::{About, Event};
 use crate::ledger::{Case, Held};
 use crate::metrics;
@@ -40,33 +39,43 @@ impl Worker {
             trace: &received.trace,
             span: span_id(&telling),
         };
-        let event = Event::new(&about, &outcome, now());
+        let event = Event::new(&about, &outcome, self.now().wall);
         let took = event.time.duration_since(case.history.first_received);
         let took = Duration::try_from(took).unwrap_or_default();
-        match self.ledger.finish(case, &event).await {
+        let bury = outcome.needs_a_person();
+        match self.ledger.finish(case, &event, bury).await {
             Ok(Held::Yes) => {}
             Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
             Err(error) => {
                 return self.do_without_ledger(delivery, subject, about.attempts, &error).await;
             }
         }
-        self.metrics.finished(subject.kind, &outcome, took);
+        self.metrics.finished(subject.kind, outcome.as_str(), took);
+        if bury {
+            self.counted.insert(&event.id);
+        }
         log_finished(subject, &event, about.attempts, took, received.trace.id());
-        let bury = outcome.needs_a_person();
         received.span.ended(&event.outcome, event.code.as_deref(), bury);
         self.tell(delivery, subject.kind, &event, bury, telling).await
     }
 
-    /// Says again what was said before. A delivery that the broker marks redelivered may be
-    /// the one whose copy was never put where a person looks.
+    /// Says again what was said before. Where it may not have been told yet, what follows from it
+    /// is done now: the ledger may have kept it while its answer was lost, or whoever told it died
+    /// before its copy was where a person looks.
     pub(super) async fn replay(
         &self,
         delivery: Delivery,
         subject: &Subject<'_>,
         received: &Received,
         event: &Event,
+        is_untold: bool,
     ) -> Result<(), Error> {
         self.metrics.replayed(subject.kind);
+        if is_untold && self.counted.insert(&event.id) {
+            let took = event.time.duration_since(received.at);
+            let took = Duration::try_from(took).unwrap_or_default();
+            self.metrics.finished(subject.kind, &event.outcome, took);
+        }
         tracing::info!(
             command_id = subject.command_id,
             event_id = event.id,
@@ -74,7 +83,7 @@ impl Worker {
             "command seen before: answered from the ledger"
         );
         let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
-        let bury = needs_a_person && delivery.envelope().redelivered;
+        let bury = needs_a_person && (is_untold || delivery.envelope().redelivered);
         let telling = received.span.telling(|| Telling {
             exchange: delivery.exchange(),
             former: Trace::read(&event.traceparent, None),
@@ -97,24 +106,40 @@ impl Worker {
         self.metrics.told(kind, told.took, told.is_unrouted);
         if bury {
             self.metrics.buried(kind, event.code.as_deref().unwrap_or_default());
+            self.note_told(event).await;
         }
         Ok(())
     }
 
-    /// Somebody else has the command, or its tid: this copy looks again later.
+    /// The ledger learns that what follows from an end was done. Without this note it is done once
+    /// more: nothing is lost with it.
+    pub(super) async fn note_told(&self, event: &Event) {
+        // What the ledger knows it by: `<id>.<outcome>`.
+        let id = event.id.rsplit_once('.').map_or(event.id.as_str(), |(id, _)| id);
+        match self.ledger.told(id).await {
+            Ok(()) => self.counted.remove(&event.id),
+            Err(error) => self.close_for_ledger(&error),
+        }
+    }
+
+    /// Somebody else has the command, or its tid: this copy looks again later, and once what it
+    /// waits for is over there is something to see.
     pub(super) async fn park_busy(
         &self,
         delivery: Delivery,
         subject: &Subject<'_>,
         received: &Received,
-        until: Option<Timestamp>,
+        wait: Option<Duration>,
     ) -> Result<(), Error> {
         let parked = delivery.envelope().parked.saturating_add(1);
-        let wait = self.policy.retry.delay(parked, random_f64());
-        let again = decision::later(now(), wait);
-        // Once the claim is over there is something to see.
-        let due = until.map_or(again, |until| again.min(until));
-        self.park_copy(delivery, subject, received, due, parked).await
+        let again = self.policy.retry.delay(parked, random_f64());
+        let until_expiry = |expiry: Timestamp| {
+            let left = expiry.duration_since(self.now().wall);
+            Duration::try_from(left).unwrap_or_default()
+        };
+        let ends = [wait, subject.expiry.map(until_expiry)];
+        let wait = ends.into_iter().flatten().fold(again, Duration::min);
+        self.park_copy(delivery, subject, received, wait, parked).await
     }
 
     /// A copy that came before its time waits on.
@@ -123,10 +148,10 @@ impl Worker {
         delivery: Delivery,
         subject: &Subject<'_>,
         received: &Received,
-        due: Timestamp,
+        wait: Duration,
     ) -> Result<(), Error> {
         let parked = delivery.envelope().parked;
-        self.park_copy(delivery, subject, received, due, parked).await
+        self.park_copy(delivery, subject, received, wait, parked).await
     }
 
     async fn park_copy(
@@ -134,16 +159,17 @@ impl Worker {
         delivery: Delivery,
         subject: &Subject<'_>,
         received: &Received,
-        due: Timestamp,
+        delay: Duration,
         parked: u32,
     ) -> Result<(), Error> {
         let parking = Parking {
-            delay: Duration::try_from(due.duration_since(now())).unwrap_or_default(),
+            delay,
             kind: subject.kind.map_or(Kind::Refund.as_str(), Kind::as_str),
             reason: "busy",
             attempts: delivery.envelope().attempts,
             parked,
             first_received: received.at,
+            age: delivery.envelope().age,
             traceparent: Some(&received.traceparent()),
         };
         received.span.parked("busy");

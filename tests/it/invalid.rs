@@ -63,12 +63,16 @@ async fn bytes_that_are_no_json_object_are_malformed() {
         bytes("[1,2,3]", "malformed_json"),
         bytes("\"text\"", "malformed_json"),
         bytes("[".repeat(20_000), "malformed_json"),
+        Case { names: "byte order mark", ..bytes(*b"\xef\xbb\xbf{}", "malformed_json") },
+        Case { names: "gzip", ..bytes(*b"\x1f\x8b\x08\x00", "malformed_json") },
+        Case { names: "one command a message", ..bytes("[{}]", "malformed_json") },
+        Case { names: "binary mode", ..bytes(r#"{"tid":"1","otp":"123456"}"#, "invalid_command") },
     ];
     check(&mut rig, cases).await;
     let metrics = rig.metrics().await;
     let labels = [("kind", "unknown"), ("outcome", "invalid")];
-    assert_eq!(metrics.value("commands_total", &labels), 8.0);
-    assert_eq!(metrics.value("dead_lettered_total", &[("kind", "unknown")]), 8.0);
+    assert_eq!(metrics.value("commands_total", &labels), 12.0);
+    assert_eq!(metrics.value("dead_lettered_total", &[("kind", "unknown")]), 12.0);
     rig.finish().await;
 }
 
@@ -105,6 +109,9 @@ async fn wrong_attributes_are_named() {
         json_case("refund", "data", &good().with("/data", json!(["tid"]))),
         json_case("refund", "expirytime", &good().with("/expirytime", json!("tomorrow"))),
         json_case("refund", "expirytime", &good().with("/expirytime", json!(1_795_251_600))),
+        json_case("refund", "is expirytime meant?", &good().with("/expiryTime", json!("2026"))),
+        json_case("refund", "is expirytime meant?", &good().with("/expiry_time", json!("2026"))),
+        json_case("refund", "is correlationid meant?", &good().with("/correlationId", json!("a"))),
     ];
     check(&mut rig, cases).await;
     rig.finish().await;

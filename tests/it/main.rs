@@ -31,5 +31,6 @@ mod signals;
 mod soak;
 #[cfg(feature = "otel")]
 mod tracing;
+mod urls;
 mod volume;
 mod wire;

@@ -33,6 +33,21 @@ async fn the_same_command_again_is_answered_with_the_same_event_and_not_executed
 }
 
 #[tokio::test]
+async fn a_tid_with_leading_zeros_is_the_same_transaction() {
+    let mut rig = Rig::start().await;
+    let first = rig.outcome_of(&refund("zeros-1", "00307")).await;
+    assert_eq!((first.outcome(), first.text("/subject")), ("succeeded", "307"));
+    assert_eq!(first.text("/data/result/tid"), "307");
+    let again = rig.outcome_of(&refund("zeros-1", "307")).await;
+    assert_eq!(again.message.body, first.message.body);
+    let other = rig.outcome_of(&refund("zeros-2", "0307")).await;
+    assert_eq!((other.outcome(), other.text("/data/confirmed_by")), ("succeeded", "ledger"));
+    assert_eq!(rig.simulator().executions("307").await, 1);
+    assert_eq!(rig.simulator().calls("refund").await, 1);
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_repeat_is_answered_where_it_asks_though_the_first_was_not() {
     let mut rig = Rig::start().await;
     let first = rig.outcome_of(&refund("asked-later", "303")).await;

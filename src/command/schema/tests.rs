@@ -14,8 +14,13 @@ fn odd_value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        // a whole number with a decimal point is one to JSON Schema, and none to the parser
         (0_u32..1_000).prop_map(|n| json!(f64::from(n) + 0.5)),
+        // serde_json keeps the decimal point, or writes an exponent
+        any::<u32>().prop_map(|n| json!(f64::from(n))),
+        (1_u32..10, 0_i32..25)
+            .prop_map(|(n, exponent)| json!(f64::from(n) * 10_f64.powi(exponent))),
+        Just(json!("9999-12-31T23:59:59Z")),
+        "0{0,20}".prop_map(Value::from),
         "[0-9]{0,22}".prop_map(Value::from),
         "[A-Za-z0-9 ._:/-]{0,66}".prop_map(Value::from),
         Just(json!([])),
@@ -48,9 +53,11 @@ fn of_type(name: &str, schema: &Value) -> BoxedStrategy<Value> {
     let bound = |name: &str| schema[name].as_u64().unwrap();
     match name {
         "null" => Just(Value::Null).boxed(),
-        "integer" => (bound("minimum")..=bound("maximum")).prop_map(Value::from).boxed(),
+        "integer" => (bound("minimum")..=bound("maximum"), any::<bool>())
+            .prop_map(|(number, has_point)| whole(number, has_point))
+            .boxed(),
         "string" if schema["format"] == "date-time" => (
-            1970_u32..9999,
+            prop_oneof![1970_u32..9999, Just(9999_u32)],
             1_u32..13,
             1_u32..29,
             0_u32..24,
@@ -63,7 +70,14 @@ fn of_type(name: &str, schema: &Value) -> BoxedStrategy<Value> {
         "string" => match schema.get("pattern").and_then(Value::as_str) {
             Some(pattern) => {
                 let bare = pattern.trim_start_matches('^').trim_end_matches('$');
-                string_regex(bare).unwrap().prop_map(Value::from).boxed()
+                let not = schema.pointer("/not/pattern").map(|not| not == "^0+$");
+                string_regex(bare)
+                    .unwrap()
+                    .prop_filter("a number above 0", move |text| {
+                        not.is_none() || text.bytes().any(|byte| byte != b'0')
+                    })
+                    .prop_map(Value::from)
+                    .boxed()
             }
             None => {
                 let bare = format!("[ -~]{{{},{}}}", bound("minLength"), bound("maxLength"));
@@ -72,6 +86,14 @@ fn of_type(name: &str, schema: &Value) -> BoxedStrategy<Value> {
         },
         "object" => object(schema),
         other => panic!("the test knows no {other}: {schema}"),
+    }
+}
+
+/// A whole number, with a decimal point where 53 bits hold it.
+fn whole(number: u64, has_point: bool) -> Value {
+    match u32::try_from(number) {
+        Ok(small) if has_point => json!(f64::from(small)),
+        Ok(_) | Err(_) => json!(number),
     }
 }
 
@@ -137,7 +159,7 @@ proptest! {
         let members = members.as_object_mut().unwrap();
         match change {
             Change::Gone => drop(members.remove(name)),
-            Change::Unknown => drop(members.insert(format!("{name}_"), json!(1))),
+            Change::Unknown(suffix) => drop(members.insert(format!("{name}{suffix}"), json!(1))),
             Change::To(value) => drop(members.insert(name.to_owned(), value)),
             Change::Longer => match members.get_mut(name) {
                 Some(Value::String(text)) => text.push('0'),
@@ -162,7 +184,7 @@ proptest! {
 #[derive(Clone, Debug)]
 enum Change {
     Gone,
-    Unknown,
+    Unknown(&'static str),
     Longer,
     Shorter,
     To(Value),
@@ -175,7 +197,7 @@ fn change() -> impl Strategy<Value = Change> {
     let field = proptest::strategy::Union::new(fields.map(instance).collect::<Vec<_>>());
     prop_oneof![
         1 => Just(Change::Gone),
-        1 => Just(Change::Unknown),
+        1 => prop::sample::select(&["_", "S", "s", "9", " ", "é"]).prop_map(Change::Unknown),
         2 => Just(Change::Longer),
         2 => Just(Change::Shorter),
         4 => odd_value().prop_map(Change::To),
@@ -201,7 +223,14 @@ fn every_field_tells_what_it_is() {
 #[test]
 fn numbers_as_large_as_the_digits_allow_are_taken() {
     let schema = schema(Kind::RefundOtp);
-    for (tid, is_taken) in [("9999999999999999999", true), ("10000000000000000000", false)] {
+    for (tid, is_taken) in [
+        ("9999999999999999999", true),
+        ("10000000000000000000", false),
+        ("13.0", true),
+        ("1.3e1", true),
+        ("1.3", false),
+        ("0", false),
+    ] {
         let tid: Number = tid.parse().unwrap();
         let body = json!({"id": "a", "type": "eko.refund_otp.request", "data": {"tid": tid}});
         assert_eq!(validator(&schema).is_valid(&body), is_taken, "{body}");

@@ -28,6 +28,18 @@ fn a_refusal_for_now_is_retried_until_the_give_up_time() {
 }
 
 #[test]
+fn a_refused_timestamp_is_replaced_at_once_and_a_second_one_in_a_row_is_waited_out() {
+    let refused = || attempt(1.0, Verdict::not_now(Cause::Clock));
+    assert_eq!(answered(&an_otp(), &history([refused()]), 1.0), Step::Attempt);
+    let twice = history([refused(), refused()]);
+    assert_eq!(answered(&an_otp(), &twice, 1.0), retry_after(1.0, Cause::Clock));
+    let again = history([refused(), attempt(1.0, unavailable(None)), refused()]);
+    assert_eq!(answered(&an_otp(), &again, 1.0), Step::Attempt);
+    let late = answered(&expiring(an_otp(), 1.0), &history([refused()]), 1.0);
+    assert_eq!(end(&late), ends("expired", Code::DeadlinePassed));
+}
+
+#[test]
 fn an_unclear_otp_is_sent_again_after_the_spacing() {
     let history = history([attempt(1.0, timed_out())]);
     assert_eq!(answered(&an_otp(), &history, 1.0), retry_after(30.0, Cause::Timeout));

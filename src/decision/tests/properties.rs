@@ -61,12 +61,18 @@ fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         3 => (seconds(), seconds(), proptest::option::of(verdict())).prop_map(
             |(began, ended, verdict)| {
-                let ended = verdict.map(|verdict| Ended { at: at(ended), verdict });
-                Entry::Attempt(Attempt { began: at(began), ended })
+                let ended = verdict.map(|verdict| Ended { at: at(ended), age: age(ended), verdict });
+                Entry::Attempt(Attempt { ended, ..begun(began) })
             }
         ),
-        4 => (reading(), seconds(), 1_u32..4)
-            .prop_map(|(reading, last, times)| read(reading, last, times)),
+        4 => (reading(), seconds(), 1_u32..4, proptest::option::of(seconds())).prop_map(
+            |(reading, last, times, eko_time)| match read(reading, last, times) {
+                Entry::Inquiry(inquiry) => {
+                    Entry::Inquiry(Inquiry { eko_time: eko_time.map(at), ..inquiry })
+                }
+                other => other,
+            }
+        ),
         1 => (seconds(), why()).prop_map(|(at, why)| suspicion(at, why)),
     ]
 }
@@ -84,26 +90,28 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         duration(),
         duration(),
         duration(),
-        duration(),
+        (duration(), duration()),
         0_u32..5,
         any::<bool>(),
     )
-        .prop_map(|(initial, max, give_up, spacing, quiet, timeout, most, preflight)| {
-            let backoff = Backoff { initial, max };
-            Policy {
-                retry: backoff,
-                give_up_otp: give_up,
-                give_up_refund: give_up * 3,
-                otp_resend_spacing: spacing,
-                settle: backoff,
-                settle_quiet: quiet,
-                settle_give_up: give_up * 2,
-                refund_max_attempts: most,
-                preflight,
-                call_timeout: timeout,
-                stamp_tolerance: timeout,
-            }
-        })
+        .prop_map(
+            |(initial, max, give_up, spacing, quiet, (timeout, tolerance), most, preflight)| {
+                let backoff = Backoff { initial, max };
+                Policy {
+                    retry: backoff,
+                    give_up_otp: give_up,
+                    give_up_refund: give_up * 3,
+                    otp_resend_spacing: spacing,
+                    settle: backoff,
+                    settle_quiet: quiet,
+                    settle_give_up: give_up * 2,
+                    refund_max_attempts: most,
+                    preflight,
+                    call_timeout: timeout,
+                    stamp_tolerance: tolerance,
+                }
+            },
+        )
 }
 
 /// All that a decision takes.
@@ -120,7 +128,8 @@ struct Question {
 impl Question {
     fn put(&self, mut command: Command) -> Step {
         command.expiry = self.expiry.map(at);
-        decide(&command, &self.history, &self.policy, self.turn, self.chance, at(self.now))
+        let task = Task::of(&command);
+        decide(task, &self.history, &self.policy, self.turn, self.chance, now(self.now))
     }
 }
 
@@ -143,10 +152,12 @@ prop_compose! {
 fn is_open(history: &History, policy: &Policy) -> bool {
     let mut open = false;
     let mut was_doubted = false;
-    let mut since = at(0.0);
+    let mut over = (Duration::ZERO, at(0.0));
     let mut never = false;
     let mut was_not_refundable = false;
-    let mut pending: Vec<Timestamp> = Vec::new();
+    // How old the command was when each reading was asked for, and Eko's time.
+    let mut pending: Vec<(Duration, Option<Timestamp>)> = Vec::new();
+    let lasting = policy.stamp_tolerance + policy.settle_quiet;
     for entry in &history.entries {
         match entry {
             Entry::Attempt(attempt) => {
@@ -154,10 +165,11 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 never = false;
                 was_not_refundable = is_not_refundable(attempt);
                 let ended = attempt.ended.as_ref();
-                since = match ended {
-                    Some(ended) => ended.at,
-                    None => later(attempt.began, policy.call_timeout),
-                };
+                // Its timestamp is as old as the attempt itself here.
+                let age = attempt.age.proven.saturating_add(lasting);
+                let ended_age = ended.map_or(Duration::ZERO, |ended| ended.age.proven);
+                let age = age.max(ended_age.saturating_add(policy.settle_quiet));
+                over = (age, later(attempt.began, lasting));
                 match ended.map(|ended| &ended.verdict) {
                     None | Some(Verdict::Unclear { .. }) => {
                         (open, was_doubted) = (true, true);
@@ -172,24 +184,30 @@ fn is_open(history: &History, policy: &Policy) -> bool {
             }
             Entry::Suspicion(suspicion) => {
                 pending.clear();
-                (open, was_doubted, since) = (true, true, suspicion.at);
+                (open, was_doubted) = (true, true);
+                let lasting = lasting + policy.call_timeout;
+                over = (suspicion.age.proven.saturating_add(lasting), later(suspicion.at, lasting));
                 (never, was_not_refundable) = (false, false);
             }
             Entry::Inquiry(inquiry) => match inquiry.reading {
                 Reading::RefundPending => {
-                    pending.extend((0..inquiry.times).map(|_| inquiry.last));
+                    let asked = (inquiry.age.proven, inquiry.eko_time);
+                    pending.extend((0..inquiry.times).map(|_| asked));
                 }
                 Reading::NoAnswer(_) => {}
                 // "Not refundable" is what Eko says of a transfer that succeeded.
                 Reading::Succeeded if was_not_refundable => {
-                    pending.extend((0..inquiry.times).map(|_| inquiry.last));
+                    let asked = (inquiry.age.proven, inquiry.eko_time);
+                    pending.extend((0..inquiry.times).map(|_| asked));
                 }
                 _ => pending.clear(),
             },
         }
     }
-    let quiet = later(since, policy.settle_quiet);
-    let is_disproven = pending.len() >= 2 && pending.iter().any(|&last| last >= quiet);
+    let is_after = |&(asked, eko_time): &(Duration, Option<Timestamp>)| {
+        asked >= over.0 && eko_time.is_none_or(|eko_time| eko_time >= over.1)
+    };
+    let is_disproven = pending.len() >= 2 && pending.iter().any(is_after);
     open && (never || !is_disproven)
 }
 
@@ -229,6 +247,19 @@ proptest! {
         prop_assert_ne!(&step, &Step::Attempt);
         let outcome = end(&step).map(|(outcome, _)| outcome);
         prop_assert!(!matches!(outcome, Some("failed" | "rejected" | "expired")), "{step:?}");
+    }
+
+    #[test]
+    fn who_inquires_first_needs_the_same_proof(question in question()) {
+        prop_assume!(question.policy.preflight && question.history.attempts() == 0);
+        let feared = suspicion(0.0, Why::Redelivered);
+        let entries = std::iter::once(feared).chain(question.history.entries.iter().cloned());
+        let is_pending = matches!(
+            question.history.entries.last(),
+            Some(Entry::Inquiry(Inquiry { reading: Reading::RefundPending, .. }))
+        );
+        prop_assume!(is_pending && is_open(&history(entries), &question.policy));
+        prop_assert_ne!(question.put(a_refund()), Step::Attempt);
     }
 
     #[test]
@@ -280,7 +311,7 @@ proptest! {
         }
         let future = later(at(question.now), policy.retry.max.max(policy.otp_resend_spacing));
         let ends = question.history.entries.iter().all(|entry| match entry {
-            Entry::Attempt(Attempt { began, ended }) => {
+            Entry::Attempt(Attempt { began, ended, .. }) => {
                 ended.as_ref().map_or(*began, |ended| ended.at) <= at(question.now)
             }
             Entry::Inquiry(_) | Entry::Suspicion(_) => true,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{HttpAnswer, reading, verdict};
+use super::{HttpAnswer, is_id, reading, verdict};
 use crate::command::{Defaults, Kind, parse};
 use crate::privacy::Mobile;
 use crate::verdict::{Reading, Verdict};
@@ -23,7 +23,10 @@ pub(crate) fn harness(body: &[u8]) {
                 user_code: Some("20810200".to_owned()),
             };
             let Ok(command) = parse(text.as_bytes(), None, &defaults).command else { return };
-            let Verdict::Done(receipt, _) = verdict(&command, &http).meaning else { continue };
+            let verdict = verdict(&command, &http).meaning;
+            let is_not_now = matches!(verdict, Verdict::NotNow { .. });
+            assert!(command.kind() != Kind::Refund || !is_not_now, "an inquiry comes first");
+            let Verdict::Done(receipt, _) = verdict else { continue };
             assert_eq!(status, 200);
             assert_eq!(receipt.get("tid").is_some(), command.tid().is_some());
             let is_proven = command.kind() != Kind::Refund || tells_of_a_refund(body);
@@ -48,8 +51,10 @@ fn tells_of_a_refund(body: &[u8]) -> bool {
     };
     let data = &value["data"];
     let refund_tid = match &data["refund_tid"] {
-        Value::String(text) => !text.trim().is_empty(),
-        other => other.is_number(),
+        Value::String(text) => is_id(text.trim()),
+        // One that is too long for a number of Rust's is read as text, digit by digit.
+        Value::Number(number) => number.is_f64() || is_id(&number.to_string()),
+        _ => false,
     };
     refund_tid || is_4(&data["tx_status"]) || is_4(&value["tx_status"])
 }

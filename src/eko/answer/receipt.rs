@@ -1,7 +1,7 @@
 //! The result of a success: what Eko's documents name, in one form.
 
 use super::super::amount;
-use super::super::envelope::{Data, Envelope};
+use super::super::envelope::{Data, Envelope, is_id};
 use crate::command::{Command, Request};
 use crate::outcome::Receipt;
 use crate::privacy::mask;
@@ -40,7 +40,7 @@ pub(super) fn refund(tid: &str, envelope: &Envelope<'_>) -> Receipt {
 /// QR answers have the refund's id as `data.tid`.
 fn refund_tid<'a>(tid: &str, data: &'a Data<'_>) -> &'a str {
     match data.refund_tid.as_ref() {
-        "" if data.tid != tid => &data.tid,
+        "" if data.tid != tid && is_id(&data.tid) => &data.tid,
         refund_tid => refund_tid,
     }
 }

@@ -103,6 +103,7 @@ fn every_answer_to_a_refund_has_its_verdict() {
                 200,
                 "unclear bad_response, else refuse wrong_otp",
             ),
+            ("invalid_params_yet_refunded.json", 200, WAIT),
             ("claimed_no_data.json", 200, WAIT),
             ("claimed_data_null.json", 200, WAIT),
             ("claimed_data_empty.json", 200, WAIT),
@@ -143,44 +144,63 @@ fn every_answer_to_a_refund_has_its_verdict() {
             ("no_key_for_response.json", 200, "refused eko_refused"),
             ("already_refunded.json", 200, WAIT),
             ("not_refundable.json", 200, "unclear bad_response, else refuse not_refundable"),
-            ("in_progress.json", 200, "not now in_progress"),
-            ("in_progress_status_0.json", 200, "not now in_progress"),
-            ("bank_not_available.json", 200, "not now eko_unavailable"),
-            ("bank_not_available_in_status_id.json", 200, "not now eko_unavailable"),
-            ("invalid_initiator.json", 200, "not now misconfigured"),
-            ("production_key.json", 200, "not now unauthorized"),
-            ("auth_2483.json", 401, "not now unauthorized"),
-            ("auth_2484.json", 401, "not now unauthorized"),
-            ("auth_2484.json", 500, "not now unauthorized"),
-            ("auth_2485.json", 401, "not now clock"),
-            ("auth_2485.json", 403, "not now clock"),
-            ("auth_2486.json", 401, "not now clock"),
-            ("auth_2487.json", 401, "not now unauthorized"),
+            ("in_progress.json", 200, "unclear in_progress, else repeat"),
+            ("in_progress_status_0.json", 200, "unclear in_progress, else repeat"),
+            ("bank_not_available.json", 200, "unclear bank_unavailable, else repeat"),
+            ("bank_not_available_in_status_id.json", 200, "unclear bank_unavailable, else repeat"),
+            ("invalid_initiator.json", 200, "unclear misconfigured, else repeat"),
+            ("production_key.json", 200, "unclear unauthorized, else repeat"),
+            ("auth_2483.json", 401, "unclear unauthorized, else repeat"),
+            ("auth_2484.json", 401, "unclear unauthorized, else repeat"),
+            ("auth_2484.json", 500, "unclear unauthorized, else repeat"),
+            ("auth_2485.json", 401, "unclear clock, else repeat"),
+            ("auth_2485.json", 403, "unclear clock, else repeat"),
+            ("auth_2486.json", 401, "unclear clock, else repeat"),
+            ("auth_2487.json", 401, "unclear unauthorized, else repeat"),
             ("unknown_code.json", 200, "unclear bad_response, else refuse eko_refused?"),
             ("unknown_code_2133.json", 200, "unclear bad_response, else refuse eko_refused?"),
             ("generic_failure.json", 200, "unclear bad_response, else refuse eko_refused?"),
             ("refused_yet_refunded.json", 200, WAIT),
             ("refused_yet_tx_4.json", 200, WAIT),
+            ("refused_yet_tx_2.json", 200, PENDING),
+            ("refused_of_another_tid.json", 200, "unclear bad_response, else refuse wrong_otp"),
+            ("bank_not_available_yet_tx_4.json", 200, "unclear bank_unavailable, else wait"),
+            ("bank_not_available_yet_tx_2.json", 200, "unclear bank_unavailable, else wait"),
+            ("invalid_initiator_yet_refunded.json", 200, "unclear misconfigured, else wait"),
+            ("unknown_code_yet_refunded.json", 200, "unclear bad_response, else wait?"),
+            ("auth_2485_yet_tx_4.json", 401, "unclear clock, else wait"),
+            ("in_progress_yet_tx_2.json", 200, "unclear in_progress, else wait"),
+            ("not_refundable_tx_0.json", 200, "unclear bad_response, else refuse not_refundable"),
+            ("generic_failure_tx_0.json", 200, "unclear bad_response, else wait?"),
+            ("claimed_refund_tid_zero.json", 200, WAIT),
+            ("claimed_refund_tid_template.json", 200, WAIT),
+            ("claimed_refund_tid_on_top.json", 200, WAIT),
+            ("done_template_with_tx_status.json", 200, "done"),
             ("page.html", 200, UNREADABLE),
             ("page.html", 500, "unclear eko_unavailable, else repeat"),
             ("page.html", 502, "unclear eko_unavailable, else repeat"),
-            ("done.json", 503, "unclear eko_unavailable, else repeat"),
+            ("done.json", 503, "unclear eko_unavailable, else wait"),
+            ("done.json", 301, "unclear misconfigured, else wait"),
+            ("done.json", 403, "unclear unauthorized, else wait"),
+            ("done.json", 404, "unclear misconfigured, else wait"),
+            ("done.json", 422, "unclear bad_response, else wait?"),
+            ("done.json", 429, "unclear rate_limited, else wait"),
             ("empty.txt", 200, UNREADABLE),
-            ("truncated.json", 200, UNREADABLE),
+            ("truncated.json", 200, WAIT),
             ("array.json", 200, UNREADABLE),
             ("string.json", 200, UNREADABLE),
-            ("status_missing.json", 200, UNREADABLE),
-            ("status_no_number.json", 200, UNREADABLE),
-            ("status_twice.json", 200, UNREADABLE),
-            ("refund_tid_twice.json", 200, UNREADABLE),
-            ("threescale.txt", 403, "not now unauthorized"),
-            ("threescale.txt", 401, "not now unauthorized"),
-            ("no_mapping_rule.txt", 404, "not now misconfigured"),
-            ("empty.txt", 405, "not now misconfigured"),
-            ("empty.txt", 415, "not now misconfigured"),
-            ("empty.txt", 301, "not now misconfigured"),
-            ("empty.txt", 302, "not now misconfigured"),
-            ("empty.txt", 307, "not now misconfigured"),
+            ("status_missing.json", 200, WAIT),
+            ("status_no_number.json", 200, WAIT),
+            ("status_twice.json", 200, WAIT),
+            ("refund_tid_twice.json", 200, WAIT),
+            ("threescale.txt", 403, "unclear unauthorized, else repeat"),
+            ("threescale.txt", 401, "unclear unauthorized, else repeat"),
+            ("no_mapping_rule.txt", 404, "unclear misconfigured, else repeat"),
+            ("empty.txt", 405, "unclear misconfigured, else repeat"),
+            ("empty.txt", 415, "unclear misconfigured, else repeat"),
+            ("empty.txt", 301, "unclear misconfigured, else repeat"),
+            ("empty.txt", 302, "unclear misconfigured, else repeat"),
+            ("empty.txt", 307, "unclear misconfigured, else repeat"),
             ("limits_exceeded.txt", 429, "unclear rate_limited, else repeat"),
             ("empty.txt", 400, "unclear bad_response, else repeat?"),
             ("empty.txt", 408, "unclear bad_response, else repeat?"),
@@ -209,7 +229,7 @@ fn every_answer_to_a_refund_otp_has_its_verdict() {
             ("already_refunded.json", 200, "refused already_refunded"),
             ("not_refundable.json", 200, "refused not_refundable"),
             ("in_progress.json", 200, "not now in_progress"),
-            ("bank_not_available.json", 200, "not now eko_unavailable"),
+            ("bank_not_available.json", 200, "not now bank_unavailable"),
             ("unknown_code.json", 200, "unclear bad_response, else refuse eko_refused?"),
             ("page.html", 200, "unclear bad_response, else repeat"),
             ("page.html", 503, "unclear eko_unavailable, else repeat"),
@@ -451,6 +471,57 @@ fn any_body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => body, 1 => prop::collection::vec(any::<u8>(), 0..200)]
 }
 
+/// A field that tells of an execution, or of one under way, as it may be written.
+fn any_evidence() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        r#""refund_tid":"2147591637""#,
+        r#""refund_tid": 2147591637"#,
+        r#""tx_status":4"#,
+        r#""tx_status" : "4""#,
+        r#""tx_status":2"#,
+        r#""tx_status":"5""#,
+        r#""tx_status":6"#,
+        r#""tx_status":"9""#,
+        r#""tx_status":"awaited""#,
+    ])
+    .prop_map(str::to_owned)
+}
+
+/// An answer of any code and text that holds such a field: on top, in `data`, deeper, beside another
+/// one, in JSON that stands in a string, or in a body that breaks off behind it.
+fn any_body_with_evidence() -> impl Strategy<Value = String> {
+    let code = || {
+        prop_oneof![
+            -3i64..6,
+            prop::sample::select(vec![
+                302, 303, 347, 69, 168, 463, 346, 1297, 461, 544, 319, 2133, 2483, 2484, 2485,
+                2486, 2487, 1999,
+            ]),
+        ]
+    };
+    let message = prop::sample::select(vec![
+        "Wrong OTP",
+        "Agent not allowed",
+        "No Key for Response",
+        "Transaction is already in refunded state.",
+        "Transaction is not in a refundable state.",
+        "Kindly use your production key",
+        "Refund done",
+    ]);
+    let envelope = (code(), code(), message).prop_map(|(status, id, message)| {
+        format!(r#""status":{status},"response_status_id":{id},"message":"{message}""#)
+    });
+    (envelope, any_evidence(), 0..7).prop_map(|(envelope, evidence, place)| match place {
+        0 => format!("{{{envelope},{evidence}}}"),
+        1 => format!(r#"{{{evidence},"data":{{"tid":"13192443"}},{envelope}}}"#),
+        2 => format!(r#"{{{envelope},"data":{{{evidence}}}}}"#),
+        3 => format!(r#"{{{envelope},"data":{{"refund":[{{{evidence}}}]}}}}"#),
+        4 => format!(r#"{{{envelope},"tx_status":3,"data":{{{evidence}}}}}"#),
+        5 => format!(r#"{{{envelope},"data":"{{{}}}"}}"#, evidence.replace('"', "\\\"")),
+        _ => format!(r#"{{{envelope},"data":{{{evidence},"amount":"50"#),
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -458,8 +529,8 @@ proptest! {
     fn no_refund_is_done_without_evidence(body in any_body(), status in 100u16..600) {
         let evidence = serde_json::from_slice::<serde_json::Value>(&body).ok().is_some_and(|value| {
             let is_some = |value: &serde_json::Value| match value {
-                serde_json::Value::String(text) => !text.trim().is_empty(),
-                serde_json::Value::Number(_) => true,
+                serde_json::Value::String(text) => is_id(text.trim()),
+                serde_json::Value::Number(number) => is_id(&number.to_string()),
                 _ => false,
             };
             let is_4 = |value: &serde_json::Value| value == 4 || value == "4";
@@ -471,6 +542,33 @@ proptest! {
         let read = verdict(&command(Kind::Refund), &http);
         let is_done = matches!(read.meaning, Verdict::Done(..));
         prop_assert!(!is_done || (evidence && (200..300).contains(&status)));
+    }
+
+    #[test]
+    fn no_answer_with_evidence_allows_another_attempt(
+        body in any_body_with_evidence(),
+        status in prop_oneof![Just(200_u16), 100_u16..600],
+    ) {
+        let http = HttpAnswer { status, after: None, body: Some(body.into_bytes()) };
+        let verdict = verdict(&command(Kind::Refund), &http).meaning;
+        let is_safe = match &verdict {
+            Verdict::Done(..) => true,
+            Verdict::Unclear { if_not, .. } => *if_not == IfNot::Wait,
+            Verdict::Refused(_) | Verdict::NotNow { .. } => false,
+        };
+        prop_assert!(is_safe, "{verdict:?}");
+    }
+
+    #[test]
+    fn no_answer_to_a_refund_allows_another_attempt_without_an_inquiry(
+        body in any_body(),
+        status in 100_u16..600,
+    ) {
+        let http = HttpAnswer { status, after: None, body: Some(body) };
+        let verdict = verdict(&command(Kind::Refund), &http).meaning;
+        prop_assert!(!matches!(verdict, Verdict::NotNow { .. }), "{verdict:?}");
+        let is_success = (200..300).contains(&status);
+        prop_assert!(is_success || matches!(verdict, Verdict::Unclear { .. }), "{verdict:?}");
     }
 
     #[test]
@@ -502,5 +600,26 @@ fn the_schema_of_a_result_names_what_results_have_and_nothing_else() {
         }
         let named = schema["properties"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(seen, named, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_tid_with_leading_zeros_is_the_same_transaction() {
+    let answer = |tid: &str| {
+        let data = format!(r#"{{"tx_status":4,"tid":{tid},"refund_tid":"2147591637"}}"#);
+        let body = format!(r#"{{"status":0,"response_status_id":0,"data":{data}}}"#);
+        HttpAnswer { status: 200, after: None, body: Some(body.into_bytes()) }
+    };
+    for (tid, is_ours) in [
+        (r#""0013192443""#, true),
+        (r#""13192443""#, true),
+        ("13192443", true),
+        (r#""131924430""#, false),
+    ] {
+        let answer = answer(tid);
+        let refunded = verdict(&command(Kind::Refund), &answer).meaning;
+        assert_eq!(matches!(refunded, Verdict::Done(..)), is_ours, "{tid}: {refunded:?}");
+        let inquired = reading("13192443", &[], &answer).meaning;
+        assert_eq!(matches!(inquired, Reading::Refunded(..)), is_ours, "{tid}: {inquired:?}");
     }
 }

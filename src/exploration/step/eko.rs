@@ -74,7 +74,7 @@ impl World {
             Does::NotNow => Verdict::not_now(Cause::InProgress),
             Does::Unreached => Verdict::not_now(Cause::Network),
         };
-        case.history.end(time(self.now), verdict);
+        case.history.end(self.clocks(slot), verdict);
         self.slots[slot].at = At::Claimed { case: Rc::new(case), turn: Turn::Answered };
     }
 
@@ -114,7 +114,7 @@ impl World {
                 Reading::NoAnswer(Cause::Timeout)
             }
         };
-        case.history.inquired(time(self.now), reading);
+        case.history.inquired(self.clocks(slot), Some(time(self.now)), reading);
         self.slots[slot].at = At::Claimed { case: Rc::new(case), turn: Turn::Answered };
     }
 }

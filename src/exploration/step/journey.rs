@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::super::scenario::{LEASE, Plant, Scenario, policy, seconds};
 use super::super::world::{Broken, Message, World, fingerprint, id, second, time};
 use super::{Action, At, Slot};
+use crate::clock::{Now, Stamp};
 use crate::command::Kind;
-use crate::decision::{self, Step, Turn, later};
+use crate::decision::{self, Step, Task, Turn, later};
 use crate::event::{About, Event};
 use crate::history::{Entry, History};
 use crate::ledger::model::{Sharing, token};
@@ -57,20 +58,23 @@ impl World {
         let commands = Rc::clone(&self.commands);
         let command = &commands[usize::from(message.command)];
         let policy = policy(scenario);
-        let now = time(self.now);
-        let first = decision::decide(command, &History::new(now), &policy, Turn::Ready, 0.5, now);
+        let now = self.clocks(slot);
+        let history = History::new(now);
+        let first = decision::decide(Task::of(command), &history, &policy, Turn::Ready, 0.5, now);
         let was_seen = message.redelivered || message.attempts > 0;
         let is_suspect = was_seen && scenario.plant != Some(Plant::TrustRedelivered);
         let ask = Ask {
             id: command.id.clone(),
             kind: command.kind().as_str(),
             tid: command.tid().map(str::to_owned),
-            digest: "d".to_owned(),
+            digest: Some("d".to_owned()),
             now,
             parked: message.parked,
-            suspect_until: is_suspect.then(|| later(now, policy.call_timeout)),
+            waited: None,
+            is_suspect,
+            has_expired: command.expiry.is_some_and(|expiry| now.wall >= expiry),
             has_reply_to: false,
-            may_begin: first == Step::Attempt,
+            stamp: (first == Step::Attempt).then(|| stamp(now)),
             lease: seconds(LEASE),
         };
         let token = self.new_token();
@@ -98,15 +102,17 @@ impl World {
                 let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: None };
                 At::Ending { case: Rc::new(case), outcome: Rc::new(outcome) }
             }
-            Claim::Busy { until } => return self.park_busy(scenario, slot, until.map(second)),
-            Claim::Early { due } => return self.park_copy(slot, message.parked, second(due)),
+            Claim::Busy { wait } => {
+                return self.park_busy(scenario, slot, wait.map(|wait| self.after(wait)));
+            }
+            Claim::Early { wait } => return self.park_copy(slot, message.parked, self.after(wait)),
             Claim::Stale => At::Stale,
-            Claim::Finished(event) => {
+            Claim::Finished { event, is_untold } => {
                 let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved");
-                let bury = needs_a_person && message.redelivered;
+                let bury = needs_a_person && (is_untold || message.redelivered);
                 At::Finished { event: Rc::new(self.replayed(scenario, *event)), bury }
             }
-            Claim::Conflict => unreachable!("copies of one command are alike"),
+            Claim::Conflict | Claim::Unknown => unreachable!("copies of one command are alike"),
         };
     }
 
@@ -238,9 +244,10 @@ impl World {
     /// have come before both.
     fn decide(&mut self, scenario: &Scenario, slot: usize, case: &Rc<Case>, turn: Turn) {
         let mut case = Case::clone(case);
-        match self.step(scenario, &case, turn) {
+        match self.step(scenario, slot, &case, turn) {
             Step::Attempt => {
-                case.history.begin(time(self.now));
+                let now = self.clocks(slot);
+                case.history.begin(now, stamp(now));
                 if self.begin(scenario, slot, &case) {
                     self.slots[slot].at = At::Begun { case: Rc::new(case), began: self.now };
                 }
@@ -256,7 +263,7 @@ impl World {
         }
     }
 
-    fn step(&self, scenario: &Scenario, case: &Case, turn: Turn) -> Step {
+    fn step(&self, scenario: &Scenario, slot: usize, case: &Case, turn: Turn) -> Step {
         let mut history = case.history.clone();
         match (scenario.plant, history.entries.last_mut()) {
             (Some(Plant::ResendUnclear), Some(Entry::Attempt(attempt))) if attempt.is_unclear() => {
@@ -270,11 +277,12 @@ impl World {
             _ => {}
         }
         let command = &self.commands[usize::from(case.id != id(0))];
-        decision::decide(command, &history, &policy(scenario), turn, 0.5, time(self.now))
+        let (task, now) = (Task::of(command), self.clocks(slot));
+        decision::decide(task, &history, &policy(scenario), turn, 0.5, now)
     }
 
     fn begin(&mut self, scenario: &Scenario, slot: usize, case: &Case) -> bool {
-        let held = self.store.begin(case, time(self.now + LEASE));
+        let held = self.store.begin(case, seconds(LEASE), time(self.now));
         self.goes_on(scenario, slot, held, Plant::CallWithoutClaim)
     }
 
@@ -296,7 +304,9 @@ impl World {
         unsettled: bool,
     ) {
         let due = later(time(self.now), delay);
-        let held = self.store.note(case, due, unsettled);
+        let mut case = case.clone();
+        case.history.measure(self.clocks(slot));
+        let held = self.store.note(&case, delay, unsettled, time(self.now));
         if held == Held::Lost {
             return self.park_busy(scenario, slot, None);
         }
@@ -327,9 +337,9 @@ impl World {
             span: 1,
         };
         let event = Event::new(&about, outcome, time(self.now));
-        let held = self.store.finish(case, &event);
+        let bury = outcome.needs_a_person();
+        let held = self.store.finish(case, &event, bury, time(self.now));
         if self.goes_on(scenario, slot, held, Plant::TellWithoutClaim) {
-            let bury = outcome.needs_a_person();
             self.slots[slot].at = At::Finished { event: Rc::new(event), bury };
         }
     }
@@ -340,10 +350,20 @@ impl World {
         self.park_copy(slot, parked, second(again).min(until.unwrap_or(u32::MAX)));
     }
 
+    /// The second of the model so much later.
+    fn after(&self, wait: Duration) -> u32 {
+        second(later(time(self.now), wait))
+    }
+
     fn park_copy(&mut self, slot: usize, parked: u32, due: u32) {
         let message = self.slots[slot].message.unwrap();
         let attempts = message.seen(0);
         let copy = Message { parked, due, attempts, redelivered: false, ..message };
         self.slots[slot].at = At::Noted { copy, is_case: false };
     }
+}
+
+/// A timestamp that is drawn now.
+fn stamp(now: Now) -> Stamp {
+    Stamp { at: now.wall.as_millisecond(), age: Duration::ZERO }
 }

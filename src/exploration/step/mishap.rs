@@ -68,6 +68,7 @@ impl World {
         for slot in dead {
             self.hand_back(slot);
             self.slots[slot] = Slot::default();
+            self.lives[slot] += 1;
         }
         if scenario.one_process {
             self.epoch += 1 << 32;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ledger::rules::{self, Holders, Row, TidState};
+use crate::ledger::rules::{self, Circumstances, Row, TidState};
 use crate::ledger::{Answers, Ask, Claim, Error, Held, Request, Write, defer};
 
 /// What a batch asks about.
@@ -30,10 +30,13 @@ impl Subjects {
                 Request::Write { write, .. } => {
                     subjects.ids.insert(write.id.clone());
                 }
-                Request::Parked { id, .. } => {
+                Request::Parked { id, .. } | Request::Told { id } => {
                     subjects.ids.insert(id.clone());
                 }
-                Request::Census { .. } | Request::Prune { .. } | Request::Probe { .. } => {}
+                Request::Census { .. }
+                | Request::Stranded { .. }
+                | Request::Prune { .. }
+                | Request::Probe { .. } => {}
             }
         }
         subjects
@@ -60,7 +63,7 @@ fn refund_tid(ask: &Ask) -> Option<&str> {
 /// The rows of a batch, and which of them are to be written.
 #[derive(Debug)]
 pub(super) struct Book {
-    holders: Holders,
+    circumstances: Circumstances,
     rows: HashMap<String, Row>,
     /// The refunds of each tid.
     refunds: HashMap<String, BTreeSet<String>>,
@@ -69,9 +72,9 @@ pub(super) struct Book {
 
 impl Book {
     /// A book of what was loaded.
-    pub(super) fn new(holders: Holders, loaded: impl IntoIterator<Item = Row>) -> Self {
+    pub(super) fn new(circumstances: Circumstances, loaded: impl IntoIterator<Item = Row>) -> Self {
         let (rows, refunds, changed) = (HashMap::new(), HashMap::new(), BTreeSet::new());
-        let mut book = Self { holders, rows, refunds, changed };
+        let mut book = Self { circumstances, rows, refunds, changed };
         for row in loaded {
             book.put(row);
         }
@@ -86,8 +89,10 @@ impl Book {
             }
             Request::Write { write, reply } => defer(answers, reply, Ok(self.write(*write))),
             Request::Parked { id, parked } => self.parked(&id, parked),
+            Request::Told { id } => self.told(&id),
             // Upkeep is no part of a batch: whoever asks is told so instead of waiting.
             Request::Census { reply } => defer(answers, reply, Err(Error::Closed)),
+            Request::Stranded { reply, .. } => defer(answers, reply, Err(Error::Closed)),
             Request::Prune { reply, .. } => defer(answers, reply, Err(Error::Closed)),
             Request::Probe { reply } => defer(answers, reply, Err(Error::Closed)),
         }
@@ -103,7 +108,7 @@ impl Book {
         let tid = rules::tid_that_matters(row.as_ref(), ask)
             .map(|tid| self.tid_state(tid))
             .unwrap_or_default();
-        let (claim, changed) = rules::claim(row, &tid, ask, token, self.holders)?;
+        let (claim, changed) = rules::claim(row, &tid, ask, token, self.circumstances)?;
         self.change(changed);
         Ok(claim)
     }
@@ -112,7 +117,7 @@ impl Book {
         let Some(row) = self.rows.get_mut(&write.id) else {
             return Held::Lost;
         };
-        let held = rules::write(row, write);
+        let held = rules::write(row, write, self.circumstances.now);
         if held == Held::Yes {
             self.changed.insert(row.id.clone());
         }
@@ -124,6 +129,13 @@ impl Book {
             && row.parked < parked
         {
             row.parked = parked;
+            self.changed.insert(id.to_owned());
+        }
+    }
+
+    fn told(&mut self, id: &str) {
+        if let Some(row) = self.rows.get_mut(id).filter(|row| row.untold) {
+            row.untold = false;
             self.changed.insert(id.to_owned());
         }
     }

@@ -5,22 +5,26 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 use crate::ledger::rules::{Finished, Lease, Row};
-use crate::ledger::{Census, Error};
+use crate::ledger::{Census, Error, Open, OpenState, Stranded};
 
 const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
-                       interruptions, unsettled, outcome, finished, event";
+                       interruptions, unsettled, untold, outcome, finished, event";
 
 const UPSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
-        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
-        finished, event)
+        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, untold,
+        outcome, finished, event)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[],
         $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
-        $12::bigint[], $13::boolean[], $14::text[], $15::bigint[], $16::bytea[])
+        $12::bigint[], $13::boolean[], $14::boolean[], $15::text[], $16::bigint[],
+        $17::bytea[])
     ON CONFLICT (id) DO UPDATE SET history = EXCLUDED.history,
         lease_token = EXCLUDED.lease_token, lease_until = EXCLUDED.lease_until,
         due = EXCLUDED.due, parked = EXCLUDED.parked, interruptions = EXCLUDED.interruptions,
         doubted_since = EXCLUDED.doubted_since, unsettled = EXCLUDED.unsettled,
-        outcome = EXCLUDED.outcome, finished = EXCLUDED.finished, event = EXCLUDED.event";
+        untold = EXCLUDED.untold, outcome = EXCLUDED.outcome, finished = EXCLUDED.finished, event = EXCLUDED.event";
+
+/// The server's clock, in milliseconds since the epoch.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// The statements of one connection.
 pub(super) struct Statements {
@@ -32,6 +36,8 @@ pub(super) struct Statements {
     pub(super) by_tid: Statement,
     /// Writes rows.
     pub(super) upsert: Statement,
+    /// Tells the server's time.
+    pub(super) now: Statement,
 }
 
 impl Statements {
@@ -48,6 +54,7 @@ impl Statements {
             by_id: client.prepare(&by_id).await?,
             by_tid: client.prepare(&by_tid).await?,
             upsert: client.prepare(UPSERT).await?,
+            now: client.prepare(&format!("SELECT {NOW}")).await?,
         })
     }
 }
@@ -81,10 +88,11 @@ pub(super) async fn upsert(
     let interruptions = each(rows, |row| i64::from(row.interruptions));
     let doubted = each(rows, |row| row.doubted_since().map(Timestamp::as_millisecond));
     let unsettled = each(rows, |row| row.unsettled);
+    let untold = each(rows, |row| row.untold);
     let outcomes = each(rows, |row| row.finished.as_ref().map(|end| end.outcome.as_str()));
     let finished = each(rows, |row| row.finished.as_ref().map(|end| end.at.as_millisecond()));
     let events = each(rows, |row| row.finished.as_ref().map(|end| end.event.as_slice()));
-    let columns: [&(dyn ToSql + Sync); 16] = [
+    let columns: [&(dyn ToSql + Sync); 17] = [
         &ids,
         &kinds,
         &tids,
@@ -98,6 +106,7 @@ pub(super) async fn upsert(
         &interruptions,
         &doubted,
         &unsettled,
+        &untold,
         &outcomes,
         &finished,
         &events,
@@ -139,6 +148,7 @@ pub(super) fn read(row: &tokio_postgres::Row) -> Result<Row, Error> {
         parked: count(row.get("parked")),
         interruptions: count(row.get("interruptions")),
         unsettled: row.get("unsettled"),
+        untold: row.get("untold"),
         finished,
     })
 }
@@ -156,6 +166,31 @@ pub(super) async fn census(client: &Client) -> Result<Census, super::Trouble> {
         census.parked.insert(row.get(0), count(row.get(1)));
     }
     Ok(census)
+}
+
+/// Lists what nobody works on, by the server's clock.
+pub(super) async fn stranded(client: &Client, most: u32) -> Result<Stranded, super::Trouble> {
+    let most = i64::from(most);
+    let open = format!(
+        "SELECT id, kind, tid, due, lease_token, parked, interruptions FROM commands
+         WHERE finished IS NULL AND (due IS NULL OR due < {NOW})
+             AND (lease_until IS NULL OR lease_until < {NOW})
+         ORDER BY first_received LIMIT $1"
+    );
+    let read = |row: &tokio_postgres::Row| Open {
+        id: row.get(0),
+        kind: row.get(1),
+        tid: row.get(2),
+        state: OpenState {
+            due: row.get(3),
+            token: row.get(4),
+            parked: row.get(5),
+            interruptions: row.get(6),
+        },
+    };
+    let open = client.query(&open, &[&most]).await?.iter().map(read).collect();
+    let untold = client.query("SELECT id FROM commands WHERE untold LIMIT $1", &[&most]).await?;
+    Ok(Stranded { open, untold: untold.iter().map(|row| row.get(0)).collect() })
 }
 
 /// Forgets commands that finished before a time. What is finished is never written again, so
@@ -176,7 +211,7 @@ fn count(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn time(milliseconds: i64) -> Result<Timestamp, Error> {
+pub(super) fn time(milliseconds: i64) -> Result<Timestamp, Error> {
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| Error::Store(format!("{milliseconds} is no time")))
 }

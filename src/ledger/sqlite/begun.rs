@@ -159,9 +159,12 @@ fn is_known(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
 
     use super::*;
+    use crate::clock::Now;
     use crate::history::History;
 
     #[test]
@@ -175,12 +178,17 @@ mod tests {
             kind: "refund".to_owned(),
             tid: Some("7".to_owned()),
             digest: String::new(),
-            history: History::new(Timestamp::UNIX_EPOCH),
+            history: History::new(Now {
+                wall: Timestamp::UNIX_EPOCH,
+                process: 1,
+                monotonic: Duration::ZERO,
+            }),
             lease: None,
             due: None,
             parked: 0,
             interruptions: 0,
             unsettled: false,
+            untold: false,
             finished: None,
         };
         let transaction = connection.transaction().unwrap();

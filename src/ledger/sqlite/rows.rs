@@ -10,7 +10,7 @@ use crate::ledger::rules::{Finished, Lease, Row, TidState};
 macro_rules! columns {
     () => {
         "id, kind, tid, digest, history, lease_token, lease_until, due, parked, interruptions, \
-         unsettled, outcome, finished, event"
+         unsettled, untold, outcome, finished, event"
     };
 }
 
@@ -25,14 +25,14 @@ const REFUNDS_OF: &str = "SELECT outcome, finished, event, doubted_since FROM co
 
 /// What never changes is not set again: SQLite would write its indexes anew.
 const SAVE: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
-        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, outcome,
-        finished, event)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+        lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, untold,
+        outcome, finished, event)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
     ON CONFLICT (id) DO UPDATE SET history = excluded.history,
         lease_token = excluded.lease_token, lease_until = excluded.lease_until,
         due = excluded.due, parked = excluded.parked, interruptions = excluded.interruptions,
         doubted_since = excluded.doubted_since, unsettled = excluded.unsettled,
-        outcome = excluded.outcome, finished = excluded.finished, event = excluded.event";
+        untold = excluded.untold, outcome = excluded.outcome, finished = excluded.finished, event = excluded.event";
 
 /// The statements of one commit, looked up once for all that share it.
 pub(super) struct Statements<'a> {
@@ -85,6 +85,7 @@ impl<'a> Statements<'a> {
             row.interruptions,
             row.doubted_since().map(Timestamp::as_millisecond),
             row.unsettled,
+            row.untold,
             end.map(|end| end.outcome.as_str()),
             end.map(|end| end.at.as_millisecond()),
             end.map(|end| end.event.as_slice()),
@@ -112,7 +113,8 @@ pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         parked: row.get(8)?,
         interruptions: row.get(9)?,
         unsettled: row.get(10)?,
-        finished: read_finished(row, 11)?,
+        untold: row.get(11)?,
+        finished: read_finished(row, 12)?,
     })
 }
 

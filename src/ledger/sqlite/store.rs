@@ -5,15 +5,15 @@ use rusqlite::Transaction;
 
 use super::begun::Begun;
 use super::rows::{self, Statements};
-use crate::ledger::rules::{self, Holders, Row, TidState};
-use crate::ledger::{Ask, Census, Claim, Error, Held, Write};
+use crate::ledger::rules::{self, Circumstances, Row, TidState};
+use crate::ledger::{Ask, Census, Claim, Error, Held, Open, OpenState, Stranded, Write};
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
     transaction: &'a Transaction<'a>,
     statements: Statements<'a>,
     begun: &'a mut Begun,
-    holders: Holders,
+    circumstances: Circumstances,
 }
 
 impl<'a> Store<'a> {
@@ -21,10 +21,11 @@ impl<'a> Store<'a> {
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
         begun: &'a mut Begun,
-        holders: Holders,
+        circumstances: Circumstances,
     ) -> rusqlite::Result<Self> {
         begun.refresh(transaction)?;
-        Ok(Self { statements: Statements::prepare(transaction)?, transaction, begun, holders })
+        let statements = Statements::prepare(transaction)?;
+        Ok(Self { statements, transaction, begun, circumstances })
     }
 
     /// Claims a command.
@@ -39,7 +40,7 @@ impl<'a> Store<'a> {
             None => TidState::default(),
         };
         let is_new = row.is_none();
-        match rules::claim(row, &tid, ask, token, self.holders) {
+        match rules::claim(row, &tid, ask, token, self.circumstances) {
             Ok((claim, Some(row))) if is_new => {
                 self.begun.add(row);
                 Ok(Ok(claim))
@@ -64,7 +65,7 @@ impl<'a> Store<'a> {
         let Some(mut row) = known else {
             return Ok(Held::Lost);
         };
-        let held = rules::write(&mut row, write);
+        let held = rules::write(&mut row, write, self.circumstances.now);
         match held {
             Held::Yes => self.statements.save(&row)?,
             Held::Lost if is_begun => self.begun.add(row),
@@ -79,6 +80,52 @@ impl<'a> Store<'a> {
             .prepare_cached("UPDATE commands SET parked = ?2 WHERE id = ?1 AND parked < ?2")?
             .execute((id, parked))?;
         Ok(())
+    }
+
+    /// Notes that what follows from an end was done.
+    pub(super) fn told(&self, id: &str) -> rusqlite::Result<()> {
+        self.transaction
+            .prepare_cached("UPDATE commands SET untold = 0 WHERE id = ?1 AND untold = 1")?
+            .execute([id])?;
+        Ok(())
+    }
+
+    /// Lists what nobody works on. One process has this store: a claim that another one held is
+    /// over, and what stands in `begun` was begun just now.
+    pub(super) fn stranded(&self, most: u32) -> rusqlite::Result<Stranded> {
+        let now = self.circumstances.now.as_millisecond();
+        let mut open = self.transaction.prepare_cached(
+            "SELECT id, kind, tid, due, lease_token, parked, interruptions, lease_until
+             FROM commands WHERE finished IS NULL AND (due IS NULL OR due < ?1)
+             ORDER BY first_received LIMIT ?2",
+        )?;
+        let holds = |token: Option<i64>, until: Option<i64>| {
+            let lease = token.zip(until).map(|(token, until)| (token.cast_unsigned(), until));
+            lease.is_some_and(|(token, until)| {
+                rows::time(until).is_ok_and(|until| {
+                    self.circumstances
+                        .holders
+                        .holds(rules::Lease { token, until }, self.circumstances.now)
+                })
+            })
+        };
+        let open = open.query_map((now, most), |row| {
+            let (token, until) = (row.get(4)?, row.get(7)?);
+            let (parked, interruptions) = (row.get(5)?, row.get(6)?);
+            let state = OpenState { due: row.get(3)?, token, parked, interruptions };
+            let open = Open { id: row.get(0)?, kind: row.get(1)?, tid: row.get(2)?, state };
+            Ok((open, holds(token, until)))
+        })?;
+        let open = open.filter_map(|row| match row {
+            Ok((_, true)) => None,
+            Ok((open, false)) => Some(Ok(open)),
+            Err(error) => Some(Err(error)),
+        });
+        let open = open.collect::<rusqlite::Result<_>>()?;
+        let mut untold =
+            self.transaction.prepare_cached("SELECT id FROM commands WHERE untold = 1 LIMIT ?1")?;
+        let untold = untold.query_map([most], |row| row.get(0))?;
+        Ok(Stranded { open, untold: untold.collect::<rusqlite::Result<_>>()? })
     }
 
     fn load(&mut self, id: &str) -> rusqlite::Result<Option<Row>> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::broker::DeadLetter;
-use crate::command::{Kind, is_mobile, parse};
+use crate::command::{Kind, is_mobile, normal_tid, parse};
 use crate::operate::any_defaults;
 use crate::privacy::{mask, scrub};
 
@@ -119,7 +119,7 @@ fn tid_of(body: &[u8]) -> Option<String> {
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    is_number(&tid).then_some(tid)
+    normal_tid(&tid).filter(|_| is_number(&tid)).map(str::to_owned)
 }
 
 fn is_number(text: &str) -> bool {
@@ -187,6 +187,7 @@ mod tests {
     #[test]
     fn only_a_number_is_a_tid() {
         assert_eq!(tid_of(br#"{"data":{"tid":13192443}}"#).as_deref(), Some("13192443"));
+        assert_eq!(tid_of(br#"{"data":{"tid":"013192443"}}"#).as_deref(), Some("13192443"));
         assert_eq!(tid_of(br#"{"data":{"tid":"call 9123456789"}}"#), None);
         assert_eq!(tid_of(b"otp"), None);
     }

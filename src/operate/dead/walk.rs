@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::letter::Letter;
 use crate::broker::{DeadLetter, DeadLetters, Once};
+use crate::command::normal_tid;
 use crate::config::DeadChoice;
 use crate::operate::now;
 use crate::operate::progress::Progress;
@@ -84,10 +85,13 @@ impl<'a> Walk<'a> {
         let is_one_of = |words: &[String], own: &[&Option<String>]| {
             words.is_empty() || words.iter().any(|word| own.contains(&&Some(word.clone())))
         };
+        let is_its =
+            |tid: &String| letter.tid.is_some() && normal_tid(tid) == letter.tid.as_deref();
+        let has_tid = choice.tid.is_empty() || choice.tid.iter().any(is_its);
         let has_id = choice.ids.is_empty() || choice.ids.iter().any(|id| letter.is(id));
         has_id
             && is_one_of(&choice.reason, &[&letter.outcome, &letter.code])
-            && is_one_of(&choice.tid, &[&letter.tid])
+            && has_tid
             && self.is_of_age(letter.since)
     }
 

@@ -1,0 +1,169 @@
+//! Commands that the ledger has begun and whose message never comes back: a queue was purged, a
+//! policy or a person removed it. Each ends in an outcome all the same.
+//!
+//! Whether a message is lost cannot be seen, only that nobody has worked on its command for long
+//! while its kind was consumed and its queue was empty. To be wrong costs nothing but patience: a
+//! message that comes back later is answered with what was told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Teller;
+use crate::command::Kind;
+use crate::ledger::{Open, OpenState, Stranded};
+use crate::worker::{Looked, Worker};
+
+/// How many are looked at in one round.
+const AT_ONCE: u32 = 500;
+
+/// Between rounds: often enough that a short wait is not made much longer, seldom enough not to be
+/// felt.
+const SELDOM: Duration = Duration::from_secs(30);
+
+/// Looks after commands that nobody works on.
+pub(super) struct Sweep {
+    worker: Arc<Worker>,
+    teller: Teller,
+    /// `ORPHAN_AFTER`.
+    after: Duration,
+    open: HashMap<String, Watched<OpenState>>,
+    untold: HashMap<String, Watched<()>>,
+}
+
+/// Since when something has not changed.
+struct Watched<T> {
+    state: T,
+    since: Instant,
+    /// It was found to be an orphan: from then on it waits for its due time only, unless its
+    /// message comes back and is parked again.
+    is_orphan: bool,
+}
+
+impl Sweep {
+    /// A sweep of one session.
+    pub(super) fn new(worker: Arc<Worker>, teller: Teller, after: Duration) -> Self {
+        Self { worker, teller, after, open: HashMap::new(), untold: HashMap::new() }
+    }
+
+    /// Sweeps until the session ends.
+    pub(super) async fn run(mut self, end: CancellationToken) {
+        let mut rounds = tokio::time::interval((self.after / 4).min(SELDOM));
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                _ = rounds.tick() => {}
+            }
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = self.round() => {}
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        let Stranded { open, untold } = match self.worker.ledger.stranded(AT_ONCE).await {
+            Ok(stranded) => stranded,
+            Err(error) => {
+                tracing::debug!(%error, "the ledger was not searched for commands without a message");
+                return;
+            }
+        };
+        let now = now();
+        watch(&mut self.untold, untold.into_iter().map(|id| (id, ())), now);
+        let states = open.iter().map(|open| (open.id.clone(), open.state));
+        watch(&mut self.open, states, now);
+        for open in &open {
+            if self.is_orphan(open, now).await {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == open.kind);
+                self.settle(&open.id, kind).await;
+            }
+        }
+        let is_old = |watched: &Watched<()>| now >= watched.since + self.after;
+        let old = self.untold.iter().filter(|(_, watched)| is_old(watched));
+        let old: Vec<String> = old.map(|(id, _)| id.clone()).collect();
+        for id in old {
+            self.settle(&id, None).await;
+        }
+    }
+
+    /// Whether an open command's message is taken for lost.
+    async fn is_orphan(&self, open: &Open, now: Instant) -> bool {
+        let Some(watched) = self.open.get(&open.id) else { return false };
+        if watched.is_orphan {
+            return true;
+        }
+        if now < watched.since + self.after {
+            return false;
+        }
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == open.kind);
+        let kind = kind.unwrap_or(Kind::Refund);
+        // While a kind is paused or has a backlog, its messages wait where nobody sees them.
+        let is_paused = self.worker.gate.watch(kind).borrow().is_some();
+        !is_paused && matches!(self.teller.waiting(kind).await, Ok(0))
+    }
+
+    async fn settle(&mut self, id: &str, kind: Option<Kind>) {
+        match self.worker.settle_orphan(id, kind, &self.teller).await {
+            Ok(Looked::Waits) => {
+                if let Some(watched) = self.open.get_mut(id) {
+                    watched.is_orphan = true;
+                }
+            }
+            Ok(Looked::Over) => {
+                self.open.remove(id);
+                self.untold.remove(id);
+            }
+            Err(error) => tracing::warn!(
+                command_id = id,
+                %error,
+                "the event of a command without a message could not be published; it is told later"
+            ),
+        }
+    }
+}
+
+/// Notes what is there now, and since when it has not changed. A command that is being settled
+/// without its message is not there while it waits for its due time.
+fn watch<T: Watchable>(
+    watched: &mut HashMap<String, Watched<T>>,
+    there: impl Iterator<Item = (String, T)>,
+    now: Instant,
+) {
+    let mut before = std::mem::take(watched);
+    for (id, state) in there {
+        let known = before.remove(&id).filter(|known| known.state.goes_on(&state, known.is_orphan));
+        let since = known.as_ref().map_or(now, |known| known.since);
+        let is_orphan = known.is_some_and(|known| known.is_orphan);
+        watched.insert(id, Watched { state, since, is_orphan });
+    }
+    watched.extend(before.into_iter().filter(|(_, known)| known.is_orphan));
+}
+
+/// What tells whether somebody has worked on something meanwhile.
+trait Watchable {
+    /// Whether nobody but this sweep has.
+    fn goes_on(&self, next: &Self, is_orphan: bool) -> bool;
+}
+
+impl Watchable for () {
+    fn goes_on(&self, _: &Self, _: bool) -> bool {
+        true
+    }
+}
+
+impl Watchable for OpenState {
+    fn goes_on(&self, next: &Self, is_orphan: bool) -> bool {
+        // A message that came back and was parked again counts one more.
+        if is_orphan { self.parked == next.parked } else { self == next }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long nobody has worked on a command")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,125 @@
+//! The inquiries of the client: read-only calls, whose answers must be as new as their questions.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::RequestBuilder;
+use reqwest::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
+use tokio::time::Instant;
+
+use super::{Called, Client, Lost, deadline_after, now};
+use crate::command::{Command, Request};
+use crate::eko::answer::{self, HttpAnswer, Read};
+use crate::eko::endpoint;
+use crate::verdict::{Cause, Reading};
+
+impl Client {
+    /// Inquires what became of the transaction that a command is about.
+    pub(crate) async fn inquire(
+        &self,
+        command: &Command,
+        tid: &str,
+        deadline: Instant,
+    ) -> Called<Reading> {
+        let (initiator_id, user_code) = match &command.request {
+            Request::Refund(data) => (data.initiator_id.expose(), data.user_code.as_str()),
+            Request::RefundOtp(data) => (data.initiator_id.expose(), ""),
+            Request::TransferOtp(data) => (data.initiator_id.expose(), data.user_code.as_str()),
+        };
+        let secrets = command.secrets();
+        let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
+        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+    }
+
+    /// One read-only call, to see whether Eko can be reached and takes our signature.
+    pub(crate) async fn probe(&self, initiator_id: &str, user_code: &str) -> Called<Reading> {
+        self.look_up("1", initiator_id, user_code).await
+    }
+
+    /// Inquires about a transaction that no command in hand is about.
+    pub(crate) async fn look_up(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+    ) -> Called<Reading> {
+        self.look_up_until(tid, initiator_id, user_code, deadline_after(self.timeout)).await
+    }
+
+    /// The same, where nothing may be sent after `deadline`.
+    pub(crate) async fn look_up_until(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+        deadline: Instant,
+    ) -> Called<Reading> {
+        let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
+        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+    }
+
+    /// The same call as [`Self::probe`] with a timestamp so far in Eko's past, to see whether Eko
+    /// takes it. `skew` is Eko's clock less ours, in seconds.
+    pub(crate) async fn probe_aged(
+        &self,
+        initiator_id: &str,
+        user_code: &str,
+        age: Duration,
+        skew: f64,
+    ) -> Called<Reading> {
+        let behind = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+        let ahead = SignedDuration::try_from_secs_f64(skew).unwrap_or_default();
+        let eko_time = now().saturating_add(ahead).and_then(|time| time.saturating_sub(behind));
+        let stamp = eko_time.unwrap_or(Timestamp::MIN).as_millisecond();
+        let request = self.inquiry("1", initiator_id, user_code);
+        let read = |http: &HttpAnswer| answer::reading("1", &[initiator_id], http);
+        self.exchange(request, stamp, deadline_after(self.timeout), read, unanswered).await
+    }
+
+    async fn inquire_as(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+        deadline: Instant,
+        read: impl Fn(&HttpAnswer) -> Read<Reading>,
+    ) -> Called<Reading> {
+        let request = self.inquiry(tid, initiator_id, user_code);
+        let stamp = self.stamp().await.at;
+        let mut called = self.exchange(request, stamp, deadline, read, unanswered).await;
+        if called.is_old {
+            self.tell_kept();
+            // What is refunded stays refunded; what is not, may be by now.
+            if !matches!(called.meaning, Reading::Refunded(..) | Reading::NoAnswer(_)) {
+                called.meaning = Reading::NoAnswer(Cause::BadResponse);
+            }
+        }
+        called
+    }
+
+    /// An inquiry that asks everything on the way not to answer by itself.
+    fn inquiry(&self, tid: &str, initiator_id: &str, user_code: &str) -> RequestBuilder {
+        let url = endpoint::inquiry_url(&self.base_url, tid, initiator_id, user_code);
+        self.http
+            .get(url)
+            .header(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"))
+            .header(PRAGMA, HeaderValue::from_static("no-cache"))
+    }
+
+    /// Says that something on the way keeps answers.
+    fn tell_kept(&self) {
+        if self.kept.is_due("", deadline_after(Duration::ZERO)) {
+            tracing::warn!(
+                "an answer is older than its inquiry and says nothing: a gateway on the way to Eko \
+                 keeps answers, which it must not do"
+            );
+        }
+    }
+}
+
+/// An inquiry changes nothing, whether it arrived or not.
+const fn unanswered(lost: Lost) -> Reading {
+    match lost {
+        Lost::Unsent(cause) | Lost::Unanswered(cause) => Reading::NoAnswer(cause),
+    }
+}
