@@ -63,7 +63,7 @@ async fn until_dead(rig: &Rig, count: u32) {
 
 /// A rig in which a refund of this tid, `stuck`, has just become unresolved.
 async fn with_unresolved(tid: &str) -> Rig {
-    let rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "1s").at_least_once();
+    let rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "3s").at_least_once();
     let mut rig = rig.start().await;
     rig.simulator().transaction(tid, 2).await;
     rig.simulator().fault(tid, "refund", "http_500", 1).await;
@@ -75,7 +75,7 @@ async fn with_unresolved(tid: &str) -> Rig {
 
 #[tokio::test]
 async fn check_tells_of_each_thing_whether_it_is_good() {
-    let mut rig = Rig::builder().start_without_worker().await;
+    let mut rig = Rig::builder().eko_tolerates("5s").start_without_worker().await;
     let (code, report) = run_json(&rig, &["check"]).await;
     let all = [
         "settings",
@@ -85,6 +85,7 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
         "permissions",
         "inquiry",
         "clock",
+        "stamps",
         "ledger",
     ];
     assert_eq!(findings(&report), all.map(|name| (name, true)), "{report}");

@@ -149,7 +149,7 @@ async fn help_lists_every_setting() {
 
 #[tokio::test]
 async fn check_reaches_broker_and_eko() {
-    let mut rig = Rig::builder().start_without_worker().await;
+    let mut rig = Rig::builder().eko_tolerates("5s").start_without_worker().await;
     let (code, out, said) = Worker::output(&["check"], &rig.settings).await;
     assert_eq!(code, 0, "{out}{said}");
     rig.simulator()
