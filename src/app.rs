@@ -1,6 +1,8 @@
 //! Composition: Config → resources → tasks → orderly stop.
 
+mod pairing;
 mod pump;
+mod stamps;
 pub(crate) mod start;
 mod steps;
 mod sweep;
@@ -13,6 +15,7 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +30,8 @@ use crate::metrics::Metrics;
 use crate::otel::Tracer;
 use crate::worker::{Clock, Counted, Worker};
 use crate::{log, shutdown, systemd};
+use pairing::Keeper;
+pub(crate) use pairing::mispaired;
 use pump::Pump;
 use sweep::Sweep;
 
@@ -80,17 +85,29 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
     let upkeep = tokio::spawn(upkeep::forget_finished(worker.ledger.clone(), config.retention));
     let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
+    let forgotten = worker.ledger.forgotten();
+    let counting = tokio::spawn(pairing::count_forgotten(forgotten, Arc::clone(&metrics)));
+    let keeper = Keeper::new(
+        Arc::clone(&worker),
+        readiness.clone(),
+        config.broker.prefix.clone(),
+        config.adopts_ledger,
+    );
     let app = App {
         worker: Arc::clone(&worker),
+        keeper: Arc::new(keeper),
         metrics,
         readiness,
         stop,
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
     };
+    let stamps = tokio::spawn(stamps::reserve(Arc::clone(&worker)));
     let result = app.consume(&config.broker).await;
     upkeep.abort();
     steps.abort();
+    stamps.abort();
+    counting.abort();
     rereading.abort();
     worker.tracer.stop().await;
     admin.stop().await;
@@ -109,8 +126,11 @@ async fn worker(
 ) -> anyhow::Result<Option<Worker>> {
     let eko = Client::new(config.eko.clone())?;
     let ledger =
-        start::open_ledger(&config.ledger, start::new_digest_key()?, readiness, stop).await?;
+        start::open_ledger(&config.ledger, &start::opening(config.retention)?, readiness, stop)
+            .await?;
     let Some(ledger) = ledger else { return Ok(None) };
+    pairing::say(ledger.identity());
+    stamps::begin(&eko, &ledger).await;
     Ok(Some(Worker {
         ledger: opened.get_or_init(|| ledger).clone(),
         eko,
@@ -122,12 +142,14 @@ async fn worker(
         lease: config.lease,
         clock: Clock::begin(),
         counted: Counted::default(),
+        mispaired: watch::Sender::new(None),
     }))
 }
 
 /// Everything that one life of the process shares.
 struct App {
     worker: Arc<Worker>,
+    keeper: Arc<Keeper>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: CancellationToken,
@@ -159,11 +181,18 @@ impl App {
                     if !ever_connected {
                         accept(&session)?;
                     }
-                    ever_connected = true;
+                    let first = !std::mem::replace(&mut ever_connected, true);
                     // The next node may be well, whatever this one has.
                     node = session.node + 1;
                     let began = clock();
-                    let end = self.serve(session).await;
+                    let end = match self.pair(&session, first).await? {
+                        None => self.serve(session).await,
+                        Some(why) => {
+                            ever_connected &= !first;
+                            session.close().await;
+                            End { why, is_refused: false }
+                        }
+                    };
                     let lasted = began.elapsed();
                     if lasted >= SHORTEST_SESSION {
                         tries = 0;
@@ -190,6 +219,34 @@ impl App {
         Ok(())
     }
 
+    /// Sees whose the prefix is; why the session cannot be used, where the broker does not tell.
+    ///
+    /// # Errors
+    /// Where it belongs to another ledger and the worker has just started.
+    async fn pair(
+        &self,
+        session: &Session,
+        first: bool,
+    ) -> Result<Option<String>, crate::Problems> {
+        let paired = async {
+            let pairing = session.pairing()?;
+            match first {
+                true => self.keeper.begin(&pairing).await,
+                false => self.keeper.meet(&pairing).await.map(|()| None),
+            }
+        };
+        let paired = tokio::select! {
+            paired = paired => paired,
+            () = self.stop.cancelled() => return Ok(Some("the worker stops".to_owned())),
+        };
+        match paired {
+            Ok(None) => Ok(None),
+            Ok(Some(problem)) => Err(crate::Problems(vec![problem])),
+            Err(broker::Error::Topology(why)) if first => Err(crate::Problems(vec![why])),
+            Err(error) => Ok(Some(error.to_string())),
+        }
+    }
+
     /// Waits between tries; the first comes at once, unless the broker refused the last.
     async fn wait(&self, tries: u32, refusals: u32) {
         let chance = fastrand::f32().into();
@@ -214,6 +271,9 @@ impl App {
         for why in session.mismatches() {
             tracing::error!(why, "the topology is not what this worker needs");
         }
+        let pairing = session.pairing().ok();
+        let keeping = pairing.clone();
+        let keeping = keeping.map(|pairing| tokio::spawn(Arc::clone(&self.keeper).keep(pairing)));
         let pumps = session.inlets.drain(..).map(|inlet| {
             let pump = Pump {
                 worker: Arc::clone(&self.worker),
@@ -244,9 +304,15 @@ impl App {
             }
         };
         swept.cancel();
+        if let Some(keeping) = keeping {
+            keeping.abort();
+        }
         journeys.close();
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
+            if let Some(pairing) = &pairing {
+                pairing::end(&self.worker, pairing).await;
+            }
         }
         let is_refused = session.is_refused();
         session.close().await;

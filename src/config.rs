@@ -4,6 +4,7 @@ mod args;
 mod blank;
 mod dead;
 mod floors;
+mod ledger;
 mod operate;
 mod parts;
 mod publish;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::ledger::{LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs};
 pub use args::{Args, HealthcheckArgs};
 pub use blank::without_blanks;
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
@@ -34,7 +36,7 @@ use url::Url;
 use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
-use crate::{broker, eko, gate, ledger};
+use crate::{broker, eko, gate};
 use read::Reader;
 
 /// The lease of a claim lasts this much longer than a call can: time to publish, so that a
@@ -46,7 +48,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(25);
 pub struct Config {
     pub(crate) broker: broker::Settings,
     pub(crate) eko: eko::Settings,
-    pub(crate) ledger: ledger::Settings,
+    pub(crate) ledger: crate::ledger::Settings,
     pub(crate) policy: Policy,
     pub(crate) defaults: Defaults,
     /// How long a claim lasts.
@@ -54,6 +56,8 @@ pub struct Config {
     pub(crate) retention: Duration,
     /// `ORPHAN_AFTER`.
     pub(crate) orphan_after: Duration,
+    /// Whether this ledger takes the queues over from another one.
+    pub(crate) adopts_ledger: bool,
     pub(crate) gate: gate::Settings,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) shutdown_grace: Duration,
@@ -120,6 +124,7 @@ impl Config {
             defaults,
             retention: retention.unwrap_or_default(),
             orphan_after: orphan_after.unwrap_or_default(),
+            adopts_ledger: args.ledger_adopt,
             gate,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),

@@ -7,6 +7,7 @@
 pub(crate) mod bench;
 #[cfg(feature = "memory-ledger")]
 mod memory;
+mod meta;
 #[cfg(test)]
 pub(crate) mod model;
 mod postgres;
@@ -22,12 +23,14 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use sha2::Sha256;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Now, Stamp};
 use crate::event::Event;
 use crate::history::History;
 use crate::outcome::Receipt;
+use meta::Change;
+pub(crate) use meta::{Identity, Meta, Opening, Overview};
 use rules::Finished;
 pub(crate) use show::show;
 
@@ -93,6 +96,9 @@ pub(crate) enum Error {
     /// The server does not let us in, by what `LEDGER_URL` says.
     #[error("the ledger's server refuses: {0}")]
     Refused(String),
+    /// Another worker has it.
+    #[error("{0}")]
+    InUse(String),
     /// The store's thread has ended.
     #[error("the ledger is closed")]
     Closed,
@@ -148,10 +154,6 @@ impl Waited {
 pub(crate) struct Case {
     /// The command's id.
     pub(crate) id: String,
-    /// Its kind's word.
-    pub(crate) kind: String,
-    /// The transaction, for a refund or its OTP.
-    pub(crate) tid: Option<String>,
     /// What is known of it.
     pub(crate) history: History,
     /// How often it was parked.
@@ -159,6 +161,29 @@ pub(crate) struct Case {
     /// How many claims in a row the worker died over.
     pub(crate) interruptions: u32,
     token: u64,
+    asked: Arc<Asked>,
+    /// Whether the store has a row of it: one that can only end is not kept before.
+    is_kept: bool,
+}
+
+impl Case {
+    /// Its kind's word.
+    pub(crate) fn kind(&self) -> &str {
+        &self.asked.kind
+    }
+
+    /// The transaction, for a refund or its OTP.
+    pub(crate) fn tid(&self) -> Option<&str> {
+        self.asked.tid.as_deref()
+    }
+}
+
+/// What a command asks for, as its row keeps it: enough to write a row that was forgotten back.
+#[derive(Clone, Debug)]
+struct Asked {
+    kind: String,
+    tid: Option<String>,
+    digest: String,
 }
 
 /// What the ledger says to a message.
@@ -266,6 +291,7 @@ enum Request {
     Census { reply: Reply<Census> },
     Prune { before: Timestamp, most: u32, reply: Reply<u32> },
     Probe { reply: Reply<()> },
+    Meta { change: Change, reply: Reply<Meta> },
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -286,7 +312,11 @@ impl Request {
     const fn is_upkeep(&self) -> bool {
         matches!(
             self,
-            Self::Census { .. } | Self::Stranded { .. } | Self::Prune { .. } | Self::Probe { .. }
+            Self::Census { .. }
+                | Self::Stranded { .. }
+                | Self::Prune { .. }
+                | Self::Probe { .. }
+                | Self::Meta { .. }
         )
     }
 
@@ -300,6 +330,7 @@ impl Request {
             Self::Census { reply } => drop(reply.send(Err(error.clone()))),
             Self::Prune { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Probe { reply } => drop(reply.send(Err(error.clone()))),
+            Self::Meta { reply, .. } => drop(reply.send(Err(error.clone()))),
         }
     }
 }
@@ -310,7 +341,18 @@ struct Write {
     id: String,
     token: u64,
     history: History,
+    asked: Arc<Asked>,
+    parked: u32,
+    interruptions: u32,
+    is_kept: bool,
     then: Then,
+}
+
+impl Write {
+    fn of(case: Case, then: Then) -> Self {
+        let Case { id, history, parked, interruptions, token, asked, is_kept } = case;
+        Self { id, token, history, asked, parked, interruptions, is_kept, then }
+    }
 }
 
 /// What follows a write.
@@ -351,41 +393,72 @@ pub(crate) struct Ledger {
     requests: mpsc::Sender<Request>,
     digest_key: Arc<Hmac<Sha256>>,
     epoch: u64,
+    identity: Arc<Identity>,
+    regressions: watch::Receiver<u64>,
     #[cfg(test)]
     time: StoreTime,
 }
 
+/// A store that is open.
+struct Opened {
+    digest_key: Vec<u8>,
+    identity: Identity,
+    regressions: watch::Receiver<u64>,
+}
+
 impl Ledger {
-    /// Opens the ledger and creates it if it is missing. `epoch`, drawn at random, tells this
-    /// process's claims from an earlier one's.
+    /// Opens the ledger and creates it if it is missing.
     ///
     /// # Errors
     /// Where the store cannot be opened, is damaged, is newer than this program or is in use.
-    pub(crate) async fn open(
-        settings: &Settings,
-        epoch: u32,
-        new_key: [u8; 32],
-    ) -> anyhow::Result<Self> {
-        let epoch = u64::from(epoch) << 32;
+    pub(crate) async fn open(settings: &Settings, opening: &Opening) -> anyhow::Result<Self> {
+        let epoch = u64::from(opening.epoch) << 32;
         let (requests, inbox) = mpsc::channel(QUEUE);
         let time = StoreTime::default();
-        let digest_key = match settings {
-            Settings::Sqlite { path } => sqlite::open(path, epoch, new_key, (inbox, time.clone()))?,
+        let opened = match settings {
+            Settings::Sqlite { path } => sqlite::open(path, opening, (inbox, time.clone()))?,
             Settings::Postgres { url } => {
-                postgres::open(url, new_key, (inbox, time.clone())).await?
+                postgres::open(url, opening, (inbox, time.clone())).await?
             }
             #[cfg(feature = "memory-ledger")]
-            Settings::Memory => memory::open(epoch, new_key, inbox),
+            Settings::Memory => memory::open(opening, inbox),
         };
+        let Opened { digest_key, identity, regressions } = opened;
         let digest_key = Hmac::new_from_slice(&digest_key)
             .map_err(|_| anyhow::anyhow!("the ledger's digest key is damaged"))?;
+        let (digest_key, identity) = (Arc::new(digest_key), Arc::new(identity));
         Ok(Self {
             requests,
-            digest_key: Arc::new(digest_key),
+            digest_key,
             epoch,
+            identity,
+            regressions,
             #[cfg(test)]
             time,
         })
+    }
+
+    /// Looks at a ledger without changing it, also beside a running worker.
+    ///
+    /// # Errors
+    /// Where it is missing or cannot be read.
+    pub(crate) async fn look(settings: &Settings) -> anyhow::Result<Overview> {
+        match settings {
+            Settings::Sqlite { path } => sqlite::look(path),
+            Settings::Postgres { url } => postgres::look(url).await,
+            #[cfg(feature = "memory-ledger")]
+            Settings::Memory => anyhow::bail!("a ledger in memory cannot be looked at"),
+        }
+    }
+
+    /// Which ledger it is, as it was when it was opened.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Counts how often it was noticed that the ledger has lost commits.
+    pub(crate) fn forgotten(&self) -> watch::Receiver<u64> {
+        self.regressions.clone()
     }
 
     /// A digest that only this ledger can make: 32 hex digits.
@@ -463,9 +536,43 @@ impl Ledger {
         self.request(|reply| Request::Probe { reply }).await
     }
 
+    /// What it keeps about itself now.
+    pub(crate) async fn meta(&self) -> Result<Meta, Error> {
+        self.change(Change::Nothing).await
+    }
+
+    /// How often it has committed, over all workers that share it.
+    pub(crate) async fn commits(&self) -> Result<u64, Error> {
+        Ok(self.meta().await?.commits)
+    }
+
+    /// Notes that it takes over a prefix from another ledger: what it does not know may have been
+    /// attempted.
+    pub(crate) async fn adopt(&self) -> Result<Meta, Error> {
+        self.change(Change::Adopt).await
+    }
+
+    /// Notes that it has lost commits, as somebody else than the store has noticed.
+    pub(crate) async fn forget(&self) -> Result<Meta, Error> {
+        self.change(Change::Forget).await
+    }
+
+    /// Notes that calls may be stamped up to this time in milliseconds; it never goes back.
+    pub(crate) async fn reserve_stamps(&self, until: i64) -> Result<(), Error> {
+        self.change(Change::ReserveStamps(until)).await.map(drop)
+    }
+
+    /// Up to which time in milliseconds calls may have been stamped.
+    pub(crate) async fn stamps_until(&self) -> Result<Option<i64>, Error> {
+        Ok(self.meta().await?.stamps_until)
+    }
+
+    async fn change(&self, change: Change) -> Result<Meta, Error> {
+        self.request(|reply| Request::Meta { change, reply }).await
+    }
+
     async fn write(&self, case: Case, then: Then) -> Result<Held, Error> {
-        let Case { id, token, history, .. } = case;
-        let write = Write { id, token, history, then };
+        let write = Write::of(case, then);
         self.request(|reply| Request::Write { write: Box::new(write), reply }).await
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use eko_worker::{
     Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, DeadArgs, HealthcheckArgs, InquireArgs,
-    ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
+    LedgerArgs, ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
 };
 
 /// What one thread allocates another frees, all the time: with the C library's allocator they
@@ -37,6 +37,9 @@ enum Command {
     Dead(DeadArgs),
     /// Show what the ledger knows of a command, or of all commands of a tid
     Show(ShowArgs),
+    /// Show which ledger it is, or let it take over the queues from another one
+    #[command(subcommand)]
+    Ledger(LedgerArgs),
     /// Ask the worker that runs on this machine whether it is well: exit code 0 or 1
     Healthcheck(HealthcheckArgs),
     /// Print the settings in effect, each with its source, secrets masked
@@ -65,6 +68,7 @@ async fn main() -> ExitCode {
         Command::Inquire(args) => return code(eko_worker::inquire(&args).await),
         Command::Publish(args) => return code(eko_worker::publish(&args).await),
         Command::Dead(args) => return code(eko_worker::dead(&args).await),
+        Command::Ledger(args) => return code(eko_worker::ledger(&args).await),
         Command::Show(args) => eko_worker::show(&args).await,
         Command::Healthcheck(args) => eko_worker::healthcheck(&args),
         Command::Config(args) => {

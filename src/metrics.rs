@@ -7,7 +7,8 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 use crate::command::Kind;
@@ -35,6 +36,7 @@ pub(crate) struct Metrics {
     calls: Calls,
     broker: Broker,
     waiting: Waiting,
+    ledger_regressions: IntCounter,
 }
 
 /// Commands and their outcomes.
@@ -236,6 +238,10 @@ impl Metrics {
             calls: Calls::new(&make, concurrency)?,
             broker: Broker::new(&make)?,
             waiting: Waiting::new(&make)?,
+            ledger_regressions: make.plain_counter(
+                "ledger_regressions_total",
+                "Times that the ledger was found to have lost commits.",
+            )?,
             registry: make.constants()?,
         })
     }
@@ -327,6 +333,11 @@ impl Metrics {
     pub(crate) fn paused(&self, kind: Kind, reason: Reason, is_paused: bool) {
         let labels = [kind.as_str(), reason.as_str()];
         self.commands.paused.with_label_values(&labels).set(i64::from(is_paused));
+    }
+
+    /// The ledger was found so often to have lost commits.
+    pub(crate) fn forgot(&self, times: u64) {
+        self.ledger_regressions.inc_by(times);
     }
 
     /// Both connections stand, or not.

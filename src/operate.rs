@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod dead;
 mod inquire;
+mod ledger;
 mod manual;
 mod progress;
 mod publish;
@@ -14,15 +15,16 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use jiff::Timestamp;
 
+use crate::admin;
 use crate::app::start::tls_provider;
 use crate::command::Defaults;
 use crate::config::{HealthcheckArgs, ShowArgs};
 use crate::privacy::Mobile;
-use crate::{admin, ledger};
 pub use check::check;
 pub use config::config;
 pub use dead::dead;
 pub use inquire::inquire;
+pub use ledger::ledger;
 pub use manual::{completions, man};
 pub use publish::publish;
 pub use schema::schema;
@@ -42,7 +44,7 @@ pub fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<()> {
 /// Where the ledger's URL is wrong, it cannot be read, or it knows nothing of that.
 pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
     tls_provider();
-    let told = ledger::show(&args.ledger()?, &args.what).await?;
+    let told = crate::ledger::show(&args.ledger()?, &args.what).await?;
     let told = told.with_context(|| format!("the ledger knows nothing of {}", args.what))?;
     print!("{told}");
     Ok(())

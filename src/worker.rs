@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::broker::{Delivery, Error};
@@ -45,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     /// Ends that were counted, and that the ledger does not know to be told yet.
     pub(crate) counted: Counted,
+    /// Why nothing may be consumed, where the queues belong to another ledger.
+    pub(crate) mispaired: watch::Sender<Option<String>>,
 }
 
 /// One message as it came in.

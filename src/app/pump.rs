@@ -62,6 +62,8 @@ impl Pump {
         loop {
             if let Some(reason) = broken(&inlet) {
                 self.worker.pause(kind, reason);
+            } else if self.worker.mispaired().is_some() {
+                self.worker.pause(kind, Reason::Ledger);
             }
             let reason = *closed.borrow_and_update();
             if let Some(reason) = reason {

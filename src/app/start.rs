@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Problems;
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
-use crate::ledger::{Error, Ledger, Settings};
+use crate::ledger::{Error, Ledger, Opening, Settings};
 use crate::worker::Worker;
 
 /// Between tries to reach the ledger's server.
@@ -22,15 +22,14 @@ const AGAIN: Backoff = Backoff { initial: Duration::from_millis(250), max: Durat
 /// Where waiting would not help.
 pub(super) async fn open_ledger(
     settings: &Settings,
-    new_key: [u8; 32],
+    opening: &Opening,
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Ledger>> {
-    let epoch = fastrand::u32(..);
     let mut tries = 0_u32;
     loop {
         let opened = tokio::select! {
-            opened = Ledger::open(settings, epoch, new_key) => opened,
+            opened = Ledger::open(settings, opening) => opened,
             () = stop.cancelled() => return Ok(None),
         };
         let error = match opened {
@@ -45,7 +44,7 @@ pub(super) async fn open_ledger(
             Some(Error::Refused(why)) => {
                 return Err(Problems(vec![format!("LEDGER_URL: {why}")]).into());
             }
-            Some(Error::Store(_) | Error::Closed) | None => return Err(error),
+            Some(Error::Store(_) | Error::InUse(_) | Error::Closed) | None => return Err(error),
         };
         tries = tries.saturating_add(1);
         // The first, the second, the fourth and so on: it may be away for long.
@@ -73,11 +72,19 @@ pub(crate) fn tls_provider() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
+/// What opening a ledger needs besides its place.
+///
+/// # Errors
+/// Where the system gives no random bytes.
+pub(crate) fn opening(retention: Duration) -> anyhow::Result<Opening> {
+    Ok(Opening { epoch: fastrand::u32(..), new_key: new_digest_key()?, retention })
+}
+
 /// A key for the digests of a ledger that has none yet.
 ///
 /// # Errors
 /// Where the system gives no random bytes.
-pub(crate) fn new_digest_key() -> anyhow::Result<[u8; 32]> {
+fn new_digest_key() -> anyhow::Result<[u8; 32]> {
     let mut key = [0; 32];
     rustls::crypto::ring::default_provider()
         .secure_random

@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::declare::Declarer;
 use super::inlet::{Inlet, Shared};
 use super::link::Link;
+use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
 use super::teller::Teller;
 use super::topology::Names;
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) inlets: Vec<Inlet>,
     /// For events of commands whose messages are not at hand.
     pub(crate) teller: Option<Teller>,
+    /// Whom the prefix belongs to; there once the session is built.
+    pairing: Option<Pairing>,
     /// Whether something is there that this user may not declare, so that the broker does not
     /// tell how it is made.
     pub(crate) is_unchecked: bool,
@@ -87,6 +90,7 @@ async fn connect_to(
         node,
         inlets: Vec::new(),
         teller: None,
+        pairing: None,
         is_unchecked: false,
     };
     let [consuming, publishing] = session.links.clone();
@@ -209,11 +213,22 @@ impl Session {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let publisher = start_publisher(channel, &publishing, &names).await?;
         let (connection, prefetch) = (Arc::clone(&self.consuming), settings.prefetch);
+        let (link, under) = (consuming.clone(), Names::new(&settings.prefix));
+        self.pairing = Some(Pairing::new(connection.clone(), link, publisher.clone(), under));
         let shared = Shared { connection, consuming, publisher, publishing, names, prefetch };
         self.teller = Some(Teller::new(shared.clone()));
         let inlet = |(kind, mismatch)| Inlet::new(kind, shared.clone(), mismatch);
         self.inlets = mismatches.into_iter().map(inlet).collect();
         Ok(())
+    }
+
+    /// Whom the prefix belongs to.
+    ///
+    /// # Errors
+    /// Where the session was never built.
+    pub(crate) fn pairing(&self) -> Result<Pairing, Error> {
+        let lost = || Error::Lost("the session was not built".to_owned());
+        self.pairing.clone().ok_or_else(lost)
     }
 
     /// What is not what this worker needs, each once.

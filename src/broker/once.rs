@@ -1,5 +1,7 @@
 //! One connection for what an operator asks for once: nothing is declared, nothing is made anew.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use lapin::options::{
@@ -12,13 +14,14 @@ use super::connection::{CLOSE_TIMEOUT, open};
 use super::declare::{said, soft_error};
 use super::envelope::DELIVERY_MODE;
 use super::link::Link;
+use super::pairing::Pairing;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, command_key};
 use super::{Error, Frames, Settings};
 
 /// A connection with one channel that publishes and one for all else.
 pub(crate) struct Once {
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     publisher: Publisher,
     publishing: Link,
     channel: Channel,
@@ -88,6 +91,7 @@ impl Once {
         let [link, publishing_link] = links;
         let publisher = Publisher::start(publishing, publishing_link.clone());
         let names = Names::new(&settings.prefix);
+        let connection = Arc::new(connection);
         Ok(Self { connection, publisher, publishing: publishing_link, channel, link, names })
     }
 
@@ -153,6 +157,12 @@ impl Once {
             Err(error) if self.publishing.is_refused() => Err(Error::Topology(error.to_string())),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whom the prefix belongs to.
+    pub(crate) fn pairing(&self) -> Pairing {
+        let (connection, link) = (Arc::clone(&self.connection), self.link.clone());
+        Pairing::new(connection, link, self.publisher.clone(), self.names.clone())
     }
 
     /// Says goodbye; what was taken and not settled goes back.

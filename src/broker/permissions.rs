@@ -27,6 +27,8 @@ impl Session {
         for kind in Kind::ALL {
             missing.extend(read(&self.consuming, &names.queue(kind)).await?);
         }
+        // Whose the queues are is told by the register where this user may not declare.
+        missing.extend(read(&self.consuming, &names.ledger()).await?);
         Ok(missing)
     }
 }

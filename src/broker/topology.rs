@@ -45,6 +45,10 @@ impl Names {
         Self { prefix: prefix.to_owned() }
     }
 
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The exchange that commands are published to.
     pub(crate) fn commands(&self) -> String {
         format!("{}.commands", self.prefix)

@@ -71,6 +71,10 @@ pub struct Args {
     /// File that holds `LEDGER_URL`
     #[arg(long, env, value_name = "PATH")]
     pub ledger_url_file: Option<String>,
+    /// Lets this ledger take over the queues from the one that they belong to: once, after a ledger
+    /// was lost; refunds that it does not know are then inquired first
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub ledger_adopt: bool,
     /// When finished commands are forgotten, so that the same id is a new command: at least 1h, and
     /// the longest give-up time plus `EKO_STAMP_TOLERANCE` and `SETTLE_QUIET`
     #[arg(long, env, value_name = "DURATION", default_value = "90d")]

@@ -332,3 +332,21 @@ fn a_byte_order_mark_is_no_part_of_a_secret() {
         "EKO_ACCESS_KEY: holds a byte order mark, an invisible character: take it out"
     );
 }
+
+#[test]
+fn a_tid_on_the_command_line_has_one_form() {
+    #[derive(Parser)]
+    struct Inquire {
+        #[command(flatten)]
+        args: InquireArgs,
+    }
+    let tid = |tid: &str| {
+        let parsed = Inquire::parse_from(["inquire", tid]);
+        parsed.args.tid().map(str::to_owned).ok()
+    };
+    assert_eq!(tid("0013"), Some("13".to_owned()));
+    assert_eq!(tid("9999999999999999999"), Some("9999999999999999999".to_owned()));
+    for wrong in ["0", "000", "", "1x", "00000000000000000013"] {
+        assert_eq!(tid(wrong), None, "{wrong}");
+    }
+}

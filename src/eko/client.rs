@@ -56,8 +56,6 @@ pub(crate) struct Called<T> {
     pub(crate) meaning: T,
     /// False for an answer that no row of the tables names.
     pub(crate) is_known: bool,
-    /// When the call began.
-    pub(crate) began: Timestamp,
     /// How long it took, body included.
     pub(crate) took: Duration,
     /// The HTTP status, where there was an answer.
@@ -203,12 +201,11 @@ impl Client {
                 let asked = clock.saturating_duration_since(self.epoch);
                 let is_old = self.is_old(&Arrival { asked, took, age, eko_time });
                 let skew = date.filter(|_| !is_old).map(|date| skew(date, began, at));
-                Called { meaning, is_known, began, took, http_status, skew, eko_time, is_old }
+                Called { meaning, is_known, took, http_status, skew, eko_time, is_old }
             }
             Err(reason) => Called {
                 meaning: lost(reason),
                 is_known: true,
-                began,
                 took,
                 http_status: None,
                 skew: None,

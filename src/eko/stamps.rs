@@ -32,7 +32,7 @@ const WRONG: i64 = 2 * MAX_AHEAD;
 /// The timestamps of one process.
 #[derive(Debug)]
 pub(super) struct Stamps {
-    age: i64,
+    age: Duration,
     newest: AtomicI64,
     reserved: AtomicI64,
     /// Told when a reservation is wanted.
@@ -47,7 +47,7 @@ impl Stamps {
     /// Timestamps that lie so far in the past: `EKO_STAMP_AGE`.
     pub(super) fn new(age: Duration) -> Self {
         Self {
-            age: i64::try_from(age.as_millis()).unwrap_or(i64::MAX),
+            age,
             newest: AtomicI64::new(0),
             reserved: AtomicI64::new(0),
             wanting: Notify::new(),
@@ -56,9 +56,9 @@ impl Stamps {
         }
     }
 
-    /// How far timestamps lie in the past.
-    pub(super) fn age(&self) -> Duration {
-        Duration::from_millis(self.age.unsigned_abs())
+    /// How far they lie in the past.
+    pub(super) const fn age(&self) -> Duration {
+        self.age
     }
 
     /// Begins behind what an earlier process may have used; `ceiling` is its highest reservation.
@@ -146,8 +146,8 @@ impl Stamps {
         self.granted.notify_waiters();
     }
 
-    const fn base(&self, now: i64) -> i64 {
-        now.saturating_sub(self.age)
+    fn base(&self, now: i64) -> i64 {
+        now.saturating_sub(i64::try_from(self.age.as_millis()).unwrap_or(i64::MAX))
     }
 
     fn reserved(&self, now: i64) -> i64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Ask, Case, Claim, Ledger, Settings};
+use super::{Ask, Case, Claim, Ledger, Opening, Settings};
 use crate::clock::{Now, Stamp};
 use crate::command::Kind;
 use crate::event::{About, Event};
@@ -27,7 +27,9 @@ impl Bench {
     /// Where it cannot be opened.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let settings = Settings::read(url).map_err(anyhow::Error::msg)?;
-        Ok(Self { ledger: Ledger::open(&settings, fastrand::u32(..), [7; 32]).await? })
+        let retention = Duration::from_secs(90 * 86_400);
+        let opening = Opening { epoch: fastrand::u32(..), new_key: [7; 32], retention };
+        Ok(Self { ledger: Ledger::open(&settings, &opening).await? })
     }
 
     /// Begins and finishes refunds number `first` to `first + count`, `tasks` at a time.

@@ -7,17 +7,27 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::rules::{self, Circumstances, Holders, Row, TidState};
-use super::{Ask, Census, Claim, Error, Held, Request, Stranded, Write};
+use super::{
+    Ask, Census, Claim, Error, Held, Identity, Meta, Opened, Opening, Request, Stranded, Write,
+};
 
 /// How many requests are taken at once, as the stores do.
 const BATCH: usize = 512;
 
-/// Starts its task and returns the ledger's digest key.
-pub(super) fn open(epoch: u64, new_key: [u8; 32], inbox: mpsc::Receiver<Request>) -> Vec<u8> {
-    let holders = Holders::Process { epoch };
+/// Starts its task.
+pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened {
+    let holders = Holders::Process { epoch: u64::from(opening.epoch) << 32 };
     let memory = Memory { holders, rows: HashMap::new(), refunds: HashMap::new() };
     tokio::spawn(memory.serve(inbox));
-    new_key.to_vec()
+    let identity = Identity {
+        id: opening.new_id(),
+        is_new: true,
+        place: "memory".to_owned(),
+        adopted: None,
+        promise: "nothing outlives the process".to_owned(),
+    };
+    let (_, regressions) = super::meta::Witness::new();
+    Opened { digest_key: opening.new_key.to_vec(), identity, regressions }
 }
 
 struct Memory {
@@ -52,12 +62,14 @@ impl Memory {
             }
             Request::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
             Request::Census { reply } => drop(reply.send(Ok(Census::default()))),
+            Request::Meta { reply, .. } => drop(reply.send(Ok(Meta::default()))),
             Request::Prune { reply, .. } => drop(reply.send(Ok(0))),
             Request::Probe { reply } => drop(reply.send(Ok(()))),
         }
     }
 
     fn claim(&mut self, ask: &Ask, token: u64) -> Result<Claim, Error> {
+        let circumstances = self.circumstances();
         let row = self.rows.get(&ask.id).cloned();
         let mut tid = TidState::default();
         if let Some(refunds) =
@@ -67,7 +79,7 @@ impl Memory {
                 tid.add(row.finished.clone(), row.doubted_since().is_some());
             }
         }
-        let (claim, changed) = rules::claim(row, &tid, ask, token, self.circumstances())?;
+        let (claim, changed) = rules::claim(row, &tid, ask, token, circumstances)?;
         self.keep(changed);
         Ok(claim)
     }
@@ -79,7 +91,7 @@ impl Memory {
 
     #[expect(clippy::disallowed_methods, reason = "the store's own time")]
     fn circumstances(&self) -> Circumstances {
-        Circumstances { holders: self.holders, now: Timestamp::now() }
+        Circumstances { holders: self.holders, caution: None, now: Timestamp::now() }
     }
 
     fn keep(&mut self, row: Option<Row>) {

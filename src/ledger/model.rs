@@ -42,7 +42,7 @@ impl Store {
             Some(epoch) => Holders::Process { epoch },
             None => Holders::Fleet,
         };
-        let circumstances = Circumstances { holders, now: ask.now.wall };
+        let circumstances = Circumstances { holders, caution: None, now: ask.now.wall };
         let (claim, changed) = rules::claim(row, &tid, ask, token, circumstances).unwrap();
         self.keep(changed);
         claim
@@ -94,8 +94,7 @@ impl Store {
     }
 
     fn write(&mut self, case: &Case, then: Then, now: Timestamp) -> Held {
-        let write =
-            Write { id: case.id.clone(), token: case.token, history: case.history.clone(), then };
+        let write = Write::of(case.clone(), then);
         let Some(mut row) = self.row(&case.id).cloned() else {
             return Held::Lost;
         };

@@ -10,21 +10,27 @@
 
 mod book;
 mod link;
+mod meta;
 mod rows;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use futures_util::future::{join, join5, ready};
+use futures_util::future::{join, join5};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::{Client, Config};
 
+use super::meta::{CautionClock, Change, Meta, Witness};
 use super::rules::{Circumstances, Holders, Row};
-use super::{Answers, Census, Error, Inbox, Request, StoreTime, Stranded};
+use super::{
+    Answers, Census, Error, Identity, Inbox, Opened, Opening, Overview, Request, StoreTime,
+    Stranded,
+};
 use book::{Book, Subjects};
 use link::{Link, Session, Trouble};
+use meta::Glance;
 
 /// Each migration once, in order; `schema_version` counts those that were applied.
 const MIGRATIONS: [&str; 4] = [
@@ -52,32 +58,58 @@ pub(super) fn is_url(url: &str) -> bool {
     })
 }
 
-/// Connects, brings the schema up to date, starts the connection's task and returns the
-/// ledger's digest key: the first worker's, for all of them.
+/// Connects, brings the schema up to date and starts the connection's task. The digest key is the
+/// first worker's, for all of them.
 pub(super) async fn open(
     url: &SecretString,
-    new_key: [u8; 32],
-    inbox: Inbox,
-) -> anyhow::Result<Vec<u8>> {
+    opening: &Opening,
+    (inbox, time): Inbox,
+) -> anyhow::Result<Opened> {
     let mut link = Link::new(config(url)?)?;
-    let digest_key = prepare(&link, &new_key).await.context("cannot use the ledger's database")?;
+    let digest_key = prepare(&link, opening).await.context("cannot use the ledger's database")?;
     // A schema that fits and a connection that works are worth knowing before the first claim.
-    link.retry(|_| ready(Ok(()))).await?;
-    tokio::spawn(serve(link, inbox));
-    Ok(digest_key)
+    let kept = link.retry(|session| read_meta(session, Change::Nothing)).await?;
+    let promise = link.retry(promise).await?;
+    let is_new = kept.commits == 0 && link.retry(is_empty).await?;
+    let place = link.place();
+    let (id, adopted) = (kept.id, kept.adopted);
+    let (witness, regressions) = Witness::new();
+    let worker = i64::from(opening.epoch);
+    let retention = opening.retention_millis();
+    let caution = CautionClock::default();
+    let server = Server { link, witness, caution, worker, retention, time };
+    tokio::spawn(server.serve(inbox));
+    let identity = Identity { id, is_new, place, adopted, promise };
+    Ok(Opened { digest_key, identity, regressions })
+}
+
+/// What the ledger keeps about itself, without changing it.
+pub(super) async fn look(url: &SecretString) -> anyhow::Result<Overview> {
+    let link = Link::new(config(url)?)?;
+    let (client, applied) = open_to_read(&link).await?;
+    let told = |trouble: Trouble| link.told(&trouble);
+    let meta = meta::load(&client, applied).await.map_err(told)?;
+    let promise = meta::promise(&client).await.map_err(told)?;
+    Ok(Overview { place: link.place(), promise, meta })
 }
 
 /// What is known of one id, or of all commands of a tid.
 pub(super) async fn find(url: &SecretString, what: &str) -> anyhow::Result<Vec<Row>> {
     let link = Link::new(config(url)?)?;
-    let client = connect(&link).await.context("cannot read the ledger's database")?;
+    let (client, _) = open_to_read(&link).await?;
+    Ok(rows::find(&client, what).await.map_err(|trouble| link.told(&trouble))?)
+}
+
+/// A connection to a ledger that is there, and how many migrations it has seen.
+async fn open_to_read(link: &Link) -> anyhow::Result<(Client, usize)> {
+    let client = connect(link).await.context("cannot read the ledger's database")?;
     let has_schema: Result<_, tokio_postgres::Error> =
         client.query_one("SELECT to_regclass('schema_version') IS NOT NULL", &[]).await;
     let has_schema: bool = has_schema.map_err(|error| link.told(&error.into()))?.get(0);
     anyhow::ensure!(has_schema, "the database holds no ledger");
     let applied = applied(&client).await.map_err(|trouble| link.told(&trouble))?;
     ensure_known(applied)?;
-    Ok(rows::find(&client, what).await.map_err(|trouble| link.told(&trouble))?)
+    Ok((client, applied))
 }
 
 fn config(url: &SecretString) -> anyhow::Result<Config> {
@@ -100,11 +132,11 @@ fn ensure_known(applied: usize) -> anyhow::Result<()> {
 }
 
 /// Applies what is missing of the schema, and settles the digest key.
-async fn prepare(link: &Link, new_key: &[u8]) -> anyhow::Result<Vec<u8>> {
+async fn prepare(link: &Link, opening: &Opening) -> anyhow::Result<Vec<u8>> {
     let client = connect(link).await?;
     let version = begin_migration(&client).await.map_err(|trouble| link.told(&trouble))?;
     ensure_known(version)?;
-    let key = migrate(&client, version, new_key).await.map_err(|trouble| link.told(&trouble))?;
+    let key = migrate(&client, version, opening).await.map_err(|trouble| link.told(&trouble))?;
     Ok(key)
 }
 
@@ -122,119 +154,192 @@ async fn applied(client: &Client) -> Result<usize, Trouble> {
     Ok(usize::try_from(applied).unwrap_or(usize::MAX))
 }
 
-async fn migrate(client: &Client, version: usize, new_key: &[u8]) -> Result<Vec<u8>, Trouble> {
+async fn migrate(client: &Client, version: usize, opening: &Opening) -> Result<Vec<u8>, Trouble> {
     for migration in MIGRATIONS.iter().skip(version) {
         client.batch_execute(migration).await?;
     }
     let applied = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     client.execute("DELETE FROM schema_version", &[]).await?;
     client.execute("INSERT INTO schema_version VALUES ($1)", &[&applied]).await?;
-    let first_wins = "INSERT INTO meta (digest_key) SELECT $1 WHERE NOT EXISTS (TABLE meta)";
-    client.execute(first_wins, &[&new_key]).await?;
-    let key = client.query_one("SELECT digest_key FROM meta", &[]).await?.get(0);
+    let key = meta::settle(client, opening).await?;
     client.batch_execute("COMMIT").await?;
     Ok(key)
 }
 
-async fn serve(mut link: Link, (mut inbox, time): Inbox) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while inbox.recv_many(&mut batch, BATCH).await > 0 {
-        let is_upkeep = |request: &Request| request.is_upkeep();
-        let (upkeep, claims): (Vec<_>, Vec<_>) = batch.drain(..).partition(is_upkeep);
-        if !claims.is_empty() {
-            settle(&mut link, claims, &time).await;
+/// What the connection's task has.
+struct Server {
+    link: Link,
+    witness: Witness,
+    /// Whose commits it counts.
+    worker: i64,
+    retention: i64,
+    caution: CautionClock,
+    time: StoreTime,
+}
+
+impl Server {
+    async fn serve(mut self, mut inbox: tokio::sync::mpsc::Receiver<Request>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while inbox.recv_many(&mut batch, BATCH).await > 0 {
+            let is_upkeep = |request: &Request| request.is_upkeep();
+            let (upkeep, claims): (Vec<_>, Vec<_>) = batch.drain(..).partition(is_upkeep);
+            if !claims.is_empty() {
+                let subjects = Subjects::of(&claims);
+                let gone = self.settle(claims, &subjects, false).await;
+                if !gone.is_empty() {
+                    let subjects = Subjects::with_tids(&gone);
+                    self.settle(gone, &subjects, true).await;
+                }
+            }
+            for request in upkeep {
+                self.maintain(request).await;
+            }
         }
-        for request in upkeep {
-            maintain(&mut link, request).await;
+    }
+
+    /// Deals with a batch and answers it once it is committed. Gives back the writes about claimed
+    /// commands of which nothing is left, unless they are to be written back.
+    async fn settle(
+        &mut self,
+        batch: Vec<Request>,
+        subjects: &Subjects,
+        writes_back: bool,
+    ) -> Vec<Request> {
+        let Self { link, witness, caution, worker, retention, time } = self;
+        let (worker, retention) = (*worker, *retention);
+        let loaded = link.retry(|session| load(session, subjects, worker, retention)).await;
+        let loaded = loaded.and_then(|(rows, glance)| {
+            let now = time.or(rows::time(glance.now)?);
+            let caution = caution.caution(glance.lacks, monotonic());
+            let circumstances = Circumstances { holders: Holders::Fleet, caution, now };
+            Ok((Book::new(circumstances, rows), glance.commits))
+        });
+        let (mut book, counter) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                batch.into_iter().for_each(|request| request.fail(&error));
+                return Vec::new();
+            }
+        };
+        book.has_regressed = witness.misses(counter);
+        if book.has_regressed {
+            book.distrust();
+        }
+        book.writes_back = writes_back;
+        let mut answers = Answers::new();
+        for request in batch {
+            book.apply(request, &mut answers);
+        }
+        if !book.missed.is_empty() {
+            witness.missed(&book.missed);
+        }
+        // Once the commit has left, an error says that nobody knows whether it stands: those who
+        // wait get the error, and their deliveries come again to what the ledger says then.
+        let committed = link.once(|session| commit(session, &book, worker)).await;
+        if let Ok(commits) = &committed {
+            witness.committed(counter + commits);
+        }
+        for answer in answers {
+            answer(committed.as_ref().err());
+        }
+        book.take_gone()
+    }
+
+    /// What needs no claim, on its own.
+    async fn maintain(&mut self, request: Request) {
+        let link = &mut self.link;
+        match request {
+            Request::Census { reply } => {
+                let census = link.retry(census).await;
+                // Whoever asked may have gone meanwhile.
+                drop(reply.send(census));
+            }
+            Request::Prune { before, most, reply } => {
+                let forgotten = link.retry(|session| prune(session, before, most)).await;
+                drop(reply.send(forgotten));
+            }
+            Request::Stranded { most, reply } => {
+                let stranded = link.retry(|session| stranded(session, most)).await;
+                drop(reply.send(stranded));
+            }
+            Request::Probe { reply } => drop(reply.send(link.retry(probe).await)),
+            Request::Meta { change, reply } => {
+                if change == Change::Forget {
+                    self.witness.count();
+                }
+                // Each change may be made twice.
+                drop(reply.send(link.retry(|session| read_meta(session, change)).await));
+            }
+            claim => claim.fail(&Error::Closed),
         }
     }
 }
 
-/// Deals with a batch and answers it once it is committed.
-async fn settle(link: &mut Link, batch: Vec<Request>, time: &StoreTime) {
-    let subjects = Subjects::of(&batch);
-    let mut book = link.retry(|session| load(session, &subjects, time)).await;
-    let mut answers = Answers::new();
-    for request in batch {
-        match &mut book {
-            Ok(book) => book.apply(request, &mut answers),
-            Err(error) => request.fail(error),
-        }
-    }
-    let Ok(book) = book else {
-        return;
-    };
-    // Once the commit has left, an error says that nobody knows whether it stands: those who
-    // wait get the error, and their deliveries come again to what the ledger says then.
-    let committed = link.once(|session| commit(session, &book)).await;
-    for answer in answers {
-        answer(committed.as_ref().err());
-    }
-}
-
-/// Takes the locks, then loads what they guard. The statements leave together, in the order
-/// in which `join5` polls them first, and the server runs them one after the other, each with
-/// a snapshot of its own.
+/// Takes the locks, then loads what they guard, and how often this worker has committed. The
+/// statements leave together, in the order in which `join5` polls them first, and the server runs
+/// them one after the other, each with a snapshot of its own.
 async fn load(
     session: Arc<Session>,
     subjects: &Subjects,
-    time: &StoreTime,
-) -> Result<Book, Trouble> {
+    worker: i64,
+    retention: i64,
+) -> Result<(Vec<Row>, Glance), Trouble> {
     let (client, statements) = (&session.client, &session.statements);
     let locks = subjects.locks();
     let ids: Vec<&str> = subjects.ids.iter().map(String::as_str).collect();
     let tids: Vec<&str> = subjects.tids.iter().map(String::as_str).collect();
-    let (begun, locked, now, known, refunds) = join5(
+    let (begun, locked, known, refunds, glance) = join5(
         // A snapshot of the whole transaction would be older than its locks.
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
         client.execute(&statements.lock, &[&locks]),
-        client.query_one(&statements.now, &[]),
         client.query(&statements.by_id, &[&ids]),
         client.query(&statements.by_tid, &[&tids]),
+        client.query_one(&statements.glance, &[&worker, &retention]),
     )
     .await;
     begun?;
     locked?;
-    let (known, refunds) = (known?, refunds?);
+    let (known, refunds, glance) = (known?, refunds?, meta::glance(&glance?));
     // A row that comes twice counts as the later statement saw it.
     let rows: Result<Vec<Row>, Error> = known.iter().chain(&refunds).map(rows::read).collect();
-    let now = time.or(rows::time(now?.get(0))?);
-    let circumstances = Circumstances { holders: Holders::Fleet, now };
-    Ok(Book::new(circumstances, rows?))
+    Ok((rows?, glance))
 }
 
-async fn commit(session: Arc<Session>, book: &Book) -> Result<(), Trouble> {
-    let client = &session.client;
+#[expect(clippy::disallowed_methods, reason = "how long a process has known something")]
+fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// Commits; how many commits that counts as.
+async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, Trouble> {
+    let (client, statements) = (&session.client, &session.statements);
     let changed = book.changed();
-    if changed.is_empty() {
-        return Ok(client.batch_execute("COMMIT").await?);
+    if book.has_forgotten() {
+        meta::change(client, Change::Forget).await?;
+    } else if changed.is_empty() {
+        client.batch_execute("COMMIT").await?;
+        return Ok(0);
     }
-    let write = rows::upsert(client, &session.statements.upsert, &changed);
+    let write = rows::upsert(client, &statements.upsert, &changed, worker);
     let (written, committed) = join(write, client.batch_execute("COMMIT")).await;
     // The commit of a transaction whose write failed "succeeds" as a rollback.
     written?;
-    Ok(committed?)
+    committed?;
+    Ok(1)
 }
 
-/// What needs no claim, on its own.
-async fn maintain(link: &mut Link, request: Request) {
-    match request {
-        Request::Census { reply } => {
-            let census = link.retry(census).await;
-            // Whoever asked may have gone meanwhile.
-            drop(reply.send(census));
-        }
-        Request::Prune { before, most, reply } => {
-            let forgotten = link.retry(|session| prune(session, before, most)).await;
-            drop(reply.send(forgotten));
-        }
-        Request::Stranded { most, reply } => {
-            let stranded = link.retry(|session| stranded(session, most)).await;
-            drop(reply.send(stranded));
-        }
-        Request::Probe { reply } => drop(reply.send(link.retry(probe).await)),
-        claim => claim.fail(&Error::Closed),
-    }
+async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, Trouble> {
+    meta::change(&session.client, change).await?;
+    meta::load(&session.client, MIGRATIONS.len()).await
+}
+
+async fn promise(session: Arc<Session>) -> Result<String, Trouble> {
+    meta::promise(&session.client).await
+}
+
+async fn is_empty(session: Arc<Session>) -> Result<bool, Trouble> {
+    let select = "SELECT NOT EXISTS (SELECT 1 FROM commands)";
+    Ok(session.client.query_one(select, &[]).await?.get(0))
 }
 
 async fn census(session: Arc<Session>) -> Result<Census, Trouble> {

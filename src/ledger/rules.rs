@@ -1,11 +1,12 @@
 //! The ledger's rules: pure functions from what a store has loaded to what it writes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Ask, Case, Claim, Error, Held, Then, Write};
+use super::{Ask, Asked, Case, Claim, Error, Held, Then, Write};
 use crate::decision::later;
 use crate::event::Event;
 use crate::history::{History, Why, moment};
@@ -87,11 +88,21 @@ impl TidState {
     }
 }
 
+/// Why the ledger may lack attempts that were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caution {
+    pub(super) why: Why,
+    /// For how long, as it was measured, none was begun that it lacks.
+    pub(super) before: Duration,
+}
+
 /// What a claim depends on besides the rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
     /// Whose leases count.
     pub(super) holders: Holders,
+    /// Why a refund that the ledger does not know may have been attempted all the same.
+    pub(super) caution: Option<Caution>,
     /// The store's own time: leases and due times are written and compared in it, never in that
     /// of whoever asks.
     pub(super) now: Timestamp,
@@ -145,14 +156,15 @@ impl Row {
     }
 
     fn case(&self, token: u64) -> Case {
+        let (kind, tid, digest) = (self.kind.clone(), self.tid.clone(), self.digest.clone());
         Case {
             id: self.id.clone(),
-            kind: self.kind.clone(),
-            tid: self.tid.clone(),
             history: self.history.clone(),
             parked: self.parked,
             interruptions: self.interruptions,
             token,
+            asked: Arc::new(Asked { kind, tid, digest }),
+            is_kept: true,
         }
     }
 }
@@ -207,16 +219,29 @@ fn claim_unknown(
     if let Some(receipt) = refunded(tid)? {
         return Ok((Claim::Refunded(row.case(token), receipt), Some(row)));
     }
-    let doubted = tid.doubted.map(|_| Why::TidDoubted);
-    let redelivered = ask.is_suspect.then_some(Why::Redelivered);
-    match (redelivered.or(doubted), ask.stamp) {
-        // What was not begun has nothing to inquire.
-        _ if ask.has_expired && !ask.is_suspect => {}
-        (Some(why), _) => row.history.suspect(ask.now, Duration::ZERO, why),
+    if tid.is_busy {
+        // The database allows one unfinished refund of a tid: this one is kept when it has ended.
+        let case = Case { is_kept: false, ..row.case(token) };
+        return Ok((Claim::Fresh(case), None));
+    }
+    let suspicion =
+        suspicion(tid, ask, circumstances).filter(|_| !ask.has_expired || ask.is_suspect);
+    match (suspicion, ask.stamp) {
+        (Some(Caution { why, before }), _) => row.history.suspect(ask.now, before, why),
         (None, Some(stamp)) => row.history.begin(ask.now, stamp),
         (None, None) => {}
     }
     Ok((Claim::Fresh(row.case(token)), Some(row)))
+}
+
+/// Why somebody else may have made an attempt for a refund that is not known here: what can have
+/// begun last counts.
+fn suspicion(tid: &TidState, ask: &Ask, circumstances: Circumstances) -> Option<Caution> {
+    let began_now = |why| Caution { why, before: Duration::ZERO };
+    let redelivered = ask.is_suspect.then_some(began_now(Why::Redelivered));
+    let doubted = tid.doubted.map(|_| began_now(Why::TidDoubted));
+    let caution = circumstances.caution.filter(|_| ask.kind == "refund");
+    redelivered.or(doubted).or(caution)
 }
 
 fn claim_known(
@@ -226,7 +251,7 @@ fn claim_known(
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    let Circumstances { holders, now } = circumstances;
+    let Circumstances { holders, now, .. } = circumstances;
     if ask.digest.as_ref().is_some_and(|digest| row.digest != *digest || row.kind != ask.kind) {
         return Ok((Claim::Conflict, None));
     }
@@ -304,4 +329,30 @@ pub(super) fn write(row: &mut Row, write: Write, now: Timestamp) -> Held {
         }
     }
     Held::Yes
+}
+
+/// The row of a claimed command that the store does not have, with the write applied: it has forgotten
+/// it, or never kept it. `None` where whoever asks may not go on: another refund of its tid is under way
+/// or was executed there now. How a command ended is written in any case: it is the truth.
+pub(super) fn write_back(write: Write, tid: &TidState, now: Timestamp) -> Option<Row> {
+    let is_end = matches!(write.then, Then::Finish { .. });
+    if !is_end && (!write.is_kept || tid.is_busy || tid.refunded.is_some()) {
+        return None;
+    }
+    let Asked { kind, tid, digest } = (*write.asked).clone();
+    let mut row = Row {
+        id: write.id.clone(),
+        kind,
+        tid,
+        digest,
+        history: write.history.clone(),
+        lease: Some(Lease { token: write.token, until: now }),
+        due: None,
+        parked: write.parked,
+        interruptions: write.interruptions,
+        unsettled: false,
+        untold: false,
+        finished: None,
+    };
+    (self::write(&mut row, write, now) == Held::Yes).then_some(row)
 }

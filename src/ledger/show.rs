@@ -55,6 +55,8 @@ fn tell(row: &Row) -> String {
                 let why = match suspicion.why {
                     Why::Redelivered => "delivered before, unknown here: inquired first",
                     Why::TidDoubted => "an earlier refund of the tid is in doubt: inquired first",
+                    Why::LedgerAdopted => "another ledger may know it: inquired first",
+                    Why::LedgerForgot => "the ledger has lost commits: inquired first",
                 };
                 line(&mut text, suspicion.at, why);
             }

@@ -1,21 +1,26 @@
 //! The ledger in a file of the worker's own: SQLite on a thread of its own.
 
 mod begun;
+mod file;
+mod meta;
 mod rows;
 mod store;
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::meta::{CautionClock, Change, Witness};
 use super::rules::{Circumstances, Holders, Row};
-use super::{Answers, Error, Inbox, Reply, Request, defer};
+use super::{
+    Answers, Error, Identity, Inbox, Opened, Opening, Overview, Reply, Request, StoreTime, defer,
+};
 use crate::decision::later;
 use begun::Begun;
+use file::LedgerFile;
 use store::Store;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
@@ -49,32 +54,61 @@ const CACHE_KIBIBYTES: i32 = -8_192;
 /// commit touches go there once instead of many times.
 const CHECKPOINT_PAGES: i32 = 2_048;
 
-/// Opens or creates the file, starts its thread and returns the ledger's digest key.
-pub(super) fn open(
-    path: &Path,
-    epoch: u64,
-    new_key: [u8; 32],
-    inbox: Inbox,
-) -> anyhow::Result<Vec<u8>> {
-    let lock = lock(path)?;
+/// What a commit waits for.
+const PROMISE: &str = "each commit is on the disk before it counts";
+
+/// Opens or creates the file and starts its thread.
+pub(super) fn open(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyhow::Result<Opened> {
+    let file = LedgerFile::take(path)?;
+    let place = file.path.display().to_string();
     let mut connection =
-        Connection::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let digest_key = prepare(&mut connection, &new_key)
-        .with_context(|| format!("cannot use {} as a ledger", path.display()))?;
-    std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
-        serve(connection, Holders::Process { epoch }, inbox);
-        drop(lock);
-    })?;
-    Ok(digest_key)
+        Connection::open(&file.path).with_context(|| format!("cannot open {place}"))?;
+    let cannot = || format!("cannot use {place} as a ledger");
+    let digest_key = prepare(&mut connection, opening).with_context(cannot)?;
+    let kept = meta::load(&connection, MIGRATIONS.len()).with_context(cannot)?;
+    let is_new = meta::is_new(&connection).with_context(cannot)?;
+    let (id, adopted, promise) = (kept.id, kept.adopted, PROMISE.to_owned());
+    let (witness, regressions) = Witness::new();
+    let server = Server {
+        connection,
+        file,
+        begun: Begun::default(),
+        witness,
+        holders: Holders::Process { epoch: u64::from(opening.epoch) << 32 },
+        retention: opening.retention_millis(),
+        caution: CautionClock::default(),
+        clock: SteadyClock::begin(),
+        time,
+    };
+    std::thread::Builder::new().name("ledger".to_owned()).spawn(move || server.serve(inbox))?;
+    let identity = Identity { id, is_new, place, adopted, promise };
+    Ok(Opened { digest_key, identity, regressions })
+}
+
+/// What the ledger keeps about itself, read as [`find`] reads.
+pub(super) fn look(path: &Path) -> anyhow::Result<Overview> {
+    let connection = open_to_read(path)?;
+    let looked = || -> anyhow::Result<Overview> {
+        let applied = applied(&connection)?;
+        anyhow::ensure!(applied > 0, "it holds no ledger");
+        let place = std::fs::canonicalize(path)?.display().to_string();
+        Ok(Overview { place, promise: PROMISE.to_owned(), meta: meta::load(&connection, applied)? })
+    };
+    looked().with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn open_to_read(path: &Path) -> anyhow::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
 }
 
 /// What is known of one id, or of all commands of a tid: read beside a running worker, without
 /// its lock and without writing.
 pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let connection = open_to_read(path)?;
     let found = || -> anyhow::Result<Vec<Row>> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
         let applied = applied(&connection)?;
         anyhow::ensure!(applied > 0, "it holds no ledger");
         // One moment for both tables.
@@ -102,31 +136,7 @@ fn applied(connection: &Connection) -> anyhow::Result<usize> {
     Ok(applied)
 }
 
-/// Two workers on one file would each take the other's claims for a dead one's.
-fn lock(path: &Path) -> anyhow::Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = Path::new(&name);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(name)
-        .with_context(|| format!("cannot create {}", name.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "{} is in use by another worker; an SQLite ledger serves one: give each its own \
-             LEDGER_URL, or all of them one postgres:// ledger",
-            path.display()
-        ),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", name.display()))
-        }
-    }
-}
-
-fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn prepare(connection: &mut Connection, opening: &Opening) -> anyhow::Result<Vec<u8>> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // NORMAL would lose the last commits with the power: an attempt that was made would be
@@ -141,15 +151,7 @@ fn prepare(connection: &mut Connection, new_key: &[u8]) -> anyhow::Result<Vec<u8
     }
     transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len())?)?;
     begun::settle_all(&transaction)?;
-    let kept =
-        transaction.query_row("SELECT digest_key FROM meta", (), |row| row.get(0)).optional()?;
-    let key = match kept {
-        Some(key) => key,
-        None => {
-            transaction.execute("INSERT INTO meta (digest_key) VALUES (?1)", [new_key])?;
-            new_key.to_vec()
-        }
-    };
+    let key = meta::settle(&transaction, opening)?;
     transaction.commit()?;
     Ok(key)
 }
@@ -170,52 +172,98 @@ impl SteadyClock {
     fn now(&self) -> Timestamp {
         later(self.wall, self.began.elapsed())
     }
+
+    #[expect(clippy::disallowed_methods, reason = "how long a process has known something")]
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
 }
 
-fn serve(mut connection: Connection, holders: Holders, (mut inbox, time): Inbox) {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut begun = Begun::default();
-    let clock = SteadyClock::begin();
-    while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let is_crowd = batch.len() > CROWD;
-        let mut answers = Answers::new();
-        let mut requests = batch.drain(..);
-        let circumstances = Circumstances { holders, now: time.or(clock.now()) };
-        let committed =
-            commit(&mut connection, &mut begun, circumstances, &mut requests, &mut answers);
-        let error = committed.err().map(|error| Error::Store(error.to_string()));
-        if let Some(error) = &error {
+/// What the ledger's thread has.
+struct Server {
+    connection: Connection,
+    begun: Begun,
+    witness: Witness,
+    holders: Holders,
+    retention: i64,
+    caution: CautionClock,
+    clock: SteadyClock,
+    time: StoreTime,
+    /// Last: it is closed after SQLite has closed the database.
+    file: LedgerFile,
+}
+
+impl Server {
+    fn serve(mut self, mut inbox: tokio::sync::mpsc::Receiver<Request>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let is_crowd = batch.len() > CROWD;
+            let mut answers = Answers::new();
+            let mut requests = batch.drain(..);
+            let committed = match self.file.check() {
+                Ok(()) => self
+                    .commit(&mut requests, &mut answers)
+                    .map_err(|error| Error::Store(error.to_string())),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &committed {
+                self.begun.doubt();
+                requests.for_each(|request| request.fail(error));
+            }
+            for answer in answers {
+                answer(committed.as_ref().err());
+            }
+            if is_crowd {
+                std::thread::sleep(PACE);
+            }
+        }
+    }
+
+    /// Where it fails, what is left of the batch was not dealt with.
+    fn commit(
+        &mut self,
+        batch: &mut impl Iterator<Item = Request>,
+        answers: &mut Answers,
+    ) -> rusqlite::Result<()> {
+        let (now, monotonic) = (self.time.or(self.clock.now()), self.clock.monotonic());
+        let Self { connection, begun, witness, holders, retention, caution, .. } = self;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut glance = meta::glance(&transaction, *retention)?;
+        let mut has_changed = witness.misses(glance.commits);
+        if has_changed {
+            meta::change(&transaction, Change::Forget)?;
+            glance = meta::glance(&transaction, *retention)?;
+            // What memory holds is of a file that is gone.
             begun.doubt();
-            requests.for_each(|request| request.fail(error));
         }
-        for answer in answers {
-            answer(error.as_ref());
+        let caution = caution.caution(glance.lacks, monotonic);
+        let circumstances = Circumstances { holders: *holders, caution, now };
+        let mut store = Store::new(&transaction, begun, circumstances)?;
+        for request in batch {
+            answer(&mut store, witness, request, answers)?;
         }
-        if is_crowd {
-            std::thread::sleep(PACE);
+        let closed = store.close()?;
+        if !closed.missed.is_empty() {
+            witness.missed(&closed.missed);
+            meta::change(&transaction, Change::Forget)?;
         }
+        has_changed |= closed.has_changed;
+        if has_changed {
+            meta::count(&transaction)?;
+        }
+        transaction.commit()?;
+        witness.committed(glance.commits + u64::from(has_changed));
+        Ok(())
     }
-}
-
-/// Where it fails, what is left of the batch was not dealt with.
-fn commit(
-    connection: &mut Connection,
-    begun: &mut Begun,
-    circumstances: Circumstances,
-    batch: &mut impl Iterator<Item = Request>,
-    answers: &mut Answers,
-) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut store = Store::new(&transaction, begun, circumstances)?;
-    for request in batch {
-        answer(&mut store, request, answers)?;
-    }
-    store.close()?;
-    transaction.commit()
 }
 
 /// Does what one request asks; the answer waits for the commit.
-fn answer(store: &mut Store<'_>, request: Request, answers: &mut Answers) -> rusqlite::Result<()> {
+fn answer(
+    store: &mut Store<'_>,
+    witness: &Witness,
+    request: Request,
+    answers: &mut Answers,
+) -> rusqlite::Result<()> {
     match request {
         Request::Claim { ask, token, reply } => attend(answers, reply, store.claim(&ask, token)),
         Request::Write { write, reply } => attend(answers, reply, store.write(*write).map(Ok)),
@@ -227,6 +275,12 @@ fn answer(store: &mut Store<'_>, request: Request, answers: &mut Answers) -> rus
             attend(answers, reply, store.prune(before, most).map(Ok))
         }
         Request::Probe { reply } => attend(answers, reply, store.probe().map(Ok)),
+        Request::Meta { change, reply } => {
+            if change == Change::Forget {
+                witness.count();
+            }
+            attend(answers, reply, store.meta(change).map(Ok))
+        }
     }
 }
 

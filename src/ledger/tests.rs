@@ -20,6 +20,11 @@ use crate::verdict::{Cause, Reading, Verdict};
 
 const KEY: [u8; 32] = [7; 32];
 const LEASE: Duration = Duration::from_secs(55);
+const RETENTION: Duration = Duration::from_secs(90 * 86_400);
+
+const fn opening(epoch: u32, new_key: [u8; 32]) -> Opening {
+    Opening { epoch, new_key, retention: RETENTION }
+}
 
 /// Where one test keeps its ledger.
 enum Rig {
@@ -62,7 +67,7 @@ impl Rig {
     }
 
     async fn open(&self) -> Ledger {
-        Ledger::open(&self.settings(), 1, KEY).await.unwrap()
+        Ledger::open(&self.settings(), &opening(1, KEY)).await.unwrap()
     }
 
     /// Closes a ledger and opens it again, as another process would.
@@ -71,7 +76,7 @@ impl Rig {
         if let Self::Sqlite(_) = self {
             wait_until_free(&self.path()).await;
         }
-        Ledger::open(&self.settings(), epoch, KEY).await.unwrap()
+        Ledger::open(&self.settings(), &opening(epoch, KEY)).await.unwrap()
     }
 }
 
@@ -232,6 +237,8 @@ macro_rules! on_both_stores {
     };
 }
 
+mod memory;
+
 on_both_stores! {
     async fn a_new_command_is_fresh_and_has_begun(rig) {
         let ledger = rig.open().await;
@@ -343,7 +350,7 @@ on_both_stores! {
         if let Rig::Sqlite(_) = rig {
             wait_until_free(&rig.path()).await;
         }
-        let ledger = Ledger::open(&rig.settings(), 2, [9; 32]).await.unwrap();
+        let ledger = Ledger::open(&rig.settings(), &opening(2, [9; 32])).await.unwrap();
         assert_eq!(ledger.digest(b"data"), before);
         assert_ne!(ledger.digest(b"other"), before);
     }
@@ -617,7 +624,7 @@ fn count(claims: &[Result<Claim, tokio::task::JoinError>]) -> BTreeMap<&'static 
 }
 
 async fn refused(settings: &Settings) -> String {
-    match Ledger::open(settings, 3, KEY).await {
+    match Ledger::open(settings, &opening(3, KEY)).await {
         Ok(_) => panic!("it was opened"),
         Err(error) => format!("{error:#}"),
     }
@@ -668,8 +675,8 @@ async fn on_sqlite_what_has_begun_is_shown_beside_the_worker() {
 #[tokio::test]
 async fn on_sqlite_what_was_kept_in_longer_words_is_read() {
     let rig = Rig::sqlite();
-    let ledger = rig.open().await;
-    ledger.probe().await.unwrap();
+    alter(&rig, include_str!("../../migrations/sqlite/0001_commands.sql"));
+    alter(&rig, include_str!("../../migrations/sqlite/0002_begun.sql"));
     alter(
         &rig,
         r#"PRAGMA user_version = 2;
@@ -687,7 +694,7 @@ async fn on_sqlite_what_was_kept_in_longer_words_is_read() {
             "time":"2026-11-22T03:14:43.895Z","traceparent":"","data":{"eko":{"http_status":200,
             "status":0,"message":"Refund done"}}}' AS BLOB));"#,
     );
-    let ledger = rig.reopen(ledger, 2).await;
+    let ledger = rig.open().await;
     let first = "load-1 (refund, tid 7)
   2026-11-22T03:14:43.893Z  received
   2026-11-22T03:14:43.893Z  attempt 1 began
@@ -708,7 +715,7 @@ async fn on_sqlite_a_second_worker_is_told_what_to_do() {
     let rig = Rig::sqlite();
     let _ledger = rig.open().await;
     let error = refused(&rig.settings()).await;
-    assert!(error.contains("is in use by another worker; an SQLite ledger serves one"), "{error}");
+    assert!(error.contains("is in use by another worker: one SQLite ledger serves one"), "{error}");
 }
 
 #[tokio::test]
@@ -723,8 +730,8 @@ async fn on_sqlite_a_damaged_file_is_named() {
 async fn two_workers(test: &str) -> Option<(Rig, Ledger, Ledger)> {
     let rig = Rig::postgres(test).await?;
     let settings = rig.settings();
-    let (one, two) =
-        tokio::join!(Ledger::open(&settings, 1, KEY), Ledger::open(&settings, 2, [9; 32]));
+    let (one, two) = (opening(1, KEY), opening(2, [9; 32]));
+    let (one, two) = tokio::join!(Ledger::open(&settings, &one), Ledger::open(&settings, &two));
     Some((rig, one.unwrap(), two.unwrap()))
 }
 
@@ -732,7 +739,8 @@ async fn two_workers(test: &str) -> Option<(Rig, Ledger, Ledger)> {
 async fn several_workers_may_start_at_once_and_share_one_key() {
     let Some(rig) = Rig::postgres("several_workers_start").await else { return };
     let settings = rig.settings();
-    let opened = (0..8_u8).map(|n| Ledger::open(&settings, n.into(), [n; 32]));
+    let openings: Vec<_> = (0..8_u8).map(|n| opening(n.into(), [n; 32])).collect();
+    let opened = openings.iter().map(|opening| Ledger::open(&settings, opening));
     let digests = join_all(opened).await.into_iter().map(|ledger| ledger.unwrap().digest(b"x"));
     assert_eq!(digests.collect::<std::collections::BTreeSet<_>>().len(), 1);
 }
@@ -846,7 +854,7 @@ async fn behind_cable(test: &str) -> Option<(Ledger, Cable)> {
         }
     });
     let settings = Settings::Postgres { url: url.as_str().into() };
-    Some((Ledger::open(&settings, 1, KEY).await.unwrap(), cable))
+    Some((Ledger::open(&settings, &opening(1, KEY)).await.unwrap(), cable))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -877,6 +885,7 @@ async fn on_postgres_a_server_that_stays_away_is_an_error_until_it_is_back() {
 async fn on_postgres_a_commit_without_an_answer_is_an_error_though_it_may_stand() {
     let Some((ledger, cable)) = behind_cable("commit_unknown").await else { return };
     cable.spares_commit.store(true, Ordering::SeqCst);
+    ledger.set_time(at(0));
     assert!(matches!(ledger.claim(ask("a", 0), 1).await, Err(Error::Away(_))));
     assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "busy");
     assert_eq!(word(&claim(&ledger, ask("a", 55)).await), "interrupted");

@@ -3,7 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry,
 };
 
 use crate::eko::Endpoint;
@@ -72,6 +73,14 @@ impl Maker {
             family.with_label_values(&values);
         }
         self.register(family)
+    }
+
+    pub(super) fn plain_counter(
+        &self,
+        name: &str,
+        help: &str,
+    ) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::new(name, help)?)
     }
 
     pub(super) fn plain(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {

@@ -6,12 +6,13 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::inquire::means;
-use crate::app::start::{new_digest_key, tls_provider};
-use crate::broker::{self, Frames, Session};
+use crate::app::mispaired;
+use crate::app::start::{opening, tls_provider};
+use crate::broker::{self, Frames, Paired, Session};
 use crate::config::{CheckArgs, Config};
 use crate::eko::{Called, Client, reproduces_the_known_answer};
 use crate::gate::Gate;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger, Overview};
 use crate::verdict::Reading;
 use stamps::{Stamps, Taken};
 
@@ -68,9 +69,10 @@ pub async fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let told: Vec<_> = read.iter().chain(&config.warnings).map(String::as_str).collect();
     let settings = Finding::of("settings", Ok(told.join("; ")));
     let mut checks = vec![settings, check_signature()];
-    checks.extend(check_broker(&config).await);
+    let (ledger, overview) = check_ledger(&config).await;
+    checks.extend(check_broker(&config, overview.as_ref()).await);
     checks.extend(check_eko(&config).await);
-    checks.push(Finding::of("ledger", check_ledger(&config).await));
+    checks.push(Finding::of("ledger", ledger));
     match tell(checks, args.json)? {
         true => Ok(()),
         false => anyhow::bail!("not everything is in order"),
@@ -99,7 +101,7 @@ fn check_signature() -> Finding {
     Finding::of("signature", result)
 }
 
-async fn check_broker(config: &Config) -> Vec<Finding> {
+async fn check_broker(config: &Config, ledger: Option<&Overview>) -> Vec<Finding> {
     let session = match broker::connect(&config.broker, 0, Frames::Small).await {
         Ok(session) => session,
         Err(error) => {
@@ -108,6 +110,7 @@ async fn check_broker(config: &Config) -> Vec<Finding> {
                 Finding::of("broker", Err(error.into())),
                 unknown("topology"),
                 unknown("permissions"),
+                unknown("pairing"),
             ];
         }
     };
@@ -115,6 +118,7 @@ async fn check_broker(config: &Config) -> Vec<Finding> {
         Finding::of("broker", check_version(config, session.node).await),
         Finding::of("topology", check_topology(&session)),
         Finding::of("permissions", check_permissions(config, &session).await),
+        check_pairing(config, &session, ledger).await,
     ];
     session.close().await;
     findings
@@ -149,6 +153,31 @@ async fn check_permissions(config: &Config, session: &Session) -> anyhow::Result
     let missing = session.missing_permissions(&config.broker).await?;
     anyhow::ensure!(missing.is_empty(), "the user of AMQP_URL has {}", missing.join(", "));
     Ok("this user may read the commands, and write events, dead letters and what waits".to_owned())
+}
+
+/// Whether the queues belong to the ledger, changing nothing.
+async fn check_pairing(config: &Config, session: &Session, ledger: Option<&Overview>) -> Finding {
+    let Some(Overview { place, meta, .. }) = ledger else {
+        return Finding::unknown("pairing", "the ledger was not read");
+    };
+    let looked = async { session.pairing()?.look(&meta.id).await };
+    let prefix = &config.broker.prefix;
+    let told = match looked.await {
+        Ok(Paired::Ours) => {
+            Ok(format!("the queues of {prefix} belong to this ledger, {}", meta.id))
+        }
+        Ok(Paired::Nobody) => Ok(format!(
+            "the queues of {prefix} belong to no ledger yet: the first worker's is theirs"
+        )),
+        Ok(Paired::Unknown) => {
+            Ok(format!("{UNKNOWN}: this user may neither declare nor read {prefix}.ledger"))
+        }
+        Ok(Paired::Other(other)) => {
+            Err(anyhow::anyhow!("{}", mispaired(prefix, &other, &meta.id, place)))
+        }
+        Err(error) => Err(error.into()),
+    };
+    Finding::of("pairing", told)
 }
 
 async fn check_eko(config: &Config) -> Vec<Finding> {
@@ -195,15 +224,22 @@ fn tell_clock(called: &Called<Reading>) -> Finding {
     Finding { name: "clock", ok: Gate::is_right(skew), detail }
 }
 
-/// The ledger of a running worker is in use: that is no fault.
-async fn check_ledger(config: &Config) -> anyhow::Result<String> {
+/// Whether the ledger can be used, and what it says of itself. That of a running worker is in use:
+/// that is no fault.
+async fn check_ledger(config: &Config) -> (anyhow::Result<String>, Option<Overview>) {
     let store = config.ledger.store();
-    let opened = Ledger::open(&config.ledger, 0, new_digest_key()?).await;
-    match opened {
-        Ok(_) => Ok(format!("can be opened: {store}")),
-        Err(error) if error.to_string().contains("in use by another worker") => {
-            Ok(format!("in use by a running worker: {store}"))
-        }
-        Err(error) => Err(error).context("cannot be used"),
-    }
+    let opened = match opening(config.retention) {
+        Ok(opening) => Ledger::open(&config.ledger, &opening).await.map(drop),
+        Err(error) => Err(error),
+    };
+    let overview = Ledger::look(&config.ledger).await.ok();
+    let promise = overview.as_ref().map_or("", |overview| &overview.promise);
+    let told = match opened {
+        Ok(()) => Ok(format!("can be opened: {store}; {promise}")),
+        Err(error) => match error.downcast_ref() {
+            Some(ledger::Error::InUse(_)) => Ok(format!("in use by a running worker: {store}")),
+            _ => Err(error).context("cannot be used"),
+        },
+    };
+    (told, overview)
 }

@@ -64,7 +64,7 @@ impl Worker {
         received: &Received,
         mut case: Case,
     ) -> Result<(), Error> {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == case.kind);
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == case.kind());
         let subject = Subject { kind, subject: None, ..*subject };
         let task = Task::without(Message::Unreadable, kind.unwrap_or(Kind::Refund));
         match self.settle_alone(task, &mut case).await {
@@ -72,7 +72,7 @@ impl Worker {
                 self.park(delivery, &subject, received, case, delay, cause, unsettled).await
             }
             Ok(Alone::Ends(outcome)) => {
-                let tid = case.tid.clone();
+                let tid = case.tid().map(str::to_owned);
                 let subject = Subject { subject: tid.as_deref(), ..subject };
                 self.conclude(delivery, &subject, received, case, outcome).await
             }
@@ -207,14 +207,14 @@ impl Worker {
             command_id: &case.id,
             event_id: &case.id,
             kind,
-            subject: case.tid.as_deref(),
+            subject: case.tid(),
             correlation_id: None,
             attempts: case.history.attempts(),
             trace: &Trace::new(random_u128()),
             span: random_u64(),
         };
         let event = Event::new(&about, &outcome, self.now().wall);
-        let tid = case.tid.clone();
+        let tid = case.tid().map(str::to_owned);
         if self.ledger.finish(case, &event, true).await? == Held::Lost {
             return Ok(Looked::Over);
         }
@@ -253,7 +253,7 @@ impl Worker {
         case: &mut Case,
         permit: &mut Permit<'_>,
     ) -> Result<Held, ledger::Error> {
-        let Some(tid) = case.tid.clone() else { return Ok(Held::Lost) };
+        let Some(tid) = case.tid().map(str::to_owned) else { return Ok(Held::Lost) };
         if self.ledger.begin(case, self.lease).await? == Held::Lost {
             return Ok(Held::Lost);
         }

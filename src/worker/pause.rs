@@ -56,8 +56,8 @@ impl Worker {
         self.metrics.clock_stepped();
         tracing::warn!(
             step_seconds = step.as_secs_f64(),
-            "the wall clock was set; waiting times are measured by another clock and go on, \
-             timestamps begin anew, and Eko's clock is compared again"
+            "the wall clock was set; waiting times are measured by another clock and go on, and \
+             Eko's clock is compared again"
         );
         self.gate.forget_skew();
         self.gate.hurry();
@@ -66,6 +66,7 @@ impl Worker {
     /// Whether what closed the gate of a kind is over.
     pub(crate) async fn probe(&self, reason: Reason) -> bool {
         match reason {
+            Reason::Ledger if self.mispaired().is_some() => false,
             Reason::Ledger => match self.ledger.probe().await {
                 Ok(()) => true,
                 Err(error) => {
@@ -128,7 +129,24 @@ impl Worker {
         self.put_back(delivery, kind, Reason::Ledger.as_str(), attempts).await
     }
 
-    pub(super) fn close_for_ledger(&self, error: &ledger::Error) {
+    /// Why nothing may be consumed, where the queues belong to another ledger.
+    pub(crate) fn mispaired(&self) -> Option<String> {
+        self.mispaired.borrow().clone()
+    }
+
+    /// Notes why nothing may be consumed, and pauses all kinds; or that the queues are this ledger's.
+    pub(crate) fn pair(&self, problem: Option<String>) {
+        let is_mispaired = problem.is_some();
+        let had_problem = self.mispaired.send_replace(problem).is_some();
+        if is_mispaired {
+            self.gate.close_all(Reason::Ledger, self.now().monotonic);
+        } else if had_problem {
+            self.gate.hurry();
+        }
+    }
+
+    /// Pauses all kinds until the ledger can be written.
+    pub(crate) fn close_for_ledger(&self, error: &ledger::Error) {
         if self.gate.close_all(Reason::Ledger, self.now().monotonic) {
             tracing::error!(%error, "the ledger failed: nothing begins until it can be written");
         }

@@ -2,6 +2,7 @@
 //! has other queues than expected, or lets it do less than everything.
 
 mod admin;
+mod pairing;
 mod tls;
 
 use std::time::{Duration, Instant};
@@ -250,7 +251,7 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
     rig.stub().on_refund("621", [refunded("621")]);
     // As little as the worker can do with.
     let write = r"^(.*\.(events|dead|retry)|amq\.default)$";
-    let read = r"^.*\.(refund|refund_otp|transfer_otp)$";
+    let read = r"^.*\.(refund|refund_otp|transfer_otp|ledger)$";
     let limited = node.user("limited", ["^$", write, read]);
     let admin = admin(&rig, &node.url).await;
 
@@ -275,10 +276,11 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
     assert_eq!(code, 1, "{out}");
     let missing = format!(
         "permissions FAILED: the user of AMQP_URL has no write on exchange {}, no read on queue \
-         {}, no read on queue {}\n",
+         {}, no read on queue {}, no read on queue {}\n",
         rig.broker.name("dead"),
         rig.broker.name("refund"),
-        rig.broker.name("transfer_otp")
+        rig.broker.name("transfer_otp"),
+        rig.broker.name("ledger")
     );
     assert!(format!("{out}\n").contains(&missing), "{missing} is not in {out}");
     node.permit("limited", ["^$", write, read]);

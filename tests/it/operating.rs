@@ -83,6 +83,7 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
         "broker",
         "topology",
         "permissions",
+        "pairing",
         "inquiry",
         "clock",
         "stamps",
@@ -100,7 +101,7 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
     let keys = json!({ "developer_key": "other", "access_key": "other" });
     rig.simulator().control("keys", &keys).await;
     let (code, report) = run_json(&rig, &["check"]).await;
-    assert_eq!((code, failed(&report)), (1, vec!["inquiry"]), "{report}");
+    assert_eq!((code, failed(&report)), (1, vec!["inquiry", "stamps"]), "{report}");
     rig.forgive_bad_requests();
     let keys = json!({ "developer_key": DEVELOPER_KEY, "access_key": ACCESS_KEY });
     rig.simulator().control("keys", &keys).await;
@@ -108,7 +109,11 @@ async fn check_tells_of_each_thing_whether_it_is_good() {
     let closed = Proxy::closed().await.amqp_url();
     let open = rig.settings.insert("AMQP_URL".to_owned(), closed).unwrap();
     let (code, report) = run_json(&rig, &["check"]).await;
-    assert_eq!((code, failed(&report)), (1, vec!["broker", "topology", "permissions"]), "{report}");
+    assert_eq!(
+        (code, failed(&report)),
+        (1, vec!["broker", "topology", "permissions", "pairing"]),
+        "{report}"
+    );
     rig.settings.insert("AMQP_URL".to_owned(), open);
 
     rig.settings.insert("EKO_TIMEOUT".to_owned(), "soon".to_owned());
@@ -285,6 +290,8 @@ async fn dead_letters_are_chosen_by_id_reason_tid_and_age() {
         set(&["gone", "bad"])
     );
     assert_eq!(of(&["--tid", "341"]).await, set(&["gone"]));
+    assert_eq!(of(&["--tid", "0341"]).await, set(&["gone"]));
+    assert_eq!(of(&["--tid", "0"]).await, set(&[]));
     assert_eq!(of(&["bad"]).await, set(&["bad"]));
     assert_eq!(of(&["bad.invalid"]).await, set(&["bad"]));
     assert_eq!(of(&["--older-than", "1h"]).await, set(&[]));
@@ -368,6 +375,7 @@ async fn a_replayed_refund_is_inquired_by_the_worker_too_also_without_its_ledger
         }
     }
     rig.settings.insert("SETTLE_GIVE_UP".to_owned(), "60s".to_owned());
+    rig.settings.insert("LEDGER_ADOPT".to_owned(), "true".to_owned());
     rig.start_worker().await;
     let before = rig.simulator().calls("inquiry").await;
     let (code, out, said) = run(&rig, &["dead", "replay", "stuck"]).await;

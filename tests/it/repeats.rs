@@ -1,9 +1,12 @@
 //! The same command again, and other commands for the same transaction.
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rusqlite::Connection;
 use serde_json::json;
+use sha2::Sha256;
 
 use crate::rig::Rig;
-use crate::rig::command::{Edit, OTP, refund, refund_otp, transfer_otp};
+use crate::rig::command::{Edit, OTP, OTP_REF, refund, refund_otp, transfer_otp};
 use crate::rig::script::{found, http};
 use crate::rig::stub;
 
@@ -44,6 +47,42 @@ async fn a_tid_with_leading_zeros_is_the_same_transaction() {
     assert_eq!((other.outcome(), other.text("/data/confirmed_by")), ("succeeded", "ledger"));
     assert_eq!(rig.simulator().executions("307").await, 1);
     assert_eq!(rig.simulator().calls("refund").await, 1);
+    rig.finish().await;
+}
+
+/// Gives a command's row the digest and the tid that versions wrote which kept leading zeros.
+fn as_earlier_versions_wrote(rig: &Rig, id: &str, tid: &str) {
+    let ledger = Connection::open(rig.path("ledger.db")).unwrap();
+    let key: Vec<u8> =
+        ledger.query_row("SELECT digest_key FROM meta", (), |row| row.get(0)).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    let (tid_length, reference_length) = (tid.len(), OTP_REF.len());
+    let canonical = format!(
+        "refund\ntid={tid_length}:{tid}\notp={}:{OTP}\notp_ref_id={reference_length}:{OTP_REF}",
+        OTP.len()
+    );
+    mac.update(canonical.as_bytes());
+    let digest = mac.finalize().into_bytes();
+    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let sql = "UPDATE commands SET digest = ?1, tid = ?2 WHERE id = ?3";
+    assert_eq!(ledger.execute(sql, (&digest, tid, id)).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_command_that_an_earlier_version_began_with_leading_zeros_is_the_same_still() {
+    let mut rig = Rig::start().await;
+    let command = refund("zeros-3", "00308");
+    let first = rig.outcome_of(&command).await;
+    rig.stop_worker().await;
+    as_earlier_versions_wrote(&rig, "zeros-3", "00308");
+    rig.start_worker().await;
+    let again = rig.outcome_of(&command).await;
+    assert_eq!(again.message.body, first.message.body);
+    rig.publish(&command.with("/data/tid", json!("00309"))).await;
+    let reused = rig.next_event().await;
+    assert_eq!(reused.code(), "id_reused");
+    rig.dead_letter(&reused).await;
+    assert_eq!(rig.simulator().executions("308").await, 1);
     rig.finish().await;
 }
 

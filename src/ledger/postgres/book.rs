@@ -2,10 +2,12 @@
 //! that each sees what those before it did.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ledger::rules::{self, Circumstances, Row, TidState};
+use crate::history::Why;
+use crate::ledger::rules::{self, Caution, Circumstances, Row, TidState};
 use crate::ledger::{Answers, Ask, Claim, Error, Held, Request, Write, defer};
 
 /// What a batch asks about.
@@ -36,7 +38,22 @@ impl Subjects {
                 Request::Census { .. }
                 | Request::Stranded { .. }
                 | Request::Prune { .. }
-                | Request::Probe { .. } => {}
+                | Request::Probe { .. }
+                | Request::Meta { .. } => {}
+            }
+        }
+        subjects
+    }
+
+    /// As [`Self::of`], with the tids of the refunds that are written about: those whose rows are
+    /// gone are written back beside what else there is of the tid.
+    pub(super) fn with_tids(batch: &[Request]) -> Self {
+        let mut subjects = Self::of(batch);
+        for request in batch {
+            if let Request::Write { write, .. } = request
+                && write.asked.kind == "refund"
+            {
+                subjects.tids.extend(write.asked.tid.clone());
             }
         }
         subjects
@@ -61,20 +78,35 @@ fn refund_tid(ask: &Ask) -> Option<&str> {
 }
 
 /// The rows of a batch, and which of them are to be written.
-#[derive(Debug)]
 pub(super) struct Book {
     circumstances: Circumstances,
     rows: HashMap<String, Row>,
     /// The refunds of each tid.
     refunds: HashMap<String, BTreeSet<String>>,
     changed: BTreeSet<String>,
+    /// Writes about claimed commands of which nothing is left.
+    gone: Vec<Request>,
+    /// Whether those are written back: all refunds of their tids are here.
+    pub(super) writes_back: bool,
+    /// Claimed commands that were missing, and are written back.
+    pub(super) missed: Vec<String>,
+    /// Whether commits are missing that were acknowledged.
+    pub(super) has_regressed: bool,
 }
 
 impl Book {
     /// A book of what was loaded.
     pub(super) fn new(circumstances: Circumstances, loaded: impl IntoIterator<Item = Row>) -> Self {
-        let (rows, refunds, changed) = (HashMap::new(), HashMap::new(), BTreeSet::new());
-        let mut book = Self { circumstances, rows, refunds, changed };
+        let mut book = Self {
+            circumstances,
+            rows: HashMap::new(),
+            refunds: HashMap::new(),
+            changed: BTreeSet::new(),
+            gone: Vec::new(),
+            writes_back: false,
+            missed: Vec::new(),
+            has_regressed: false,
+        };
         for row in loaded {
             book.put(row);
         }
@@ -87,6 +119,9 @@ impl Book {
             Request::Claim { ask, token, reply } => {
                 defer(answers, reply, self.claim(&ask, token));
             }
+            Request::Write { write, reply } if self.is_gone(&write) => {
+                self.gone.push(Request::Write { write, reply });
+            }
             Request::Write { write, reply } => defer(answers, reply, Ok(self.write(*write))),
             Request::Parked { id, parked } => self.parked(&id, parked),
             Request::Told { id } => self.told(&id),
@@ -95,12 +130,36 @@ impl Book {
             Request::Stranded { reply, .. } => defer(answers, reply, Err(Error::Closed)),
             Request::Prune { reply, .. } => defer(answers, reply, Err(Error::Closed)),
             Request::Probe { reply } => defer(answers, reply, Err(Error::Closed)),
+            Request::Meta { reply, .. } => defer(answers, reply, Err(Error::Closed)),
         }
     }
 
-    /// The rows that are to be written.
+    /// The rows that are to be written. What has ended comes first: the index that allows one
+    /// unfinished refund for a tid must not meet the next one before.
     pub(super) fn changed(&self) -> Vec<&Row> {
-        self.changed.iter().filter_map(|id| self.rows.get(id)).collect()
+        let changed = || self.changed.iter().filter_map(|id| self.rows.get(id));
+        let ended = changed().filter(|row| row.finished.is_some());
+        ended.chain(changed().filter(|row| row.finished.is_none())).collect()
+    }
+
+    /// From here on a refund that the ledger does not know may have been attempted.
+    pub(super) fn distrust(&mut self) {
+        self.circumstances.caution =
+            Some(Caution { why: Why::LedgerForgot, before: Duration::ZERO });
+    }
+
+    /// Whether the ledger has lost what it had committed, as far as this batch shows.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.has_regressed || !self.missed.is_empty()
+    }
+
+    /// The writes about commands of which nothing is left.
+    pub(super) fn take_gone(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.gone)
+    }
+
+    fn is_gone(&self, write: &Write) -> bool {
+        !self.writes_back && !self.rows.contains_key(&write.id)
     }
 
     fn claim(&mut self, ask: &Ask, token: u64) -> Result<Claim, Error> {
@@ -115,13 +174,28 @@ impl Book {
 
     fn write(&mut self, write: Write) -> Held {
         let Some(row) = self.rows.get_mut(&write.id) else {
-            return Held::Lost;
+            return self.write_back(write);
         };
         let held = rules::write(row, write, self.circumstances.now);
         if held == Held::Yes {
             self.changed.insert(row.id.clone());
         }
         held
+    }
+
+    /// Writes about a claimed command of which the store knows nothing any more.
+    fn write_back(&mut self, write: Write) -> Held {
+        let refund_of = write.asked.tid.as_deref().filter(|_| write.asked.kind == "refund");
+        let tid = refund_of.map(|tid| self.tid_state(tid)).unwrap_or_default();
+        let is_kept = write.is_kept;
+        let Some(row) = rules::write_back(write, &tid, self.circumstances.now) else {
+            return Held::Lost;
+        };
+        if is_kept {
+            self.missed.push(row.id.clone());
+        }
+        self.change(Some(row));
+        Held::Yes
     }
 
     fn parked(&mut self, id: &str, parked: u32) {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, Socket};
@@ -106,6 +106,20 @@ impl Link {
             None
         };
         Ok(Self { config, tls, session: None, problem: None })
+    }
+
+    /// Where it leads: hosts and database, and nothing else of the URL.
+    pub(super) fn place(&self) -> String {
+        let ports = self.config.get_ports();
+        let port = |nth: usize| ports.get(nth).or_else(|| ports.first()).copied().unwrap_or(5432);
+        let host = |(nth, host): (usize, &Host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(nth)),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        };
+        let hosts: Vec<String> = self.config.get_hosts().iter().enumerate().map(host).collect();
+        let database = self.config.get_dbname().unwrap_or_default();
+        format!("PostgreSQL {}/{database}", hosts.join(","))
     }
 
     /// A new connection.

@@ -4,13 +4,18 @@ use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
+use super::meta::{self, NOW};
 use crate::ledger::rules::{Finished, Lease, Row};
 use crate::ledger::{Census, Error, Open, OpenState, Stranded};
 
 const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
                        interruptions, unsettled, untold, outcome, finished, event";
 
-const UPSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
+/// Counts the commit that it is part of, too.
+const UPSERT: &str = "WITH counted AS (
+        INSERT INTO commits (worker, count) VALUES ($18, 1)
+        ON CONFLICT (worker) DO UPDATE SET count = commits.count + 1)
+    INSERT INTO commands (id, kind, tid, digest, first_received, history,
         lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, untold,
         outcome, finished, event)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[],
@@ -23,9 +28,6 @@ const UPSERT: &str = "INSERT INTO commands (id, kind, tid, digest, first_receive
         doubted_since = EXCLUDED.doubted_since, unsettled = EXCLUDED.unsettled,
         untold = EXCLUDED.untold, outcome = EXCLUDED.outcome, finished = EXCLUDED.finished, event = EXCLUDED.event";
 
-/// The server's clock, in milliseconds since the epoch.
-const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-
 /// The statements of one connection.
 pub(super) struct Statements {
     /// Takes advisory locks in the order given.
@@ -36,8 +38,8 @@ pub(super) struct Statements {
     pub(super) by_tid: Statement,
     /// Writes rows.
     pub(super) upsert: Statement,
-    /// Tells the server's time.
-    pub(super) now: Statement,
+    /// Reads what each batch looks at first.
+    pub(super) glance: Statement,
 }
 
 impl Statements {
@@ -54,7 +56,7 @@ impl Statements {
             by_id: client.prepare(&by_id).await?,
             by_tid: client.prepare(&by_tid).await?,
             upsert: client.prepare(UPSERT).await?,
-            now: client.prepare(&format!("SELECT {NOW}")).await?,
+            glance: client.prepare(&meta::glance_sql()).await?,
         })
     }
 }
@@ -67,11 +69,12 @@ pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super:
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// Writes rows, new or known.
+/// Writes rows, new or known, in a commit that counts for a worker.
 pub(super) async fn upsert(
     client: &Client,
     statement: &Statement,
     rows: &[&Row],
+    worker: i64,
 ) -> Result<(), super::Trouble> {
     let histories: Result<Vec<String>, _> =
         rows.iter().map(|row| serde_json::to_string(&row.history)).collect();
@@ -92,7 +95,7 @@ pub(super) async fn upsert(
     let outcomes = each(rows, |row| row.finished.as_ref().map(|end| end.outcome.as_str()));
     let finished = each(rows, |row| row.finished.as_ref().map(|end| end.at.as_millisecond()));
     let events = each(rows, |row| row.finished.as_ref().map(|end| end.event.as_slice()));
-    let columns: [&(dyn ToSql + Sync); 17] = [
+    let columns: [&(dyn ToSql + Sync); 18] = [
         &ids,
         &kinds,
         &tids,
@@ -110,6 +113,7 @@ pub(super) async fn upsert(
         &outcomes,
         &finished,
         &events,
+        &worker,
     ];
     client.execute(statement, &columns).await?;
     Ok(())
@@ -211,6 +215,7 @@ fn count(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
+/// Reads a time.
 pub(super) fn time(milliseconds: i64) -> Result<Timestamp, Error> {
     Timestamp::from_millisecond(milliseconds)
         .map_err(|_| Error::Store(format!("{milliseconds} is no time")))

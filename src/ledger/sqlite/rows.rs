@@ -98,10 +98,7 @@ impl<'a> Statements<'a> {
 pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let history = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(unreadable)?;
     let (token, until): (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
-    let lease = match token.zip(until) {
-        Some((token, until)) => Some(Lease { token: token.cast_unsigned(), until: time(until)? }),
-        None => None,
-    };
+    let lease = lease(token, until)?;
     Ok(Row {
         id: row.get(0)?,
         kind: row.get(1)?,
@@ -116,6 +113,14 @@ pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         untold: row.get(11)?,
         finished: read_finished(row, 12)?,
     })
+}
+
+/// Reads a claim that is held.
+pub(super) fn lease(token: Option<i64>, until: Option<i64>) -> rusqlite::Result<Option<Lease>> {
+    let read = |(token, until): (i64, i64)| {
+        Ok(Lease { token: token.cast_unsigned(), until: time(until)? })
+    };
+    token.zip(until).map(read).transpose()
 }
 
 /// Reads how one ended, from the three columns that begin at `first`.

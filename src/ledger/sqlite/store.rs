@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use rusqlite::Transaction;
 
 use super::begun::Begun;
+use super::meta;
 use super::rows::{self, Statements};
+use crate::ledger::meta::{Change, Meta};
 use crate::ledger::rules::{self, Circumstances, Row, TidState};
 use crate::ledger::{Ask, Census, Claim, Error, Held, Open, OpenState, Stranded, Write};
 
@@ -14,6 +16,16 @@ pub(super) struct Store<'a> {
     statements: Statements<'a>,
     begun: &'a mut Begun,
     circumstances: Circumstances,
+    closed: Closed,
+}
+
+/// What a transaction has done, once nothing is left to do.
+#[derive(Default)]
+pub(super) struct Closed {
+    /// Whether it has written what must be kept.
+    pub(super) has_changed: bool,
+    /// Claimed commands that were missing, and were written back.
+    pub(super) missed: Vec<String>,
 }
 
 impl<'a> Store<'a> {
@@ -24,8 +36,8 @@ impl<'a> Store<'a> {
         circumstances: Circumstances,
     ) -> rusqlite::Result<Self> {
         begun.refresh(transaction)?;
-        let statements = Statements::prepare(transaction)?;
-        Ok(Self { statements, transaction, begun, circumstances })
+        let (statements, closed) = (Statements::prepare(transaction)?, Closed::default());
+        Ok(Self { transaction, statements, begun, circumstances, closed })
     }
 
     /// Claims a command.
@@ -42,6 +54,7 @@ impl<'a> Store<'a> {
         let is_new = row.is_none();
         match rules::claim(row, &tid, ask, token, self.circumstances) {
             Ok((claim, Some(row))) if is_new => {
+                self.closed.has_changed = true;
                 self.begun.add(row);
                 Ok(Ok(claim))
             }
@@ -63,65 +76,77 @@ impl<'a> Store<'a> {
             None => self.statements.load(&write.id)?,
         };
         let Some(mut row) = known else {
-            return Ok(Held::Lost);
+            return self.write_back(write);
         };
         let held = rules::write(&mut row, write, self.circumstances.now);
         match held {
-            Held::Yes => self.statements.save(&row)?,
+            Held::Yes => {
+                self.closed.has_changed = true;
+                self.statements.save(&row)?;
+            }
             Held::Lost if is_begun => self.begun.add(row),
             Held::Lost => {}
         }
         Ok(held)
     }
 
+    /// Writes about a claimed command of which the store knows nothing any more.
+    fn write_back(&mut self, write: Write) -> rusqlite::Result<Held> {
+        let refund_of = write.asked.tid.clone().filter(|_| write.asked.kind == "refund");
+        let tid = match refund_of {
+            Some(tid) => self.tid_state(&tid)?,
+            None => TidState::default(),
+        };
+        let is_kept = write.is_kept;
+        let Some(row) = rules::write_back(write, &tid, self.circumstances.now) else {
+            return Ok(Held::Lost);
+        };
+        if is_kept {
+            self.closed.missed.push(row.id.clone());
+        }
+        self.save(&row)?;
+        Ok(Held::Yes)
+    }
+
     /// Notes that a parked copy is safe.
-    pub(super) fn parked(&self, id: &str, parked: u32) -> rusqlite::Result<()> {
+    pub(super) fn parked(&mut self, id: &str, parked: u32) -> rusqlite::Result<()> {
         self.transaction
             .prepare_cached("UPDATE commands SET parked = ?2 WHERE id = ?1 AND parked < ?2")?
             .execute((id, parked))?;
+        self.closed.has_changed = true;
         Ok(())
     }
 
     /// Notes that what follows from an end was done.
-    pub(super) fn told(&self, id: &str) -> rusqlite::Result<()> {
+    pub(super) fn told(&mut self, id: &str) -> rusqlite::Result<()> {
         self.transaction
             .prepare_cached("UPDATE commands SET untold = 0 WHERE id = ?1 AND untold = 1")?
             .execute([id])?;
+        self.closed.has_changed = true;
         Ok(())
     }
 
     /// Lists what nobody works on. One process has this store: a claim that another one held is
     /// over, and what stands in `begun` was begun just now.
     pub(super) fn stranded(&self, most: u32) -> rusqlite::Result<Stranded> {
-        let now = self.circumstances.now.as_millisecond();
-        let mut open = self.transaction.prepare_cached(
-            "SELECT id, kind, tid, due, lease_token, parked, interruptions, lease_until
+        let Circumstances { holders, now, .. } = self.circumstances;
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT id, kind, tid, due, lease_token, lease_until, parked, interruptions
              FROM commands WHERE finished IS NULL AND (due IS NULL OR due < ?1)
              ORDER BY first_received LIMIT ?2",
         )?;
-        let holds = |token: Option<i64>, until: Option<i64>| {
-            let lease = token.zip(until).map(|(token, until)| (token.cast_unsigned(), until));
-            lease.is_some_and(|(token, until)| {
-                rows::time(until).is_ok_and(|until| {
-                    self.circumstances
-                        .holders
-                        .holds(rules::Lease { token, until }, self.circumstances.now)
-                })
-            })
-        };
-        let open = open.query_map((now, most), |row| {
-            let (token, until) = (row.get(4)?, row.get(7)?);
-            let (parked, interruptions) = (row.get(5)?, row.get(6)?);
-            let state = OpenState { due: row.get(3)?, token, parked, interruptions };
-            let open = Open { id: row.get(0)?, kind: row.get(1)?, tid: row.get(2)?, state };
-            Ok((open, holds(token, until)))
-        })?;
-        let open = open.filter_map(|row| match row {
-            Ok((_, true)) => None,
-            Ok((open, false)) => Some(Ok(open)),
-            Err(error) => Some(Err(error)),
-        });
-        let open = open.collect::<rusqlite::Result<_>>()?;
+        let mut rows = statement.query((now.as_millisecond(), most))?;
+        let mut open = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (token, until): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
+            let lease = rows::lease(token, until)?;
+            if lease.is_some_and(|lease| holders.holds(lease, now)) {
+                continue;
+            }
+            let (due, parked, interruptions) = (row.get(3)?, row.get(6)?, row.get(7)?);
+            let state = OpenState { due, token, parked, interruptions };
+            open.push(Open { id: row.get(0)?, kind: row.get(1)?, tid: row.get(2)?, state });
+        }
         let mut untold =
             self.transaction.prepare_cached("SELECT id FROM commands WHERE untold = 1 LIMIT ?1")?;
         let untold = untold.query_map([most], |row| row.get(0))?;
@@ -144,13 +169,15 @@ impl<'a> Store<'a> {
     }
 
     fn save(&mut self, row: &Row) -> rusqlite::Result<()> {
+        self.closed.has_changed = true;
         self.begun.take(&row.id);
         self.statements.save(row)
     }
 
     /// Writes what is still to be written before the transaction is committed.
-    pub(super) fn close(self) -> rusqlite::Result<()> {
-        self.begun.write(self.transaction)
+    pub(super) fn close(self) -> rusqlite::Result<Closed> {
+        self.begun.write(self.transaction)?;
+        Ok(self.closed)
     }
 
     /// Counts what waits.
@@ -176,6 +203,13 @@ impl<'a> Store<'a> {
     pub(super) fn probe(&self) -> rusqlite::Result<()> {
         let applied = i64::try_from(super::MIGRATIONS.len()).unwrap_or(i64::MAX);
         self.transaction.pragma_update(None, "user_version", applied)
+    }
+
+    /// Changes what the ledger keeps about itself, and reads it.
+    pub(super) fn meta(&mut self, change: Change) -> rusqlite::Result<Meta> {
+        meta::change(self.transaction, change)?;
+        self.closed.has_changed |= change != Change::Nothing;
+        meta::load(self.transaction, super::MIGRATIONS.len())
     }
 
     /// Forgets what finished before a time, at most so much at once.

@@ -176,6 +176,8 @@ async fn the_name_of_eko_is_not_resolved() {
     let (proxy, setup) = through_a_proxy().await;
     let url = format!("http://eko.test:{}{}", proxy.port(), stub::BASE);
     let setup = setup.set("EKO_BASE_URL", &url).set("EKO_ALLOW_HTTP", "true");
+    // Beyond loopback nothing shorter is taken.
+    let setup = setup.set("EKO_TIMEOUT", "5s").set("SETTLE_QUIET", "15s");
     let mut scene = Scene::begin(210, FAULT, Setup { wrapper, ..setup }).await;
     scene.strike();
     resolve(false);

@@ -39,7 +39,7 @@ impl Rig {
 
     /// Every queue that a worker declares.
     pub(crate) fn queues() -> Vec<String> {
-        let own = ["dead", "unrouted"].map(str::to_owned).into_iter();
+        let own = ["dead", "unrouted", "ledger"].map(str::to_owned).into_iter();
         own.chain(Self::work_queues()).collect()
     }
 

@@ -1,0 +1,290 @@
+//! Queues and ledger stay together: whose the prefix is, and whether the ledger has forgotten.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::admin::Readiness;
+use crate::backoff::Backoff;
+use crate::broker::{Error, Paired, Pairing, Register};
+use crate::ledger::{self, Identity};
+use crate::metrics::Metrics;
+use crate::worker::Worker;
+
+/// How often ledger and pairing are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long the last word may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Every so manieth look the register is written anew, also where nothing has changed: it may have
+/// been emptied, and each message bears a limited number of looks.
+const REWRITE: u32 = 3_600;
+
+/// A user who may not declare looks every so manieth time: the broker logs each refusal.
+const SELDOM: u32 = 60;
+
+/// Between looks while the prefix belongs to another ledger: a person has to settle that.
+const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
+
+/// Keeps the pairing of the prefix with this worker's ledger.
+pub(super) struct Keeper {
+    pub(super) worker: Arc<Worker>,
+    pub(super) readiness: Readiness,
+    pub(super) prefix: String,
+    /// `LEDGER_ADOPT`.
+    pub(super) adopts: bool,
+    has_warned: AtomicBool,
+}
+
+impl Keeper {
+    pub(super) const fn new(
+        worker: Arc<Worker>,
+        readiness: Readiness,
+        prefix: String,
+        adopts: bool,
+    ) -> Self {
+        Self { worker, readiness, prefix, adopts, has_warned: AtomicBool::new(false) }
+    }
+
+    /// Pairs the prefix with the ledger where a worker starts, or takes it over where that was asked
+    /// for; what is wrong where it belongs to another one.
+    ///
+    /// # Errors
+    /// Where the broker fails.
+    pub(super) async fn begin(&self, pairing: &Pairing) -> Result<Option<String>, Error> {
+        let identity = self.worker.ledger.identity();
+        let mut paired = pairing.claim(&identity.id).await?;
+        if let Paired::Other(other) = &paired
+            && self.adopts
+        {
+            let Some(problem) = self.take_over(pairing, other).await? else {
+                paired = Paired::Ours;
+                self.settle(pairing, paired).await?;
+                return Ok(None);
+            };
+            return Ok(Some(problem));
+        }
+        self.settle(pairing, paired).await
+    }
+
+    /// Looks whose the prefix is where a session begins anew, and pauses all kinds where it belongs
+    /// to another ledger.
+    ///
+    /// # Errors
+    /// Where the broker fails.
+    pub(super) async fn meet(&self, pairing: &Pairing) -> Result<(), Error> {
+        let paired = pairing.claim(&self.worker.ledger.identity().id).await?;
+        let problem = self.settle(pairing, paired).await?;
+        self.show(problem);
+        Ok(())
+    }
+
+    /// The ledger first: what it does not know is doubted also if the second step is never made.
+    async fn take_over(&self, pairing: &Pairing, other: &str) -> Result<Option<String>, Error> {
+        let Identity { id, place, .. } = self.worker.ledger.identity();
+        if let Err(error) = self.worker.ledger.adopt().await {
+            return Ok(Some(format!("LEDGER_ADOPT: this ledger cannot be written: {error}")));
+        }
+        pairing.take_over(id).await?;
+        tracing::warn!(
+            prefix = self.prefix,
+            other,
+            ledger = id,
+            place,
+            "this ledger has taken over from another one, as LEDGER_ADOPT asks for: until \
+             LEDGER_RETENTION has passed, refunds that it does not know are inquired first; \
+             remove LEDGER_ADOPT"
+        );
+        Ok(None)
+    }
+
+    /// What follows from whom the prefix belongs to; what is wrong, where that is another ledger.
+    async fn settle(&self, pairing: &Pairing, paired: Paired) -> Result<Option<String>, Error> {
+        match paired {
+            Paired::Other(other) => return Ok(Some(self.mispaired(&other))),
+            Paired::Unknown if !self.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
+                prefix = self.prefix,
+                "it cannot be checked whether this ledger belongs to these queues: the user of \
+                 AMQP_URL lacks the configure permission for exchange and queue {}.ledger (with read and \
+                 write for the exchange), or at least the read permission for the queue",
+                self.prefix
+            ),
+            Paired::Unknown | Paired::Nobody | Paired::Ours => {}
+        }
+        pairing.prepare().await?;
+        self.compare(pairing).await?;
+        Ok(None)
+    }
+
+    /// Whether the register knows of more commits than the ledger.
+    async fn compare(&self, pairing: &Pairing) -> Result<(), Error> {
+        let ledger = &self.worker.ledger;
+        let id = &ledger.identity().id;
+        let register = pairing.register().await?;
+        // A ledger that fails is said elsewhere.
+        let Ok(commits) = ledger.commits().await else { return Ok(()) };
+        let known = register.filter(|register| register.ledger == *id);
+        if let Some(Register { commits: known, .. }) = known.filter(|known| known.commits > commits)
+        {
+            tracing::error!(
+                acknowledged = known,
+                found = commits,
+                missing = known - commits,
+                "the ledger has forgotten what it had committed: an older copy was restored, or a \
+                 server without its last commits took over; refunds that it does not know are \
+                 inquired first until LEDGER_RETENTION has passed; see the runbook"
+            );
+            if let Err(error) = ledger.forget().await {
+                // Without that note nobody would be cautious: the next session looks again.
+                return Err(Error::Lost(format!("the ledger cannot be written: {error}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pauses all kinds for as long as the prefix belongs to another ledger.
+    fn show(&self, problem: Option<String>) {
+        match (self.worker.mispaired(), &problem) {
+            (None, Some(why)) => tracing::error!(why, "this ledger is not the queues' ledger"),
+            (Some(_), None) => tracing::info!("the ledger is the queues' ledger again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        self.readiness.without_ledger(problem.clone());
+        self.worker.pair(problem);
+    }
+
+    /// Looks at ledger and pairing for as long as the session lasts.
+    pub(super) async fn keep(self: Arc<Self>, pairing: Pairing) {
+        let (mut written, mut looks) = (None, 0_u32);
+        // A session that is connected has forgotten what was shown.
+        self.show(self.worker.mispaired());
+        let mut strange = u32::from(self.worker.mispaired().is_some());
+        loop {
+            let looked = match strange {
+                0 => self.note(&pairing, &mut written).await,
+                _ => Ok(()),
+            };
+            // The session ends by itself, if it is lost.
+            if let Err(error) = looked {
+                tracing::debug!(%error, "the register could not be written");
+            }
+            let wait = match strange {
+                0 => LOOK,
+                times => RECHECK.delay(times, fastrand::f32().into()),
+            };
+            tokio::time::sleep(wait).await;
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(REWRITE) {
+                written = None;
+            }
+            let looked = async {
+                if pairing.is_limited() && !looks.is_multiple_of(SELDOM) {
+                    return Ok(strange == 0);
+                }
+                self.look(&pairing).await
+            };
+            match looked.await {
+                Ok(true) => strange = 0,
+                Ok(false) => strange = strange.saturating_add(1),
+                Err(error) => tracing::debug!(%error, "the pairing could not be looked at"),
+            }
+        }
+    }
+
+    fn mispaired(&self, other: &str) -> String {
+        let Identity { id, place, .. } = self.worker.ledger.identity();
+        mispaired(&self.prefix, other, id, place)
+    }
+
+    /// Whether the prefix is this ledger's now.
+    async fn look(&self, pairing: &Pairing) -> Result<bool, Error> {
+        match pairing.claim(&self.worker.ledger.identity().id).await? {
+            Paired::Other(other) => {
+                self.show(Some(self.mispaired(&other)));
+                return Ok(false);
+            }
+            Paired::Ours if self.worker.mispaired().is_some() => self.meet(pairing).await?,
+            Paired::Ours | Paired::Nobody | Paired::Unknown => {}
+        }
+        Ok(true)
+    }
+
+    /// Tells the register how often the ledger has committed, where that has changed.
+    async fn note(&self, pairing: &Pairing, written: &mut Option<u64>) -> Result<(), Error> {
+        let ledger = &self.worker.ledger;
+        match ledger.commits().await {
+            Ok(commits) if *written != Some(commits) => {
+                write(pairing, &ledger.identity().id, commits).await?;
+                *written = Some(commits);
+            }
+            Ok(_) => {}
+            // Also where nothing is claimed: its file may be gone.
+            Err(error @ ledger::Error::Store(_)) => self.worker.close_for_ledger(&error),
+            Err(error) => tracing::debug!(%error, "the ledger did not tell its commits"),
+        }
+        Ok(())
+    }
+}
+
+/// Tells the register a last time, where the worker stops.
+pub(super) async fn end(worker: &Worker, pairing: &Pairing) {
+    let last = async {
+        let commits = worker.ledger.commits().await.ok()?;
+        write(pairing, &worker.ledger.identity().id, commits).await.ok()
+    };
+    if worker.mispaired().is_none() && tokio::time::timeout(GOODBYE, last).await.is_err() {
+        tracing::debug!("the register was not written at the end");
+    }
+}
+
+async fn write(pairing: &Pairing, id: &str, commits: u64) -> Result<(), Error> {
+    let register = Register { ledger: id.to_owned(), commits };
+    if !pairing.write(&register).await? {
+        tracing::debug!("the broker has no register for the ledger's commits");
+    }
+    Ok(())
+}
+
+/// One sentence for whoever has to settle it.
+pub(crate) fn mispaired(prefix: &str, other: &str, id: &str, place: &str) -> String {
+    format!(
+        "the queues of AMQP_PREFIX {prefix} belong to the ledger {other}, and this worker has the \
+         ledger {id} ({place}), which does not know what was begun there: use the other ledger \
+         (LEDGER_URL); or let this one take over (LEDGER_ADOPT=true, or eko-worker ledger adopt), \
+         after which refunds that it does not know are inquired first; or choose another \
+         AMQP_PREFIX for another deployment"
+    )
+}
+
+/// Says which ledger is open.
+pub(super) fn say(identity: &Identity) {
+    let Identity { id, is_new, place, promise, adopted } = identity;
+    if *is_new {
+        tracing::warn!(
+            ledger = id,
+            place,
+            promise,
+            "this ledger is new and knows of no earlier command; if there was another one, stop \
+             and set LEDGER_URL to it"
+        );
+    } else {
+        let adopted = adopted.map(tracing::field::display);
+        tracing::info!(ledger = id, place, promise, adopted, "the ledger is open");
+    }
+}
+
+/// Counts each time that the ledger was found to have lost commits.
+pub(super) async fn count_forgotten(mut forgotten: watch::Receiver<u64>, metrics: Arc<Metrics>) {
+    let mut counted = 0;
+    loop {
+        let now = *forgotten.borrow_and_update();
+        metrics.forgot(now.saturating_sub(counted));
+        counted = now;
+        if forgotten.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `eko-worker ledger …`: which ledger it is, and whose the queues are.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::print;
+use crate::app::start::{opening, tls_provider};
+use crate::broker::{self, Once, Paired, Pairing, Register};
+use crate::config::{LedgerAdoptArgs, LedgerArgs, LedgerShowArgs};
+use crate::ledger::{Identity, Ledger, Overview};
+
+/// What is told of a ledger.
+#[derive(Serialize)]
+struct Told {
+    id: String,
+    place: String,
+    promise: String,
+    schema: usize,
+    commits: u64,
+    adopted: Option<String>,
+    forgot: Option<String>,
+    prefix: String,
+    /// `ours`, `other`, `nobody` or `unknown`.
+    pairing: &'static str,
+    /// The ledger that the queues belong to, where it is another one.
+    paired_with: Option<String>,
+    /// How often the ledger had committed when the broker was last told.
+    register_commits: Option<u64>,
+    /// Why the broker could not be asked.
+    problem: Option<String>,
+}
+
+/// Shows a ledger, or lets it take over the queues.
+///
+/// # Errors
+/// Where a setting is wrong, or ledger or broker cannot be reached.
+pub async fn ledger(args: &LedgerArgs) -> anyhow::Result<ExitCode> {
+    tls_provider();
+    match args {
+        LedgerArgs::Show(args) => show(args).await,
+        LedgerArgs::Adopt(args) => adopt(args).await,
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+async fn show(args: &LedgerShowArgs) -> anyhow::Result<()> {
+    let (ledger, broker) = args.place.read()?;
+    let overview = Ledger::look(&ledger).await?;
+    let asked = ask(&broker, &overview.meta.id).await;
+    let told = tell(overview, &broker.prefix, asked);
+    match args.json {
+        true => print(&format!("{}\n", serde_json::to_string_pretty(&told)?))?,
+        false => print(&text(&told))?,
+    }
+    Ok(())
+}
+
+async fn ask(
+    settings: &broker::Settings,
+    id: &str,
+) -> Result<(Paired, Option<Register>), broker::Error> {
+    let once = Once::open(settings).await?;
+    let pairing = once.pairing();
+    let asked = async { Ok((pairing.look(id).await?, pairing.register().await?)) }.await;
+    once.close().await;
+    asked
+}
+
+fn tell(
+    overview: Overview,
+    prefix: &str,
+    asked: Result<(Paired, Option<Register>), broker::Error>,
+) -> Told {
+    let Overview { place, promise, meta } = overview;
+    let (paired, register, problem) = match asked {
+        Ok((paired, register)) => (paired, register, None),
+        Err(error) => (Paired::Unknown, None, Some(error.to_string())),
+    };
+    let (pairing, paired_with) = match paired {
+        Paired::Ours => ("ours", None),
+        Paired::Other(other) => ("other", Some(other)),
+        Paired::Nobody => ("nobody", None),
+        Paired::Unknown => ("unknown", None),
+    };
+    Told {
+        register_commits: register
+            .filter(|register| register.ledger == meta.id)
+            .map(|register| register.commits),
+        id: meta.id,
+        place,
+        promise,
+        schema: meta.schema,
+        commits: meta.commits,
+        adopted: meta.adopted.map(|time| format!("{time:.3}")),
+        forgot: meta.forgot.map(|time| format!("{time:.3}")),
+        prefix: prefix.to_owned(),
+        pairing,
+        paired_with,
+        problem,
+    }
+}
+
+fn text(told: &Told) -> String {
+    let never = || "never".to_owned();
+    let paired = match (told.pairing, &told.paired_with, &told.problem) {
+        (_, Some(other), _) => format!("belong to another ledger, {other}"),
+        (_, _, Some(problem)) => format!("not known: {problem}"),
+        ("ours", ..) => "belong to this ledger".to_owned(),
+        ("nobody", ..) => "belong to no ledger yet".to_owned(),
+        _ => "not known: this user of AMQP_URL may not ask".to_owned(),
+    };
+    let register = told.register_commits.map(|commits| commits.to_string());
+    let rows = [
+        ("ledger", told.id.clone()),
+        ("place", told.place.clone()),
+        ("promise", told.promise.clone()),
+        ("schema", told.schema.to_string()),
+        ("commits", told.commits.to_string()),
+        ("adopted", told.adopted.clone().unwrap_or_else(never)),
+        ("forgot", told.forgot.clone().unwrap_or_else(never)),
+        ("prefix", told.prefix.clone()),
+        ("queues", paired),
+        ("register", register.unwrap_or_else(|| "says nothing of this ledger".to_owned())),
+    ];
+    rows.map(|(name, value)| format!("{name:<9}{value}\n")).concat()
+}
+
+async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
+    let (settings, broker) = args.place.read()?;
+    let once = Once::open(&broker).await.context("the broker cannot be reached")?;
+    let ledger = Ledger::open(&settings, &opening(Duration::MAX)?).await;
+    let ledger = ledger.context("the ledger cannot be opened")?;
+    let told = take_over(&once.pairing(), &ledger, &broker.prefix).await;
+    once.close().await;
+    print(&told?)?;
+    // A refusal ends what publishes on a connection, and the takeover may have met one.
+    let once = Once::open(&broker).await.context("the register is not written yet")?;
+    let written = register(&once.pairing(), &ledger).await;
+    once.close().await;
+    written.context("the register is not written yet: a worker of this ledger will do it")
+}
+
+async fn register(pairing: &Pairing, ledger: &Ledger) -> anyhow::Result<()> {
+    let commits = ledger.commits().await?;
+    pairing.prepare().await?;
+    pairing.write(&Register { ledger: ledger.identity().id.clone(), commits }).await?;
+    Ok(())
+}
+
+/// The ledger first: what it does not know is doubted also if the second step is never made.
+async fn take_over(pairing: &Pairing, ledger: &Ledger, prefix: &str) -> anyhow::Result<String> {
+    let Identity { id, place, .. } = ledger.identity();
+    let before = pairing.look(id).await?;
+    if before == Paired::Ours {
+        return Ok(format!(
+            "the queues of {prefix} belong to this ledger already: {id} ({place})\n"
+        ));
+    }
+    ledger.adopt().await?;
+    pairing.take_over(id).await?;
+    let from = match before {
+        Paired::Other(other) => format!("from the ledger {other}"),
+        Paired::Nobody | Paired::Unknown | Paired::Ours => {
+            "from no ledger that is known".to_owned()
+        }
+    };
+    Ok(format!(
+        "the ledger {id} ({place}) has taken over the queues of {prefix} {from}.\n\
+         Until LEDGER_RETENTION has passed, a refund that it does not know is inquired first.\n\
+         A worker with another ledger stops consuming them within seconds, and says why.\n"
+    ))
+}

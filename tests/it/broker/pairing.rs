@@ -1,0 +1,241 @@
+//! Queues and ledger belong together: another ledger is refused, one that has forgotten is noticed.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Admin, admin, is_paused, own_node};
+use crate::rig::broker::Broker;
+use crate::rig::command::{refund, text, transfer_otp};
+use crate::rig::metrics::Metrics;
+use crate::rig::worker::{Settings, Worker};
+use crate::rig::{COMMAND_QUEUES, Rig, eventually};
+
+/// The rig's settings with a ledger of their own, as a second deployment would have.
+fn other_ledger(rig: &Rig) -> Settings {
+    let mut settings = rig.settings.clone();
+    let path = rig.path("other.db");
+    settings.insert("LEDGER_URL".to_owned(), format!("sqlite://{}", path.display()));
+    settings
+}
+
+/// What `ledger show --json` tells.
+async fn shown(settings: &Settings) -> Value {
+    let (code, out, said) = Worker::output(&["ledger", "show", "--json"], settings).await;
+    assert_eq!(code, 0, "{out}{said}");
+    serde_json::from_str(&out).unwrap()
+}
+
+async fn id_of(settings: &Settings) -> String {
+    text(&shown(settings).await, "/id").to_owned()
+}
+
+/// Waits until the register says what the ledger has.
+async fn until_registered(rig: &Rig) {
+    eventually("the register has the ledger's commits", async || {
+        let told = shown(&rig.settings).await;
+        (told["register_commits"] == told["commits"]).then_some(())
+    })
+    .await;
+}
+
+fn regressions(metrics: &Metrics) -> f64 {
+    metrics.value("ledger_regressions_total", &[])
+}
+
+fn copy_ledger(from: &Path, to: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let name = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));
+        std::fs::remove_file(name(to)).ok();
+        if name(from).exists() {
+            std::fs::copy(name(from), name(to)).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_second_worker_with_a_ledger_of_its_own_does_not_consume_and_says_why() {
+    let mut rig = Rig::start().await;
+    let settings = other_ledger(&rig);
+    let (code, _, said) = Worker::output(&["run"], &settings).await;
+    assert_eq!(code, 2, "{said}");
+    let (ours, theirs) = (id_of(&rig.settings).await, id_of(&settings).await);
+    assert_ne!(ours, theirs);
+    let path = rig.path("other.db").display().to_string();
+    for part in
+        [&ours, &theirs, &path, "LEDGER_URL", "LEDGER_ADOPT=true", "ledger adopt", "AMQP_PREFIX"]
+    {
+        assert!(said.contains(part), "{part} is not named: {said}");
+    }
+    assert!(said.contains("this ledger is new"), "a new ledger is told loudly: {said}");
+    assert_eq!(rig.outcome_of(&refund("undisturbed", "701")).await.told(), "succeeded response");
+    let told = shown(&settings).await;
+    assert_eq!((text(&told, "/pairing"), text(&told, "/paired_with")), ("other", ours.as_str()));
+    let (code, out, _) = Worker::output(&["check"], &settings).await;
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("pairing     FAILED: the queues of AMQP_PREFIX"), "{out}");
+    assert!(out.contains(&ours) && out.contains(&theirs), "{out}");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn of_two_workers_with_new_ledgers_that_start_at_once_one_consumes() {
+    let rig = Rig::builder().start_without_worker().await;
+    let other = other_ledger(&rig);
+    let mut workers = [Worker::run(&rig.settings), Worker::run(&other)];
+    let ended = async || workers.iter_mut().position(|worker| !worker.process.is_running());
+    let loser = eventually("one of them ends", ended).await;
+    assert_eq!(workers[loser].process.exit_code().await, 2, "{}", workers[loser].log());
+    let winner = &mut workers[1 - loser];
+    winner.ready().await;
+    winner.process.terminate();
+    assert_eq!(winner.process.exit_code().await, 0);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn in_another_directory_the_same_command_is_not_executed_again() {
+    let mut rig = Rig::builder().impatient().start_without_worker().await;
+    rig.settings.remove("LEDGER_URL");
+    let run_in = |rig: &Rig, name: &str| {
+        let dir = rig.path(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        Worker::run_in(&["env", "-C", dir.to_str().unwrap()].map(str::to_owned), &rig.settings)
+    };
+    rig.settings.insert("PATH".to_owned(), "/usr/bin:/bin".to_owned());
+    let mut first = run_in(&rig, "one");
+    first.ready().await;
+    let path = rig.path("one").join("eko-worker.db").display().to_string();
+    assert!(first.log().contains(&path), "its full path is told: {}", first.log());
+    assert_eq!(rig.outcome_of(&refund("again", "711")).await.told(), "succeeded response");
+    first.process.terminate();
+    assert_eq!(first.process.exit_code().await, 0);
+
+    let mut second = run_in(&rig, "two");
+    assert_eq!(second.process.exit_code().await, 2, "{}", second.log());
+    rig.settings.insert("LEDGER_ADOPT".to_owned(), "true".to_owned());
+    let mut second = run_in(&rig, "two");
+    second.ready().await;
+    assert!(second.log().contains("has taken over from another one"), "{}", second.log());
+    let calls = rig.simulator().calls("refund").await;
+    rig.publish(&refund("again-2", "711")).await;
+    let event = rig.next_event().await;
+    assert_eq!((event.command_id(), event.told().as_str()), ("again-2", "succeeded inquiry"));
+    assert_eq!(rig.simulator().calls("refund").await, calls, "inquired first");
+    second.process.terminate();
+    assert_eq!(second.process.exit_code().await, 0);
+    // Where the pairing fits already, there is nothing to adopt.
+    let mut third = run_in(&rig, "two");
+    third.ready().await;
+    assert!(!third.log().contains("has taken over from another one"), "{}", third.log());
+    third.process.terminate();
+    assert_eq!(third.process.exit_code().await, 0);
+    assert_eq!(rig.simulator().executions("711").await, 1);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_takes_over_stops_the_other_ones_worker_until_it_is_given_back() {
+    let mut rig = Rig::start().await;
+    let admin: Admin = admin(&rig, &Broker::url()).await;
+    let settings = other_ledger(&rig);
+    let (code, out, said) = Worker::output(&["ledger", "adopt"], &settings).await;
+    assert_eq!(code, 0, "{out}{said}");
+    let ours = id_of(&rig.settings).await;
+    assert!(out.contains(&format!("from the ledger {ours}")), "{out}");
+    for kind in COMMAND_QUEUES {
+        rig.until_metrics("every kind is paused", |now| is_paused(now, kind, "ledger")).await;
+    }
+    let (status, body) = rig.worker().get("/readyz").await;
+    let theirs = id_of(&settings).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains(&ours) && body.contains(&theirs), "{body}");
+    let told = shown(&settings).await;
+    assert_eq!(text(&told, "/pairing"), "ours");
+    assert!(told["adopted"].is_string() && told["forgot"].is_null(), "{told}");
+    let (code, out, _) = Worker::output(&["ledger", "adopt"], &settings).await;
+    assert_eq!(code, 0);
+    assert!(out.contains("belong to this ledger already"), "{out}");
+    rig.publish(&refund("waits", "721")).await;
+    let (code, _, said) = Worker::output(&["ledger", "adopt"], &rig.settings).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is in use by another worker"), "{said}");
+    assert_eq!(rig.simulator().calls("refund").await, 0, "nothing is consumed");
+
+    admin.delete_exchange("ledger").await;
+    assert_eq!(rig.next_event().await.told(), "succeeded response");
+    rig.worker().ready().await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_older_than_its_queues_is_noticed_and_nothing_runs_twice() {
+    let mut rig = Rig::builder().impatient().start().await;
+    assert_eq!(rig.outcome_of(&refund("before", "731")).await.told(), "succeeded response");
+    rig.stop_worker().await;
+    copy_ledger(&rig.path("ledger.db"), &rig.path("backup.db"));
+    rig.start_worker().await;
+    assert_eq!(regressions(&rig.metrics().await), 0.0);
+    assert_eq!(rig.outcome_of(&refund("after", "732")).await.told(), "succeeded response");
+    rig.stop_worker().await;
+    until_registered(&rig).await;
+    copy_ledger(&rig.path("backup.db"), &rig.path("ledger.db"));
+    rig.start_worker().await;
+    assert_eq!(regressions(&rig.metrics().await), 1.0);
+    let log = rig.worker().log();
+    assert!(log.contains("the ledger has forgotten what it had committed"), "{log}");
+    rig.publish(&refund("after-2", "732")).await;
+    let event = rig.next_event().await;
+    assert_eq!((event.command_id(), event.told().as_str()), ("after-2", "succeeded inquiry"));
+    assert_eq!(rig.simulator().executions("732").await, 1);
+    // It is said once: the register has what the ledger has.
+    until_registered(&rig).await;
+    rig.stop_worker().await;
+    rig.start_worker().await;
+    assert_eq!(regressions(&rig.metrics().await), 0.0);
+    assert!(shown(&rig.settings).await["forgot"].is_string());
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_taken_away_pauses_every_kind_until_it_is_back() {
+    let mut rig = Rig::start().await;
+    let (path, away) = (rig.path("ledger.db"), rig.path("away.db"));
+    std::fs::rename(&path, &away).unwrap();
+    for kind in COMMAND_QUEUES {
+        rig.until_metrics("every kind is paused", |now| is_paused(now, kind, "ledger")).await;
+    }
+    assert!(rig.worker().log().contains("was deleted while this worker uses it"));
+    std::fs::rename(&away, &path).unwrap();
+    assert_eq!(rig.outcome_of(&refund("goes-on", "741")).await.told(), "succeeded response");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_declare_is_told_by_the_register_whose_the_queues_are() {
+    let node = own_node();
+    let mut rig = Rig::builder().at(&node.url).start().await;
+    assert_eq!(rig.outcome_of(&transfer_otp("t", "REF-T")).await.outcome(), "succeeded");
+    rig.stop_worker().await;
+    until_registered(&rig).await;
+    let write = r"^(.*\.(events|dead|retry)|amq\.default)$";
+    let read = r"^.*\.(refund|refund_otp|transfer_otp|ledger)$";
+    let limited = node.user("limited", ["^$", write, read]);
+    rig.settings.insert("AMQP_URL".to_owned(), limited);
+    let (ours, other) = (id_of(&rig.settings).await, other_ledger(&rig));
+    let (code, _, said) = Worker::output(&["run"], &other).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains(&ours), "{said}");
+    let (code, _, said) = Worker::output(&["ledger", "adopt"], &other).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("may not declare it"), "{said}");
+    rig.start_worker().await;
+    assert!(!rig.worker().log().contains("it cannot be checked"), "{}", rig.worker().log());
+    rig.stop_worker().await;
+
+    node.permit("limited", ["^$", write, r"^.*\.(refund|refund_otp|transfer_otp)$"]);
+    rig.start_worker().await;
+    assert_eq!(rig.worker().log().matches("it cannot be checked").count(), 1);
+    rig.stop_worker().await;
+    rig.finish().await;
+}
