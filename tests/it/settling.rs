@@ -38,7 +38,7 @@ async fn a_refund_that_happened_behind_an_unclear_answer_is_found_by_inquiry() {
         assert_eq!(rig.simulator().executions(tid).await, 1, "{id}");
     }
     let metrics = rig.metrics().await;
-    assert!(metrics.value("inquiries_total", &[]) >= 24.0);
+    assert!(metrics.value("inquiries_total", &[]) >= 23.0, "one for each but that one");
     assert_eq!(metrics.value("unsettled", &[("kind", "refund")]), 0.0);
     rig.finish().await;
 }

@@ -22,5 +22,4 @@ async fn settings_under_which_a_refund_could_be_executed_twice_are_refused() {
         let unnamed: Vec<_> = named.iter().filter(|name| !said.contains(**name)).collect();
         assert!(unnamed.is_empty(), "{unnamed:?} are not named for {name}={value}: {said}");
     }
-    rig.finish().await;
 }

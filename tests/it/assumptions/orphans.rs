@@ -63,7 +63,7 @@ async fn a_refund_in_doubt_whose_message_is_purged_is_settled_from_the_ledger() 
 async fn a_refund_in_doubt_whose_retry_queue_expires_by_a_policy_is_settled_from_the_ledger() {
     let home = tempfile::tempdir().unwrap();
     let node = Node::start(home.path().join("node"));
-    let rig = waits_between_inquiries("8s").set("ORPHAN_AFTER", "3s");
+    let rig = waits_between_inquiries("15s").set("ORPHAN_AFTER", "3s");
     let mut rig = rig.at(&node.url).start().await;
     let queue = rig.broker.name(&in_doubt(&rig, "6611").await);
     let pattern = format!("^{}$", queue.replace('.', "\\."));
