@@ -451,16 +451,6 @@ impl Ledger {
         }
     }
 
-    /// Which ledger it is, as it was when it was opened.
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// Counts how often it was noticed that the ledger has lost commits.
-    pub(crate) fn forgotten(&self) -> watch::Receiver<u64> {
-        self.regressions.clone()
-    }
-
     /// A digest that only this ledger can make: 32 hex digits.
     pub(crate) fn digest(&self, bytes: &[u8]) -> String {
         let mut mac = (*self.digest_key).clone();
@@ -534,41 +524,6 @@ impl Ledger {
     /// Writes something that changes nothing: whether the ledger can be written again.
     pub(crate) async fn probe(&self) -> Result<(), Error> {
         self.request(|reply| Request::Probe { reply }).await
-    }
-
-    /// What it keeps about itself now.
-    pub(crate) async fn meta(&self) -> Result<Meta, Error> {
-        self.change(Change::Nothing).await
-    }
-
-    /// How often it has committed, over all workers that share it.
-    pub(crate) async fn commits(&self) -> Result<u64, Error> {
-        Ok(self.meta().await?.commits)
-    }
-
-    /// Notes that it takes over a prefix from another ledger: what it does not know may have been
-    /// attempted.
-    pub(crate) async fn adopt(&self) -> Result<Meta, Error> {
-        self.change(Change::Adopt).await
-    }
-
-    /// Notes that it has lost commits, as somebody else than the store has noticed.
-    pub(crate) async fn forget(&self) -> Result<Meta, Error> {
-        self.change(Change::Forget).await
-    }
-
-    /// Notes that calls may be stamped up to this time in milliseconds; it never goes back.
-    pub(crate) async fn reserve_stamps(&self, until: i64) -> Result<(), Error> {
-        self.change(Change::ReserveStamps(until)).await.map(drop)
-    }
-
-    /// Up to which time in milliseconds calls may have been stamped.
-    pub(crate) async fn stamps_until(&self) -> Result<Option<i64>, Error> {
-        Ok(self.meta().await?.stamps_until)
-    }
-
-    async fn change(&self, change: Change) -> Result<Meta, Error> {
-        self.request(|reply| Request::Meta { change, reply }).await
     }
 
     async fn write(&self, case: Case, then: Then) -> Result<Held, Error> {

@@ -102,7 +102,7 @@ impl Bench {
     /// Lets a worker declare its queues: they have to be there before a backlog is.
     async fn declare(&self, entry: &Entry) -> anyhow::Result<()> {
         let ledger_url = self.new_ledger("ledger").await?;
-        let worker = self.start(entry, &ledger_url)?;
+        let worker = self.start(entry, &ledger_url).await?;
         self.traffic.until_consumed(&entry.prefix).await.with_context(|| self.log())?;
         worker.stop()
     }
@@ -156,7 +156,7 @@ impl Bench {
             (self.new_ledger("ledger").await?, scenario.count, self.settings.rate);
         self.eko.renew(scenario.mood);
         self.traffic.purge(&entry.prefix).await?;
-        let worker = self.start(entry, &ledger_url)?;
+        let worker = self.start(entry, &ledger_url).await?;
         self.traffic.until_consumed(&entry.prefix).await?;
         let (sender, events) =
             (self.traffic.sender(&entry.prefix).await?, self.traffic.events(&entry.prefix).await?);
@@ -210,7 +210,7 @@ impl Bench {
         let mut events = self.traffic.events(&entry.prefix).await?;
         self.traffic.sender(&entry.prefix).await?.send(1).await?;
         let begun = Instant::now();
-        let worker = self.start(entry, ledger_url)?;
+        let worker = self.start(entry, ledger_url).await?;
         events.next().await?;
         let started = begun.elapsed().as_secs_f64() * 1e3;
         events.end().await?;
@@ -231,7 +231,7 @@ impl Bench {
         let mut events = self.traffic.events(&entry.prefix).await?;
         self.traffic.sender(&entry.prefix).await?.send(count).await?;
         tokio::time::sleep(CALM).await;
-        let worker = self.start(entry, ledger_url)?;
+        let worker = self.start(entry, ledger_url).await?;
         let mut seen = events.arrivals(count).await?;
         seen.sort();
         events.end().await?;
@@ -239,7 +239,8 @@ impl Bench {
         Ok(Ran { worker, first_call, seen })
     }
 
-    fn start(&self, entry: &Entry, ledger_url: &str) -> anyhow::Result<Worker> {
+    async fn start(&self, entry: &Entry, ledger_url: &str) -> anyhow::Result<Worker> {
+        self.traffic.unpair(&entry.prefix).await?;
         Worker::start(&Start {
             program: &entry.program,
             ledger_url: (!entry.is_naive).then_some(ledger_url),

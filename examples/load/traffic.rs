@@ -6,7 +6,8 @@ use anyhow::{Context, ensure};
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-    QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{
@@ -81,6 +82,15 @@ impl Traffic {
             }
         };
         tokio::time::timeout(PATIENCE, looking).await.context("no worker consumes")?
+    }
+
+    /// Has the queues belong to no ledger: each run may bring its own.
+    pub(crate) async fn unpair(&self, prefix: &str) -> anyhow::Result<()> {
+        let channel = self.publishing.create_channel().await?;
+        let name = format!("{prefix}.ledger");
+        channel.exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default()).await?;
+        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
+        Ok(())
     }
 
     /// Forgets the refunds that wait.

@@ -140,9 +140,9 @@ impl Stamps {
     /// Notes that timestamps up to this one are reserved.
     pub(super) fn reserve(&self, until: i64) {
         let longer = |reserved| if is_wrong(reserved, until) { until } else { until.max(reserved) };
-        let _ = self
-            .reserved
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |reserved| Some(longer(reserved)));
+        let update = |reserved| Some(longer(reserved));
+        // It never fails: the update always gives a value.
+        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).ok();
         self.granted.notify_waiters();
     }
 

@@ -22,6 +22,7 @@ pub(crate) struct Age {
 
 impl Age {
     /// So old, all of it measured.
+    #[cfg(test)]
     pub(crate) const fn measured(age: Duration) -> Self {
         Self { proven: age, likely: age }
     }

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::rules::Caution;
+use super::{Error, Ledger, Request};
 use crate::history::Why;
 
 /// What opening a ledger needs besides its place.
@@ -92,6 +93,53 @@ pub(super) enum Change {
     ReserveStamps(i64),
 }
 
+impl Ledger {
+    /// Which ledger it is, as it was when it was opened.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Counts how often it was noticed that the ledger has lost commits.
+    pub(crate) fn forgotten(&self) -> watch::Receiver<u64> {
+        self.regressions.clone()
+    }
+
+    /// What it keeps about itself now.
+    pub(crate) async fn meta(&self) -> Result<Meta, Error> {
+        self.change(Change::Nothing).await
+    }
+
+    /// How often it has committed, over all workers that share it.
+    pub(crate) async fn commits(&self) -> Result<u64, Error> {
+        Ok(self.meta().await?.commits)
+    }
+
+    /// Notes that it takes over a prefix from another ledger: what it does not know may have been
+    /// attempted.
+    pub(crate) async fn adopt(&self) -> Result<Meta, Error> {
+        self.change(Change::Adopt).await
+    }
+
+    /// Notes that it has lost commits, as somebody else than the store has noticed.
+    pub(crate) async fn forget(&self) -> Result<Meta, Error> {
+        self.change(Change::Forget).await
+    }
+
+    /// Notes that calls may be stamped up to this time in milliseconds; it never goes back.
+    pub(crate) async fn reserve_stamps(&self, until: i64) -> Result<(), Error> {
+        self.change(Change::ReserveStamps(until)).await.map(drop)
+    }
+
+    /// Up to which time in milliseconds calls may have been stamped.
+    pub(crate) async fn stamps_until(&self) -> Result<Option<i64>, Error> {
+        Ok(self.meta().await?.stamps_until)
+    }
+
+    async fn change(&self, change: Change) -> Result<Meta, Error> {
+        self.request(|reply| Request::Meta { change, reply }).await
+    }
+}
+
 /// What a ledger says of the attempts that it may lack: when it took over, and when it was last
 /// noticed that it had forgotten, each not longer than `LEDGER_RETENTION` ago by the store's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,6 +187,8 @@ impl CautionClock {
 pub(super) struct Witness {
     /// The highest counter whose commit was acknowledged.
     acknowledged: u64,
+    /// The highest counter of all workers that was seen.
+    seen_of_all: u64,
     regressions: watch::Sender<u64>,
 }
 
@@ -146,12 +196,25 @@ impl Witness {
     /// A process that has seen nothing yet; the receiver counts what it notices.
     pub(super) fn new() -> (Self, watch::Receiver<u64>) {
         let (regressions, receiver) = watch::channel(0);
-        (Self { acknowledged: 0, regressions }, receiver)
+        (Self { acknowledged: 0, seen_of_all: 0, regressions }, receiver)
     }
 
     /// Whether commits are missing that were acknowledged, where this counter was found.
     pub(super) fn misses(&self, counter: u64) -> bool {
-        let acknowledged = self.acknowledged;
+        self.is_behind(counter, self.acknowledged)
+    }
+
+    /// Whether commits of any worker are missing, where this counter of all was found.
+    pub(super) fn misses_of_all(&self, counter: u64) -> bool {
+        self.is_behind(counter, self.seen_of_all)
+    }
+
+    /// Takes note of the counter of all workers: from here on it is what the ledger has.
+    pub(super) const fn saw_all(&mut self, counter: u64) {
+        self.seen_of_all = counter;
+    }
+
+    fn is_behind(&self, counter: u64, acknowledged: u64) -> bool {
         let is_behind = counter < acknowledged;
         if is_behind {
             tracing::error!(

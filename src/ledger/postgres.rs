@@ -224,6 +224,8 @@ impl Server {
         book.has_regressed = witness.misses(counter);
         if book.has_regressed {
             book.distrust();
+            // Said once: how many there are of all is seen anew.
+            witness.saw_all(0);
         }
         book.writes_back = writes_back;
         let mut answers = Answers::new();
@@ -245,9 +247,22 @@ impl Server {
         book.take_gone()
     }
 
+    /// Whether commits are missing, of this worker or of another one.
+    async fn compare(&mut self, own: u64, all: u64) {
+        if !self.witness.misses(own) && !self.witness.misses_of_all(all) {
+            return self.witness.saw_all(all);
+        }
+        let noted = self.link.retry(|session| read_meta(session, Change::Forget)).await;
+        // Where that could not be written, the next look finds it again.
+        if noted.is_ok() {
+            self.witness.committed(own);
+            self.witness.saw_all(all);
+        }
+    }
+
     /// What needs no claim, on its own.
     async fn maintain(&mut self, request: Request) {
-        let link = &mut self.link;
+        let (worker, link) = (self.worker, &mut self.link);
         match request {
             Request::Census { reply } => {
                 let census = link.retry(census).await;
@@ -268,7 +283,15 @@ impl Server {
                     self.witness.count();
                 }
                 // Each change may be made twice.
-                drop(reply.send(link.retry(|session| read_meta(session, change)).await));
+                let told = link.retry(|session| read_meta(session, change)).await;
+                let own = match &told {
+                    Ok(_) => link.retry(|session| own_commits(session, worker)).await,
+                    Err(error) => Err(error.clone()),
+                };
+                if let (Ok(told), Ok(own)) = (&told, own) {
+                    self.compare(own, told.commits).await;
+                }
+                drop(reply.send(told));
             }
             claim => claim.fail(&Error::Closed),
         }
@@ -294,7 +317,7 @@ async fn load(
         client.execute(&statements.lock, &[&locks]),
         client.query(&statements.by_id, &[&ids]),
         client.query(&statements.by_tid, &[&tids]),
-        client.query_one(&statements.glance, &[&worker, &retention]),
+        client.query_one(&statements.glance, &[&worker, &retention, &session.promoted]),
     )
     .await;
     begun?;
@@ -331,6 +354,10 @@ async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, 
 async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, Trouble> {
     meta::change(&session.client, change).await?;
     meta::load(&session.client, MIGRATIONS.len()).await
+}
+
+async fn own_commits(session: Arc<Session>, worker: i64) -> Result<u64, Trouble> {
+    meta::own_commits(&session.client, worker).await
 }
 
 async fn promise(session: Arc<Session>) -> Result<String, Trouble> {

@@ -17,12 +17,8 @@ impl Client {
         self.stamps.start(now_ms(), ceiling);
     }
 
-    /// Has every timestamp from now on be later than this one.
-    pub(crate) fn raise_stamps(&self, newest: i64) {
-        self.stamps.raise(newest);
-    }
-
     /// The latest timestamp that was used.
+    #[cfg(test)]
     pub(crate) fn highest_stamp(&self) -> i64 {
         self.stamps.newest()
     }

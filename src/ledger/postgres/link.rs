@@ -10,8 +10,8 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::PATIENCE;
 use super::rows::Statements;
+use super::{PATIENCE, meta};
 use crate::backoff::Backoff;
 use crate::ledger::Error;
 
@@ -79,6 +79,9 @@ fn is_of_the_server(code: &SqlState) -> bool {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
+    /// When it was noticed, by the server's clock in milliseconds, that a standby had taken over since
+    /// the session before.
+    pub(super) promoted: Option<i64>,
 }
 
 /// The way to the server.
@@ -88,6 +91,9 @@ pub(super) struct Link {
     session: Option<Arc<Session>>,
     /// Why the last try failed.
     problem: Option<String>,
+    /// The server's timeline, and when a new one was last seen.
+    timeline: Option<String>,
+    promoted: Option<i64>,
 }
 
 impl Link {
@@ -105,7 +111,7 @@ impl Link {
         } else {
             None
         };
-        Ok(Self { config, tls, session: None, problem: None })
+        Ok(Self { config, tls, session: None, problem: None, timeline: None, promoted: None })
     }
 
     /// Where it leads: hosts and database, and nothing else of the URL.
@@ -154,9 +160,25 @@ impl Link {
         if self.problem.take().is_some() {
             tracing::info!("connected to the ledger's server again");
         }
-        let session = Arc::new(Session { client, statements });
+        self.note_timeline(&client).await;
+        let promoted = self.promoted;
+        let session = Arc::new(Session { client, statements, promoted });
         self.session = Some(Arc::clone(&session));
         Ok(session)
+    }
+
+    /// A standby that took over may lack the last commits of any worker.
+    async fn note_timeline(&mut self, client: &Client) {
+        let Some((timeline, now)) = meta::timeline(client).await else { return };
+        let before = self.timeline.replace(timeline.clone());
+        if before.is_some_and(|before| before != timeline) {
+            tracing::warn!(
+                timeline,
+                "another server took over as the ledger's: for a minute, refunds that it does not \
+                 know are inquired first"
+            );
+            self.promoted = Some(now);
+        }
     }
 
     /// Does what may be done twice, over as many connections as its time allows.

@@ -21,13 +21,27 @@ pub(super) struct Glance {
     pub(super) now: i64,
 }
 
-/// Reads how often a worker has committed, and whether the ledger may lack attempts.
+/// How long after a standby took over, in milliseconds, every worker doubts what the ledger does
+/// not know: in that time each worker that has lost commits looks, and says so in the ledger.
+const SETTLING: i64 = 60_000;
+
+/// Reads how often a worker has committed, and whether the ledger may lack attempts: since it took
+/// over, forgot, or since a standby was promoted.
 pub(super) fn glance_sql() -> String {
     format!(
         "SELECT coalesce((SELECT count FROM commits WHERE worker = $1), 0),
             CASE WHEN adopted > {NOW} - $2 THEN adopted END,
-            CASE WHEN forgot > {NOW} - $2 THEN forgot END, {NOW} FROM meta"
+            CASE WHEN $3 > {NOW} - {SETTLING} THEN $3 WHEN forgot > {NOW} - $2 THEN forgot END,
+            {NOW} FROM meta"
     )
+}
+
+/// Which timeline the server writes, and the time by its clock. Each promotion of a standby begins a
+/// new one. A server that does not tell is one that never changes.
+pub(super) async fn timeline(client: &Client) -> Option<(String, i64)> {
+    let select = format!("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8), {NOW}");
+    let row = client.query_one(&select, &[]).await.ok()?;
+    Some((row.get(0), row.get(1)))
 }
 
 /// What it has read.
@@ -44,6 +58,13 @@ pub(super) async fn settle(client: &Client, opening: &Opening) -> Result<Vec<u8>
     let id = "UPDATE meta SET ledger_id = $1 WHERE ledger_id IS NULL";
     client.execute(id, &[&opening.new_id()]).await?;
     Ok(client.query_one("SELECT digest_key FROM meta", &[]).await?.get(0))
+}
+
+/// How often one worker has committed.
+pub(super) async fn own_commits(client: &Client, worker: i64) -> Result<u64, Trouble> {
+    let select = "SELECT coalesce((SELECT count FROM commits WHERE worker = $1), 0)";
+    let commits: i64 = client.query_one(select, &[&worker]).await?.get(0);
+    Ok(commits.cast_unsigned())
 }
 
 /// All that it keeps about itself.

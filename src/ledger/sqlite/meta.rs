@@ -12,6 +12,10 @@ const MEMORY: usize = 4;
 /// Milliseconds since the epoch, by the store's own clock.
 const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
+const GLANCE: &str = "SELECT commits,
+    iif(adopted > CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1, adopted, NULL),
+    iif(forgot > CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1, forgot, NULL) FROM meta";
+
 /// What each commit looks at first.
 pub(super) struct Glance {
     pub(super) commits: u64,
@@ -66,11 +70,7 @@ pub(super) fn load(connection: &Connection, schema: usize) -> rusqlite::Result<M
 
 /// How often it has committed, and whether it may lack attempts.
 pub(super) fn glance(connection: &Connection, retention: i64) -> rusqlite::Result<Glance> {
-    let select = format!(
-        "SELECT commits, iif(adopted > {NOW} - ?1, adopted, NULL),
-            iif(forgot > {NOW} - ?1, forgot, NULL) FROM meta"
-    );
-    connection.prepare_cached(&select)?.query_row([retention], |row| {
+    connection.prepare_cached(GLANCE)?.query_row([retention], |row| {
         let commits: i64 = row.get(0)?;
         let lacks = Lacks { adopted: row.get(1)?, forgot: row.get(2)? };
         Ok(Glance { commits: commits.cast_unsigned(), lacks })

@@ -244,6 +244,27 @@ async fn on_postgres_what_one_worker_has_noticed_makes_the_other_cautious() {
     assert_eq!((*one.forgotten().borrow(), *two.forgotten().borrow()), (1, 0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_what_another_worker_has_lost_is_noticed_by_who_only_looks() {
+    let Some((rig, one, two)) = two_workers("two_workers_look").await else { return };
+    claim(&one, ask("a", 0)).await;
+    claim(&one, ask("b", 0)).await;
+    two.commits().await.unwrap();
+    execute_on(&rig, "UPDATE commits SET count = count - 1 WHERE worker = 1").await;
+    two.commits().await.unwrap();
+    assert_eq!(*two.forgotten().borrow(), 1, "there were more");
+    assert_eq!(suspicion(&claim(&two, refund("c", "1", 0)).await), Some(Why::LedgerForgot));
+    one.commits().await.unwrap();
+    assert_eq!(*one.forgotten().borrow(), 1, "they were its own");
+    one.commits().await.unwrap();
+    two.commits().await.unwrap();
+    assert_eq!((*one.forgotten().borrow(), *two.forgotten().borrow()), (1, 1), "it is said once");
+    execute_on(&rig, "UPDATE commits SET count = count - 1 WHERE worker = 1").await;
+    claim(&one, ask("d", 0)).await;
+    one.commits().await.unwrap();
+    assert_eq!(*one.forgotten().borrow(), 2, "also where a claim has noticed it before");
+}
+
 async fn execute_on(rig: &Rig, sql: &str) {
     let Rig::Postgres(url) = rig else { panic!("for PostgreSQL") };
     execute(url.expose_secret(), sql).await;
