@@ -15,7 +15,7 @@ use crate::rig::broker::Broker;
 use crate::rig::command::{refund, transfer_otp};
 use crate::rig::metrics::Metrics;
 use crate::rig::proxy::Proxy;
-use crate::rig::script::{found, refunded, transfer_otp_sent};
+use crate::rig::script::{checked, found, refunded, transfer_otp_sent};
 use crate::rig::stub::{self, Answer, TRANSFER_OTP};
 use crate::rig::worker::Worker;
 use crate::rig::{COMMAND_QUEUES, Rig, eventually};
@@ -266,12 +266,12 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
     rig.stop_worker().await;
 
     rig.settings.insert("AMQP_URL".to_owned(), limited);
-    rig.stub().on_inquiry("1", [found("1", 0)]);
+    rig.stub().on_inquiry("1", checked());
     let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
     assert!(out.contains("this user may not compare its arguments"), "{out}");
     assert_eq!(code, 0, "as little as the worker can do with: {out}");
     node.permit("limited", ["^$", r"^(.*\.(events|retry)|amq\.default)$", r"^.*\.refund_otp$"]);
-    rig.stub().on_inquiry("1", [found("1", 0)]);
+    rig.stub().on_inquiry("1", checked());
     let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
     assert_eq!(code, 1, "{out}");
     let missing = format!(

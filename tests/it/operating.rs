@@ -63,7 +63,7 @@ async fn until_dead(rig: &Rig, count: u32) {
 
 /// A rig in which a refund of this tid, `stuck`, has just become unresolved.
 async fn with_unresolved(tid: &str) -> Rig {
-    let rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "1s").at_least_once();
+    let rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "3s").at_least_once();
     let mut rig = rig.start().await;
     rig.simulator().transaction(tid, 2).await;
     rig.simulator().fault(tid, "refund", "http_500", 1).await;
@@ -75,7 +75,8 @@ async fn with_unresolved(tid: &str) -> Rig {
 
 #[tokio::test]
 async fn check_tells_of_each_thing_whether_it_is_good() {
-    let mut rig = Rig::builder().start_without_worker().await;
+    let rig = Rig::builder().set("EKO_STAMP_TOLERANCE", "120s");
+    let mut rig = rig.start_without_worker().await;
     let (code, report) = run_json(&rig, &["check"]).await;
     let all = [
         "settings",

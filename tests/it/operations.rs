@@ -15,7 +15,7 @@ use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, PATIENCE, Rig, eventually};
 /// Every setting of the contract.
 const SETTINGS: &str = "AMQP_URL AMQP_CA_FILE AMQP_CLIENT_CERT_FILE AMQP_CLIENT_KEY_FILE \
     AMQP_ALLOW_PLAINTEXT AMQP_PREFIX EKO_BASE_URL EKO_ALLOW_HTTP EKO_CA_FILE EKO_DEVELOPER_KEY \
-    EKO_ACCESS_KEY EKO_INITIATOR_ID EKO_USER_CODE EKO_TIMEOUT WORKER_CONCURRENCY \
+    EKO_ACCESS_KEY EKO_INITIATOR_ID EKO_USER_CODE EKO_TIMEOUT EKO_STAMP_TOLERANCE EKO_STAMP_AGE WORKER_CONCURRENCY \
     WORKER_ADAPTIVE WORKER_RATE_LIMIT RETRY_INITIAL RETRY_MAX RETRY_GIVE_UP_OTP RETRY_GIVE_UP_REFUND \
     OTP_RESEND_SPACING SETTLE_POLL SETTLE_QUIET SETTLE_GIVE_UP REFUND_MAX_ATTEMPTS \
     REFUND_PREFLIGHT LEDGER_URL LEDGER_RETENTION ADMIN_ADDR LOG_FORMAT RUST_LOG \
@@ -149,7 +149,7 @@ async fn help_lists_every_setting() {
 
 #[tokio::test]
 async fn check_reaches_broker_and_eko() {
-    let mut rig = Rig::builder().start_without_worker().await;
+    let mut rig = Rig::builder().eko_tolerates("5s").start_without_worker().await;
     let (code, out, said) = Worker::output(&["check"], &rig.settings).await;
     assert_eq!(code, 0, "{out}{said}");
     rig.simulator()

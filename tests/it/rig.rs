@@ -2,11 +2,14 @@
 //! [`Rig::finish`] that fails the test when anything is left over, leaked or unread.
 
 pub(crate) mod broker;
-mod builder;
+pub(crate) mod builder;
+pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod event;
 mod finish;
+pub(crate) mod gateway;
 mod http;
+pub(crate) mod lossy;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod proxy;
@@ -91,6 +94,7 @@ impl Rig {
             stub: false,
             binding: "#".to_owned(),
             repeats_allowed: false,
+            stamp_tolerance: simulator::TOLERANCE,
         }
     }
 
@@ -140,6 +144,18 @@ impl Rig {
         let worker = Worker::run(&self.settings);
         self.logs.extend([worker.process.stdout.clone(), worker.process.stderr.clone()]);
         self.worker = Some(worker);
+    }
+
+    /// Starts one more worker, with settings of its own, which is the test's to stop.
+    pub(crate) fn spawn_beside(&mut self, settings: &Settings) -> Worker {
+        let worker = Worker::run(settings);
+        self.logs.extend([worker.process.stdout.clone(), worker.process.stderr.clone()]);
+        worker
+    }
+
+    /// Forgets what events said so far: a ledger that did not tell them may tell them otherwise.
+    pub(crate) fn forget_events(&mut self) {
+        self.seen.clear();
     }
 
     /// Starts the worker and waits until it consumes.

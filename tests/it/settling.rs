@@ -31,12 +31,14 @@ async fn a_refund_that_happened_behind_an_unclear_answer_is_found_by_inquiry() {
     let events = rig.events_of(cases.iter().map(|(_, id)| id.as_str())).await;
     for (tid, id) in &cases {
         let event = &events[id];
-        assert_eq!((event.told().as_str(), event.attempts()), ("succeeded inquiry", 1), "{id}");
+        // The answer breaks off only behind its JSON: the evidence is whole.
+        let by = if id == "truncated" { "succeeded response" } else { "succeeded inquiry" };
+        assert_eq!((event.told().as_str(), event.attempts()), (by, 1), "{id}");
         assert_eq!(event.text("/data/result/tid"), tid);
         assert_eq!(rig.simulator().executions(tid).await, 1, "{id}");
     }
     let metrics = rig.metrics().await;
-    assert!(metrics.value("inquiries_total", &[]) >= 24.0);
+    assert!(metrics.value("inquiries_total", &[]) >= 23.0, "one for each but that one");
     assert_eq!(metrics.value("unsettled", &[("kind", "refund")]), 0.0);
     rig.finish().await;
 }
@@ -250,7 +252,7 @@ async fn inquiries_that_tell_nothing_are_asked_again() {
 #[tokio::test]
 async fn a_refund_is_attempted_no_more_often_than_the_setting_says() {
     let mut rig = Rig::builder().stub().impatient().set("REFUND_MAX_ATTEMPTS", "2").start().await;
-    rig.stub().on_refund("2951", [http(500)]);
+    rig.stub().on_refund("2951", [Answer::Hangup]);
     rig.stub().on_inquiry("2951", [found("2951", 3)]);
     let event = rig.outcome_of(&refund("twice-at-most", "2951")).await;
     assert_eq!((event.outcome(), event.attempts()), ("failed", 2), "known not executed: failed");

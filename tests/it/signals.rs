@@ -108,7 +108,8 @@ async fn the_time_in_the_queue_is_measured_from_property_or_attribute() {
 
 #[tokio::test]
 async fn wrong_keys_stop_the_line_and_cost_no_command() {
-    let mut rig = Rig::builder().set("RETRY_GIVE_UP_REFUND", "3s").start().await;
+    let rig = Rig::builder().impatient().set("RETRY_GIVE_UP_REFUND", "3s");
+    let mut rig = rig.start().await;
     let other = json!({ "developer_key": "other", "access_key": "other" });
     rig.simulator().control("keys", &other).await;
     let ids: Vec<_> = (541..=545).map(|tid: u32| tid.to_string()).collect();

@@ -75,7 +75,8 @@ async fn nothing_of_a_malformed_address_is_shown_by_any_subcommand() {
 
 #[tokio::test]
 async fn a_blank_variable_is_unset() {
-    let rig = Rig::builder().stub().start_without_worker().await;
+    let rig = Rig::builder().stub().set("EKO_STAMP_TOLERANCE", "120s");
+    let rig = rig.start_without_worker().await;
     let blank = |names: &[&str]| {
         let mut settings = rig.settings.clone();
         settings.extend(names.iter().map(|name| ((*name).to_owned(), " ".to_owned())));

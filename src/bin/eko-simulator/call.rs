@@ -82,9 +82,29 @@ pub(crate) fn is_tid(text: &str) -> bool {
     (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// A tid as Eko reads it: an integer, so without leading zeros. Other texts stay as they are.
+pub(crate) fn as_integer(text: &str) -> &str {
+    if !is_tid(text) {
+        return text;
+    }
+    match text.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tid_is_an_integer() {
+        for text in ["3100000013", "03100000013", "003100000013"] {
+            assert_eq!(as_integer(text), "3100000013");
+        }
+        assert_eq!(as_integer("000"), "0");
+        assert_eq!(as_integer("client_ref_id:007"), "client_ref_id:007");
+    }
 
     #[test]
     fn any_prefix_that_ends_in_v3_is_a_base() {

@@ -98,7 +98,8 @@ fn tell(state: &State, path: &str) -> Reply {
         "/control/faults" => Reply::json(200, &table()),
         _ => {
             let tid = path.strip_prefix("/state/");
-            tid.and_then(|tid| state.one(tid)).map_or_else(missing, |one| Reply::json(200, &one))
+            tid.and_then(|tid| state.one(call::as_integer(tid)))
+                .map_or_else(missing, |one| Reply::json(200, &one))
         }
     }
 }
@@ -127,7 +128,8 @@ fn add_fault(state: &mut State, order: FaultOrder) -> Result<(), String> {
         return Err("times: is 0; leave it out for ever".to_owned());
     }
     let details = Details { after_ms: order.after_ms, retry_after: order.retry_after };
-    let (tid, endpoint, times) = (order.tid, order.endpoint, order.times);
+    let tid = order.tid.as_deref().map(|tid| call::as_integer(tid).to_owned());
+    let (endpoint, times) = (order.endpoint, order.times);
     state.plan.add(Order { tid, endpoint, fault, times, probability, details });
     Ok(())
 }
@@ -136,7 +138,7 @@ fn set_transaction(state: &mut State, wanted: Transaction) -> Result<(), String>
     if !call::is_tid(&wanted.tid) {
         return Err("tid: is not 1 to 19 digits".to_owned());
     }
-    let record = state.record(&wanted.tid, Endpoint::Refund);
+    let record = state.record(call::as_integer(&wanted.tid), Endpoint::Refund);
     record.tx_status = Some(wanted.tx_status);
     record.otp = wanted.otp;
     Ok(())

@@ -19,11 +19,18 @@ pub(crate) struct Late {
     customer_id: String,
     /// The `tx_status` that the transaction then gets; None: the normal effect of the call.
     becomes: Option<u8>,
+    /// The timestamp of a request that was held on its way and arrives only now.
+    held: Option<u64>,
 }
 
 impl Late {
-    /// Brings the effect about.
-    pub(crate) fn happen(self, state: &mut State) {
+    /// Brings the effect about; a request that was held is refused where its timestamp is no
+    /// longer accepted, or was used meanwhile.
+    pub(crate) fn happen(self, state: &mut State, now_ms: u64) {
+        if self.held.is_some_and(|stamp| !state.stamps.accept(stamp, now_ms)) {
+            state.rejected_signatures += 1;
+            return;
+        }
         if let Some(tx_status) = self.becomes {
             // A transaction that ends refunded was pending all the while; executing it says so.
             let next = if tx_status == 4 { 3 } else { tx_status };
@@ -35,6 +42,7 @@ impl Late {
                 key: self.key,
                 otp: String::new(),
                 customer_id: self.customer_id,
+                stamp: 0,
             };
             normal(state, &asked);
         }
@@ -47,6 +55,8 @@ pub(crate) struct Asked {
     pub(crate) key: String,
     pub(crate) otp: String,
     pub(crate) customer_id: String,
+    /// The timestamp that it was signed with.
+    pub(crate) stamp: u64,
 }
 
 /// The normal answer, and whether the call had its effect.
@@ -62,8 +72,14 @@ pub(crate) fn begin_late(
     fault: Fault,
     details: &Details,
 ) -> Option<Late> {
+    let mut held = None;
     let becomes = match fault.row.act {
         Act::Late(_) => None,
+        Act::Held(_) => {
+            state.stamps.give_back(asked.stamp);
+            held = Some(asked.stamp);
+            None
+        }
         Act::Pending(first, last) => {
             let record = state.record(&asked.key, asked.endpoint);
             if record.tx_status != Some(3) {
@@ -80,6 +96,7 @@ pub(crate) fn begin_late(
         key: asked.key.clone(),
         customer_id: asked.customer_id.clone(),
         becomes,
+        held,
     })
 }
 
@@ -137,9 +154,12 @@ mod tests {
     use crate::plan::Plan;
     use crate::signature::Keys;
 
+    const STAMP: u64 = 1_700_000_000_000;
+    const TOLERANCE_MS: u64 = 120_000;
+
     fn refund(tid: &str, otp: &str) -> Asked {
         let (key, otp, customer_id) = (tid.to_owned(), otp.to_owned(), String::new());
-        Asked { endpoint: Endpoint::Refund, key, otp, customer_id }
+        Asked { endpoint: Endpoint::Refund, key, otp, customer_id, stamp: STAMP }
     }
 
     fn late(state: &mut State, fault: &str) -> Option<Late> {
@@ -148,7 +168,7 @@ mod tests {
     }
 
     fn fresh() -> State {
-        State::new(Keys::new("d", "a"), Plan::default())
+        State::new(Keys::new("d", "a"), Plan::default(), TOLERANCE_MS)
     }
 
     fn executions(state: &State) -> Value {
@@ -183,7 +203,7 @@ mod tests {
         let mut state = fresh();
         let pending = late(&mut state, "late").unwrap();
         assert!(normal(&mut state, &refund("1", "1234")).effective);
-        pending.happen(&mut state);
+        pending.happen(&mut state, STAMP);
         assert_eq!(executions(&state), 1);
     }
 
@@ -196,7 +216,7 @@ mod tests {
             let pending = late(&mut state, fault).unwrap();
             assert_eq!(state.record("1", Endpoint::Refund).tx_status, Some(meanwhile));
             assert!(!normal(&mut state, &refund("1", "1234")).effective, "{fault}");
-            pending.happen(&mut state);
+            pending.happen(&mut state, STAMP);
             assert_eq!(state.record("1", Endpoint::Refund).tx_status, Some(at_last));
             assert_eq!(executions(&state), count, "{fault}");
         }
@@ -206,7 +226,23 @@ mod tests {
     fn a_late_fault_leaves_a_transaction_that_is_not_refundable_alone() {
         let mut state = fresh();
         state.record("1", Endpoint::Refund).tx_status = Some(2);
-        late(&mut state, "late").unwrap().happen(&mut state);
+        late(&mut state, "late").unwrap().happen(&mut state, STAMP);
         assert_eq!(executions(&state), 0);
+    }
+
+    #[test]
+    fn a_request_that_was_held_is_executed_as_long_as_its_timestamp_is_accepted_and_unused() {
+        for (arrives, is_used, count) in [
+            (STAMP + TOLERANCE_MS, false, 1),
+            (STAMP + TOLERANCE_MS + 1, false, 0),
+            (STAMP + 1, true, 0),
+        ] {
+            let mut state = fresh();
+            assert!(state.stamps.accept(STAMP, STAMP));
+            let held = late(&mut state, "held_reset").unwrap();
+            assert!(!is_used || state.stamps.accept(STAMP, STAMP));
+            held.happen(&mut state, arrives);
+            assert_eq!(executions(&state), count, "{arrives} {is_used}");
+        }
     }
 }

@@ -32,7 +32,7 @@ struct Judged {
 /// Answers one request.
 pub(crate) fn decide(state: &mut State, request: &Request, now_ms: u64) -> Decision {
     let (endpoint, reference) = match call::route(&request.method, &request.path) {
-        Route::To(endpoint, reference) => (endpoint, reference),
+        Route::To(endpoint, reference) => (endpoint, call::as_integer(reference)),
         Route::WrongMethod(endpoint) => {
             let method = &request.method;
             state.bad_request(format!("{}: method {method} is not known", endpoint.as_str()));
@@ -76,13 +76,16 @@ fn judge(
         accepted: false,
     };
     let checked = signature::check(&request.headers, &state.keys, &mut state.stamps, now_ms);
-    if let Err(refusal) = checked {
-        state.rejected_signatures += 1;
-        let body = answers::unauthorized(refusal.code(), refusal.message());
-        let note = format!("signature {}", refusal.code());
-        return not_accepted(refused(Reply::json(state.refused_with, &body), &note));
-    }
-    match asked(endpoint, reference, request) {
+    let stamp = match checked {
+        Ok(stamp) => stamp,
+        Err(refusal) => {
+            state.rejected_signatures += 1;
+            let body = answers::unauthorized(refusal.code(), refusal.message());
+            let note = format!("signature {}", refusal.code());
+            return not_accepted(refused(Reply::json(state.refused_with, &body), &note));
+        }
+    };
+    match asked(endpoint, reference, request, stamp) {
         Ok(asked) => {
             let (decision, fault, executed) = serve(state, &asked);
             Judged { decision, key: asked.key, fault, executed, accepted: true }
@@ -92,7 +95,12 @@ fn judge(
 }
 
 /// Reads a request, or says what is wrong with it and the HTTP status that tells so.
-fn asked(endpoint: Endpoint, reference: &str, request: &Request) -> Result<Asked, (u16, Problems)> {
+fn asked(
+    endpoint: Endpoint,
+    reference: &str,
+    request: &Request,
+    stamp: u64,
+) -> Result<Asked, (u16, Problems)> {
     let wrong = |problems| (200, problems);
     let is_by_client_ref_id = reference.starts_with("client_ref_id:");
     let fields: Fields = if endpoint == Endpoint::Inquiry {
@@ -113,7 +121,7 @@ fn asked(endpoint: Endpoint, reference: &str, request: &Request) -> Result<Asked
     let text = |name| fields.text(name).unwrap_or_default();
     let key =
         if endpoint == Endpoint::TransferOtp { text("recipient_id") } else { reference.to_owned() };
-    Ok(Asked { endpoint, key, otp: text("otp"), customer_id: text("customer_id") })
+    Ok(Asked { endpoint, key, otp: text("otp"), customer_id: text("customer_id"), stamp })
 }
 
 fn wrong_shape(state: &mut State, endpoint: Endpoint, http: u16, problems: &Problems) -> Decision {

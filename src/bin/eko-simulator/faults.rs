@@ -35,12 +35,25 @@ pub(crate) enum Act {
     Reset,
     /// No answer, ever.
     Silence,
-    /// The call takes effect some time after this answer, or after silence.
-    Late(Option<u16>),
+    /// The call takes effect some time after this answer, or after none.
+    Late(Way),
+    /// As that, but the request is held on its way: Eko judges its timestamp when it arrives.
+    Held(Way),
     /// The refund is taken up, its transaction stays in the first `tx_status`, then gets the second.
     Pending(u8, u8),
     /// The normal answer in another of its known forms.
     Form(Form),
+}
+
+/// What a client gets whose call takes effect later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Nothing,
+    Reset,
+    /// The HTTP status of a gateway.
+    Http(u16),
+    /// What Eko answers to a copy of a request that has arrived before.
+    Copy,
 }
 
 /// Ways in which the bytes of an answer are unreadable.
@@ -167,7 +180,7 @@ fn digits(tid: &str) -> Option<(Edition, u16, u64)> {
 pub(crate) fn help() -> String {
     let mut text = String::from(
         "Transactions\n  Every tid of 1 to 19 digits exists and is in refund pending (tx_status 3). A refund of it\n  \
-         is executed with any OTP but 000000 (wrong) and 999999 (expired).\n\n\
+         is executed with any OTP but 000000 (wrong) and 999999 (expired). A tid is an integer: 007 is 7.\n\n\
          Tids that misbehave (for transfer_otp the recipient_id; inquiries read the tid of their path)\n  \
          99 CCC T …  the call has no effect and is answered as code CCC of the table says\n  \
          98 CCC T …  the same refusal, with Eko's number in response_status_id and status 1\n  \
@@ -230,11 +243,13 @@ pub(crate) const ROWS: &[Row] = &[
     row(723, "no_key", POSTS, Act::RefuseText("No Key for Response"), "a text only"),
     row(102, "in_progress", POSTS, Act::InProgress, "response_status_id -2, another transaction in progress"),
     row(401, "http_401", POSTS, Act::Auth(401, 2483, "Invalid developer_key"), "HTTP 401, 2483"),
+    row(481, "gateway_401", POSTS, Act::Http(401), "HTTP 401, plain text of a gateway"),
     row(484, "bad_signature", POSTS, Act::Auth(401, 2484, "Invalid secret-key"), "HTTP 401, 2484"),
     row(485, "stamp_refused", POSTS, Act::Auth(401, 2485, "secret-key-timestamp is expired or was used before"), "HTTP 401, 2485"),
     row(483, "auth_403", POSTS, Act::Auth(403, 2483, "Invalid developer_key"), "HTTP 403 as older documents say, 2483"),
     row(482, "auth_200", POSTS, Act::Auth(200, 2484, "Invalid secret-key"), "HTTP 200 with status 2484"),
     row(301, "redirect", POSTS, Act::Http(302), "HTTP 302 to the same URL"),
+    row(305, "redirect_301", POSTS, Act::Http(301), "HTTP 301 to the same URL"),
     row(307, "redirect_307", POSTS, Act::Http(307), "HTTP 307 to the same URL"),
     row(400, "http_400", POSTS, Act::Http(400), "HTTP 400"),
     row(403, "http_403", POSTS, Act::Http(403), "HTTP 403, plain text of a gateway"),
@@ -262,8 +277,13 @@ pub(crate) const ROWS: &[Row] = &[
     row(610, "not_utf8", POSTS, Act::Garble(Garble::NotUtf8), "bytes that are not UTF-8"),
     row(651, "reset", POSTS, Act::Reset, "the connection is reset"),
     row(652, "silence", POSTS, Act::Silence, "no answer, ever"),
-    row(653, "late", POSTS, Act::Late(None), "no answer, takes effect after 2 s (after_ms)"),
-    row(654, "late_502", POSTS, Act::Late(Some(502)), "HTTP 502 at once, takes effect after 2 s (after_ms)"),
+    row(653, "late", POSTS, Act::Late(Way::Nothing), "no answer, takes effect after 2 s (after_ms)"),
+    row(654, "late_502", POSTS, Act::Late(Way::Http(502)), "HTTP 502 at once, takes effect after 2 s (after_ms)"),
+    row(655, "resent", POSTS, Act::Late(Way::Copy), "a copy came first, this one is answered 401, 2485; the first takes effect after 2 s (after_ms)"),
+    row(656, "held", POSTS, Act::Held(Way::Nothing), "no answer; on its way for 2 s (after_ms), executed if its timestamp is accepted then"),
+    row(657, "held_reset", POSTS, Act::Held(Way::Reset), "the connection is reset; on its way as 656"),
+    row(658, "held_503", POSTS, Act::Held(Way::Http(503)), "HTTP 503, HTML; on its way as 656"),
+    row(659, "held_403", POSTS, Act::Held(Way::Http(403)), "HTTP 403, plain text of a gateway; on its way as 656"),
     row(701, "qr", &[Refund, RefundOtp, TransferOtp], Act::Form(Form::Qr), "takes effect, success in the QR edition"),
     row(702, "rs_minus_1", POSTS, Act::Form(Form::RsMinusOne), "takes effect, success with response_status_id -1"),
     row(703, "claimed", POSTS, Act::Form(Form::Claimed), "status 0, data {}"),

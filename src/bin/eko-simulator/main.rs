@@ -62,6 +62,10 @@ struct Args {
     #[arg(long, default_value = "0s")]
     latency: jiff::SignedDuration,
 
+    /// How far from its own clock a timestamp may be, either way.
+    #[arg(long, default_value = "120s", value_name = "DURATION")]
+    stamp_tolerance: jiff::SignedDuration,
+
     /// A fault by chance, as [ENDPOINT/]NAME=PROBABILITY; may be given several times.
     #[arg(long, value_parser = fault, value_name = "NAME=PROBABILITY")]
     fault: Vec<(Option<Endpoint>, Fault, f64)>,
@@ -106,10 +110,15 @@ fn first_state(args: &Args) -> State {
         let details = Details::default();
         plan.add(Order { tid: None, endpoint, fault, times: None, probability, details });
     }
-    let mut state = State::new(Keys::new(&args.developer_key, &args.access_key), plan);
-    state.latency_ms = u64::try_from(args.latency.as_millis()).unwrap_or(0);
+    let keys = Keys::new(&args.developer_key, &args.access_key);
+    let mut state = State::new(keys, plan, milliseconds(args.stamp_tolerance));
+    state.latency_ms = milliseconds(args.latency);
     state.careless = args.careless;
     state
+}
+
+fn milliseconds(duration: jiff::SignedDuration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(0)
 }
 
 fn fault(text: &str) -> Result<(Option<Endpoint>, Fault, f64), String> {

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::answers::{self, Delivery, Reply};
 use crate::call::Endpoint;
 use crate::effect::Normal;
-use crate::faults::{Act, Edition, Fault, Form, Garble};
+use crate::faults::{Act, Edition, Fault, Form, Garble, Way};
 use crate::plan::Details;
+use crate::signature::Refusal;
 
 /// The call that a fault befalls.
 pub(crate) struct Scene<'a> {
@@ -41,10 +42,17 @@ pub(crate) fn reply(
         Act::RefuseText(message) => Reply::json(200, &answers::refusal_by_text(message)),
         Act::InProgress => Reply::json(200, &in_progress()),
         Act::Auth(http, code, message) => Reply::json(http, &answers::unauthorized(code, message)),
-        Act::Http(http) | Act::Late(Some(http)) => gateway(http, details),
+        Act::Http(http) | Act::Late(Way::Http(http)) | Act::Held(Way::Http(http)) => {
+            gateway(http, details)
+        }
+        Act::Late(Way::Copy) | Act::Held(Way::Copy) => Reply::json(401, &used_before()),
         Act::Garble(garble) => garbled(garble, normal),
-        Act::Reset => Reply::nothing(Delivery::Reset),
-        Act::Silence | Act::Late(None) => Reply::nothing(Delivery::Never),
+        Act::Reset | Act::Late(Way::Reset) | Act::Held(Way::Reset) => {
+            Reply::nothing(Delivery::Reset)
+        }
+        Act::Silence | Act::Late(Way::Nothing) | Act::Held(Way::Nothing) => {
+            Reply::nothing(Delivery::Never)
+        }
         Act::Pending(first, _) if is_late => Reply::json(200, &pending(scene.key, first)),
         Act::Pending(..) => Reply::json(200, &body_of(normal)),
         Act::Form(form) => Reply::json(200, &formed(form, scene, normal)),
@@ -81,6 +89,10 @@ fn refusal(fault: Fault, code: i64, message: &str, scene: &Scene<'_>) -> Value {
     body
 }
 
+fn used_before() -> Value {
+    answers::unauthorized(Refusal::Timestamp.code(), Refusal::Timestamp.message())
+}
+
 fn in_progress() -> Value {
     json!({"status": 1, "response_status_id": -2, "response_type_id": -2,
         "message": "Another transaction in progress for the user"})
@@ -90,13 +102,13 @@ fn gateway(http: u16, details: &Details) -> Reply {
     let html = |title: &str| format!("<html><head><title>{title}</title></head></html>");
     let mut reply = match http {
         400 | 409 | 422 => Reply::json(http, &json!({"message": "Bad request"})),
-        403 => Reply::new(http, "text/plain", "Authentication failed"),
+        401 | 403 => Reply::new(http, "text/plain", "Authentication failed"),
         404 => Reply::new(http, "text/plain", "No Mapping Rule matched"),
         429 => Reply::new(http, "text/plain", "Limits exceeded"),
         500 => Reply::json(http, &json!({"message": "Internal Server Error"})),
         http => Reply::new(http, "text/html", html(&format!("{http}"))),
     };
-    reply.redirects = matches!(http, 302 | 307);
+    reply.redirects = matches!(http, 301 | 302 | 307);
     reply.retry_after =
         details.retry_after.clone().or_else(|| (http == 429).then(|| "2".to_owned()));
     reply

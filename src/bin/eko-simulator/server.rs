@@ -104,7 +104,7 @@ async fn respond(
     let _presence = Presence::of(&request, &shared);
     let (decision, latency_ms, now_ms) = {
         let mut state = shared.lock();
-        let now_ms = now_ms().saturating_add_signed(state.clock_offset_ms);
+        let now_ms = wall_ms().saturating_add_signed(state.clock_offset_ms);
         (eko::decide(&mut state, &request, now_ms), state.latency_ms, now_ms)
     };
     let Decision { reply, delay_ms, late, note } = decision;
@@ -118,7 +118,9 @@ async fn respond(
         let shared = shared.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(late.after_ms)).await;
-            late.happen(&mut shared.lock());
+            let mut state = shared.lock();
+            let now_ms = wall_ms().saturating_add_signed(state.clock_offset_ms);
+            late.happen(&mut state, now_ms);
         });
     }
     // The effect is there and its answer is still on its way: the harder order for a client.
@@ -210,7 +212,9 @@ struct Presence {
 impl Presence {
     fn of(request: &Request, shared: &Shared) -> Self {
         let refund = match call::route(&request.method, &request.path) {
-            Route::To(Endpoint::Refund, tid) if call::is_tid(tid) => Some(tid.to_owned()),
+            Route::To(Endpoint::Refund, tid) if call::is_tid(tid) => {
+                Some(call::as_integer(tid).to_owned())
+            }
             _ => None,
         };
         shared.lock().enter(refund.as_deref());
@@ -225,7 +229,7 @@ impl Drop for Presence {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the stand-in for Eko has a clock of its own")]
-fn now_ms() -> u64 {
+fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,11 +7,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Eko refuses a timestamp that is further than this from its own clock, either way.
-const WINDOW_MS: u64 = 2 * 60 * 1000;
-
-/// How long a used timestamp is remembered: longer than the window is wide, so none slips through.
-const REMEMBERED_MS: u64 = 5 * 60 * 1000;
+/// How long a used timestamp is remembered beyond twice the tolerance, so that none slips through.
+const REMEMBERED_MS: u64 = 60 * 1000;
 
 /// Why Eko refuses a signature; its number is the `status` of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,18 +66,36 @@ impl Keys {
     }
 }
 
-/// The timestamps used lately.
-#[derive(Default)]
+/// The timestamps used lately, and how old one may be.
 pub(crate) struct Stamps {
+    /// A timestamp that is further than this from Eko's own clock, either way, is refused.
+    tolerance_ms: u64,
     known: HashSet<u64>,
     in_order: VecDeque<(u64, u64)>,
 }
 
 impl Stamps {
+    /// None was used yet.
+    pub(crate) fn new(tolerance_ms: u64) -> Self {
+        Self { tolerance_ms, known: HashSet::new(), in_order: VecDeque::new() }
+    }
+
+    /// Uses up a timestamp, if it is neither too far from this time nor used before.
+    pub(crate) fn accept(&mut self, stamp: u64, now_ms: u64) -> bool {
+        stamp.abs_diff(now_ms) <= self.tolerance_ms && self.first_use(stamp, now_ms)
+    }
+
+    /// Takes a timestamp for unused again: the request that carried it has not arrived yet.
+    pub(crate) fn give_back(&mut self, stamp: u64) {
+        self.known.remove(&stamp);
+        self.in_order.retain(|(_, known)| *known != stamp);
+    }
+
     /// Remembers a timestamp; false if it was used before.
     fn first_use(&mut self, stamp: u64, now_ms: u64) -> bool {
+        let remembered_ms = 2 * self.tolerance_ms + REMEMBERED_MS;
         while let Some(&(seen_ms, old)) = self.in_order.front() {
-            if now_ms.saturating_sub(seen_ms) <= REMEMBERED_MS {
+            if now_ms.saturating_sub(seen_ms) <= remembered_ms {
                 break;
             }
             self.in_order.pop_front();
@@ -94,13 +109,13 @@ impl Stamps {
     }
 }
 
-/// Checks the three headers; a timestamp is used up only by a good signature.
+/// Checks the three headers; a timestamp is used up only by a good signature. Gives the timestamp.
 pub(crate) fn check(
     headers: &HeaderMap,
     keys: &Keys,
     stamps: &mut Stamps,
     now_ms: u64,
-) -> Result<(), Refusal> {
+) -> Result<u64, Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(developer_key), Some(secret_key), Some(timestamp)) =
         (text("developer_key"), text("secret-key"), text("secret-key-timestamp"))
@@ -118,10 +133,7 @@ pub(crate) fn check(
     if secret_key != keys.secret_key(timestamp) {
         return Err(Refusal::Signature);
     }
-    if stamp.abs_diff(now_ms) > WINDOW_MS || !stamps.first_use(stamp, now_ms) {
-        return Err(Refusal::Timestamp);
-    }
-    Ok(())
+    if stamps.accept(stamp, now_ms) { Ok(stamp) } else { Err(Refusal::Timestamp) }
 }
 
 #[cfg(test)]
@@ -129,6 +141,10 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
+
+    fn stamps() -> Stamps {
+        Stamps::new(120_000)
+    }
 
     fn signed(developer_key: &str, secret_key: &str, timestamp: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -170,7 +186,7 @@ mod tests {
         let raw = "P5vRqkqnLn1qXFezY9WzDBagCtgx88WWUcrtjah2WWI=";
         let headers = signed("d", raw, "1700000000000");
         let keys = Keys::new("d", "a");
-        let answer = check(&headers, &keys, &mut Stamps::default(), NOW);
+        let answer = check(&headers, &keys, &mut stamps(), NOW);
         assert_eq!(answer, Err(Refusal::Signature));
     }
 
@@ -193,30 +209,42 @@ mod tests {
             (good("1700000000"), 2486),
             (good("170000000000x"), 2486),
         ] {
-            let refusal = check(&headers, &keys, &mut Stamps::default(), NOW).unwrap_err();
+            let refusal = check(&headers, &keys, &mut stamps(), NOW).unwrap_err();
             assert_eq!(refusal.code(), code);
         }
         for edge in ["1700000120000", "1699999880000"] {
-            assert_eq!(check(&good(edge), &keys, &mut Stamps::default(), NOW), Ok(()));
+            let answer = check(&good(edge), &keys, &mut stamps(), NOW);
+            assert_eq!(answer, Ok(edge.parse().unwrap()));
         }
     }
 
     #[test]
     fn a_timestamp_counts_once_within_five_minutes() {
-        let mut stamps = Stamps::default();
+        let mut stamps = stamps();
         assert!(stamps.first_use(1, NOW));
-        assert!(!stamps.first_use(1, NOW + REMEMBERED_MS));
-        assert!(stamps.first_use(1, NOW + REMEMBERED_MS + 1));
+        assert!(!stamps.first_use(1, NOW + 300_000));
+        assert!(stamps.first_use(1, NOW + 300_001));
+    }
+
+    #[test]
+    fn a_timestamp_is_accepted_within_the_tolerance_and_once_until_it_is_given_back() {
+        let mut stamps = Stamps::new(5_000);
+        assert!(!stamps.accept(NOW, NOW + 5_001));
+        assert!(stamps.accept(NOW, NOW + 5_000));
+        assert!(!stamps.accept(NOW, NOW + 5_000));
+        stamps.give_back(NOW);
+        assert!(stamps.accept(NOW, NOW + 5_000));
+        assert!(!stamps.accept(NOW, NOW + 5_000));
     }
 
     #[test]
     fn a_bad_signature_does_not_use_up_its_timestamp() {
         let keys = Keys::new("d", "a");
-        let mut stamps = Stamps::default();
+        let mut stamps = stamps();
         let forged = signed("d", "bm8=", "1700000000000");
         assert_eq!(check(&forged, &keys, &mut stamps, NOW), Err(Refusal::Signature));
         let good = signed("d", &keys.secret_key("1700000000000"), "1700000000000");
-        assert_eq!(check(&good, &keys, &mut stamps, NOW), Ok(()));
+        assert_eq!(check(&good, &keys, &mut stamps, NOW), Ok(NOW));
         assert_eq!(check(&good, &keys, &mut stamps, NOW), Err(Refusal::Timestamp));
     }
 }

@@ -77,12 +77,12 @@ pub(crate) struct Entry {
 }
 
 impl State {
-    /// A fresh Eko that knows one pair of keys.
-    pub(crate) fn new(keys: Keys, plan: Plan) -> Self {
+    /// A fresh Eko that knows one pair of keys, and refuses timestamps that are too old for it.
+    pub(crate) fn new(keys: Keys, plan: Plan, stamp_tolerance_ms: u64) -> Self {
         Self {
             keys,
             refused_with: 401,
-            stamps: Stamps::default(),
+            stamps: Stamps::new(stamp_tolerance_ms),
             plan,
             latency_ms: 0,
             clock_offset_ms: 0,

@@ -9,7 +9,7 @@ use rcgen::{
 
 use crate::load::node::Node;
 use crate::rig::command::transfer_otp;
-use crate::rig::script::{found, transfer_otp_sent};
+use crate::rig::script::{checked, transfer_otp_sent};
 use crate::rig::stub::TRANSFER_OTP;
 use crate::rig::worker::Worker;
 use crate::rig::{Rig, eventually};
@@ -100,7 +100,6 @@ async fn amqps_is_spoken_with_a_broker_that_a_given_ca_signed() {
     let (node, ca, port) = tls_node();
     let mut rig = Rig::builder().at(&node.url).stub().start_without_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
-    rig.stub().on_inquiry("1", [found("1", 0)]);
     let url = |host: &str, user: &str| format!("amqps://{user}@{host}:{port}/%2f");
     let guest = "guest:guest";
     let stranger = Ca::new(&ca.dir.join("stranger"));
@@ -120,6 +119,7 @@ async fn amqps_is_spoken_with_a_broker_that_a_given_ca_signed() {
     for setting in ["AMQP_CA_FILE", "SSL_CERT_FILE"] {
         rig.settings.insert("AMQP_URL".to_owned(), url("localhost", guest));
         rig.settings.insert(setting.to_owned(), ca_file.clone());
+        rig.stub().on_inquiry("1", checked());
         let (code, out, said) = Worker::output(&["check"], &rig.settings).await;
         assert_eq!(code, 0, "{out}{said}");
         rig.settings.remove(setting);

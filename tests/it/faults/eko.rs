@@ -1,11 +1,15 @@
 //! Faults of Eko and of the way to it.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::pick;
 use super::row::skip;
 use super::scene::{LATENCY, Scene};
 use crate::load::world::Setup;
+use crate::rig::gateway::{Gateway, Trick};
 use crate::rig::proxy::Proxy;
 use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, stub};
 
@@ -181,6 +185,32 @@ async fn the_name_of_eko_is_not_resolved() {
     proxy.cut();
     scene.last(4_000, 30).await;
     resolve(true);
+    scene.relieve();
+    scene.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_holds_some_refunds_sends_some_twice_and_answers_in_place_of_eko() {
+    let setup = Setup::usual("fault-").await;
+    let gateway = Gateway::open_to(setup.simulator.url()).await;
+    let setup = setup
+        .set("EKO_BASE_URL", gateway.url())
+        .set("EKO_TIMEOUT", pick("1s", "30s"))
+        .set("EKO_STAMP_TOLERANCE", pick("5s", "120s"))
+        .set("SETTLE_QUIET", pick("1s", "30s"))
+        .set("SETTLE_GIVE_UP", "10m");
+    let fault = "gateway: some refunds held on their way, some sent twice, some answered by it";
+    let mut scene = Scene::begin(209, fault, setup).await;
+    scene.strike();
+    let held = Duration::from_millis(pick(3_500, 75_000));
+    gateway.by_chance(vec![
+        (0.05, Trick::Hold(held)),
+        (0.05, Trick::TellAndHold(503, held)),
+        (0.10, Trick::Twice),
+        (0.10, Trick::Instead(502)),
+    ]);
+    scene.last(4_000, 60).await;
+    gateway.by_chance(Vec::new());
     scene.relieve();
     scene.finish().await;
 }

@@ -4,17 +4,19 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::pick;
 use super::row::skip;
 use super::scene::{LATENCY, Scene};
-use crate::load::store::{Server, Store};
+use crate::load::store::{Pair, Server, Store};
 use crate::load::world::Setup;
+use crate::rig::eventually;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn core_the_worker_is_stopped_with_slow_calls_in_its_hands() {
-    let setup = Setup::usual("fault-").await.set("EKO_TIMEOUT", "5s").set("SETTLE_QUIET", "5s");
+    let setup = Setup::usual("fault-").await.over_after("5s");
     let mut scene = Scene::begin(301, "worker: SIGTERM with calls of 2 s in flight", setup).await;
     scene.world.simulator.latency(2_000).await;
     // Calls of that latency are in flight now.
@@ -133,4 +135,43 @@ async fn the_ledgers_postgresql_is_restarted() {
     scene.relieve();
     scene.finish().await;
     drop(server);
+}
+
+/// What was committed last is gone: what the workers have in hand, and what they have told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledgers_postgresql_fails_over_and_has_forgotten_the_last_commits() {
+    const FAULT: &str = "ledger: PostgreSQL fails over to a standby that lacks the last commits";
+    if std::env::var("EKO_TEST_POSTGRES_URL").is_err() {
+        return skip(307, FAULT, "no PostgreSQL");
+    }
+    let pair = Pair::start();
+    let store = Store::postgres_at(&pair.url()).await;
+    let setup = Setup { store, workers: 2, ..Setup::usual("fault-").await };
+    let mut scene = Scene::begin(307, FAULT, setup).await;
+    scene.world.simulator.latency(700).await;
+    for (fault, probability) in [("reset_done", 0.10), ("http_503", 0.10)] {
+        let order = json!({ "endpoint": "refund", "fault": fault, "probability": probability });
+        scene.world.simulator.control("fault", &order).await;
+    }
+    scene.until_beats(5).await;
+    scene.strike();
+    pair.cut_standby_off();
+    scene.last(2_500, 15).await;
+    pair.fail_over();
+    scene.world.simulator.latency(LATENCY).await;
+    scene.world.simulator.behave().await;
+    scene.relieve();
+    for worker in &mut scene.world.workers {
+        let seen = async || {
+            let metrics = worker.metrics().await;
+            (metrics.sum("ledger_regressions_total", &[]) >= Some(1.0)).then_some(())
+        };
+        eventually("the worker notices that its ledger has forgotten", seen).await;
+        let is_said = worker.log().lines().any(|line| line.contains(r#""level":"ERROR""#));
+        assert!(is_said, "no ERROR says that the ledger has forgotten");
+    }
+    // An OTP whose row is gone may have been sent as often as it may be.
+    scene.allow(&["unresolved network", "unresolved timeout"]);
+    scene.finish().await;
+    drop(pair);
 }

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tempfile::TempDir;
+use url::Url;
+
 /// One ledger.
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
@@ -107,9 +110,29 @@ impl Server {
 
     /// Starts it once more; where it listens.
     pub(crate) fn start_again(&self) -> String {
-        let said = self.run("start");
-        let url = said.lines().find_map(|line| line.strip_prefix("POSTGRES_URL="));
-        url.unwrap_or_else(|| panic!("no URL of the server: {said}")).to_owned()
+        url_in(&self.run("start"))
+    }
+
+    /// Starts a standby of it in a directory: asynchronous, as by PostgreSQL's defaults.
+    pub(crate) fn standby(&self, dir: PathBuf) -> Self {
+        let mut standby = Self { url: String::new(), dir };
+        standby.url = url_in(&standby.run_with("standby", &[&self.dir]));
+        standby
+    }
+
+    /// Cuts a standby off: what this primary commits from now on never reaches it.
+    pub(crate) fn lag(&self, primary: &Self) {
+        self.run_with("lag", &[&primary.dir]);
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        self.run("promote");
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill9(&self) {
+        self.run("kill9");
     }
 
     /// Ends it as a crash would.
@@ -118,10 +141,15 @@ impl Server {
     }
 
     fn run(&self, what: &str) -> String {
+        self.run_with(what, &[])
+    }
+
+    fn run_with(&self, what: &str, others: &[&Path]) -> String {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-postgres");
         let output = Command::new(script)
             .arg(what)
             .arg(&self.dir)
+            .args(others)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -131,8 +159,49 @@ impl Server {
     }
 }
 
+fn url_in(said: &str) -> String {
+    let url = said.lines().find_map(|line| line.strip_prefix("POSTGRES_URL="));
+    url.unwrap_or_else(|| panic!("no URL of the server: {said}")).to_owned()
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.run("wipe");
+    }
+}
+
+/// A primary and its asynchronous standby, and the URL of whichever takes writes.
+pub(crate) struct Pair {
+    primary: Server,
+    standby: Server,
+    _home: TempDir,
+}
+
+impl Pair {
+    /// Starts both.
+    pub(crate) fn start() -> Self {
+        let home = TempDir::new().unwrap();
+        let primary = Server::start(home.path().join("primary"));
+        let standby = primary.standby(home.path().join("standby"));
+        Self { primary, standby, _home: home }
+    }
+
+    /// The URL of both, for whoever wants to write.
+    pub(crate) fn url(&self) -> String {
+        let port = |server: &Server| Url::parse(&server.url).unwrap().port().unwrap();
+        let (primary, standby) = (port(&self.primary), port(&self.standby));
+        let hosts = format!("127.0.0.1:{primary},127.0.0.1:{standby}");
+        format!("postgres://eko@{hosts}/postgres?target_session_attrs=read-write")
+    }
+
+    /// The standby gets nothing any more.
+    pub(crate) fn cut_standby_off(&self) {
+        self.standby.lag(&self.primary);
+    }
+
+    /// The primary dies, and the standby takes its place.
+    pub(crate) fn fail_over(&self) {
+        self.primary.kill9();
+        self.standby.promote();
     }
 }

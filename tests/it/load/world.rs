@@ -58,6 +58,12 @@ impl Setup {
         self.settings.insert(name.to_owned(), value.to_owned());
         self
     }
+
+    /// With this time for an answer, for a timestamp to expire, and for the quiet after that.
+    pub(crate) fn over_after(self, time: &str) -> Self {
+        let names = ["EKO_TIMEOUT", "EKO_STAMP_TOLERANCE", "SETTLE_QUIET"];
+        names.into_iter().fold(self, |setup, name| setup.set(name, time))
+    }
 }
 
 /// How much of a worker's log is shown where a test fails outside of the account.
@@ -318,6 +324,7 @@ fn settings(broker: &str, prefix: &str, eko: &str, ledger: String) -> Settings {
         ("EKO_INITIATOR_ID", INITIATOR.to_owned()),
         ("EKO_USER_CODE", USER_CODE.to_owned()),
         ("EKO_TIMEOUT", "1s".to_owned()),
+        ("EKO_STAMP_TOLERANCE", "1s".to_owned()),
         ("WORKER_CONCURRENCY", "16".to_owned()),
         ("RETRY_INITIAL", "250ms".to_owned()),
         ("RETRY_MAX", "4s".to_owned()),

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
     BasicRejectOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
@@ -293,6 +293,12 @@ impl Broker {
         let count = declared.ok().map(|queue| queue.message_count());
         channel.close(200, "".into()).await.ok();
         count
+    }
+
+    /// Takes away all that is in a queue.
+    pub(crate) async fn purge(&self, queue: &str) {
+        let (queue, options) = (self.name(queue), QueuePurgeOptions::default());
+        self.channel.queue_purge(queue.as_str().into(), options).await.unwrap();
     }
 
     /// Takes a queue away, whatever is in it.

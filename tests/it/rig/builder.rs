@@ -18,6 +18,7 @@ pub(crate) struct Builder {
     pub(super) stub: bool,
     pub(super) binding: String,
     pub(super) repeats_allowed: bool,
+    pub(super) stamp_tolerance: &'static str,
 }
 
 impl Builder {
@@ -45,6 +46,13 @@ impl Builder {
         self
     }
 
+    /// With a simulator that refuses timestamps older than this; else it takes what real life
+    /// brings, and no call is over for it when it is for the worker.
+    pub(crate) fn eko_tolerates(mut self, age: &'static str) -> Self {
+        self.stamp_tolerance = age;
+        self
+    }
+
     /// Where the broker may tell an event twice.
     pub(crate) fn at_least_once(mut self) -> Self {
         self.repeats_allowed = true;
@@ -53,13 +61,19 @@ impl Builder {
 
     /// With waiting times for tests that wait for silence or for settling.
     pub(crate) fn impatient(self) -> Self {
-        self.set("EKO_TIMEOUT", "1s").set("SETTLE_QUIET", "1s")
+        self.over_after("1s")
     }
 
     /// Lets a call stay open for as long as a slow machine needs between its begin and its
     /// answer.
     pub(crate) fn patient(self) -> Self {
-        self.set("EKO_TIMEOUT", "30s").set("SETTLE_QUIET", "30s")
+        self.over_after("30s")
+    }
+
+    /// With this time for an answer, for a timestamp to expire, and for the quiet after that.
+    fn over_after(self, time: &str) -> Self {
+        let names = ["EKO_TIMEOUT", "EKO_STAMP_TOLERANCE", "SETTLE_QUIET"];
+        names.into_iter().fold(self, |builder, name| builder.set(name, time))
     }
 
     /// Starts Eko and the worker, and waits until it consumes.
@@ -80,7 +94,7 @@ impl Builder {
         let events = broker.inbox("test-events", Some(("events", &self.binding))).await;
         let eko = match self.stub {
             true => Eko::Stub(Stub::start().await),
-            false => Eko::Simulator(Simulator::start().await),
+            false => Eko::Simulator(Simulator::start_tolerating(self.stamp_tolerance).await),
         };
         let url = match &eko {
             Eko::Simulator(simulator) => simulator.url(),
@@ -120,6 +134,7 @@ fn defaults(dir: &TempDir, prefix: &str, eko: &str) -> Settings {
         ("EKO_INITIATOR_ID", INITIATOR.to_owned()),
         ("EKO_USER_CODE", USER_CODE.to_owned()),
         ("EKO_TIMEOUT", "5s".to_owned()),
+        ("EKO_STAMP_TOLERANCE", "5s".to_owned()),
         ("RETRY_INITIAL", "100ms".to_owned()),
         ("RETRY_MAX", "2s".to_owned()),
         ("SETTLE_POLL", "250ms".to_owned()),

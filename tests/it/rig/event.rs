@@ -11,7 +11,7 @@ use super::broker::Message;
 use super::command::text;
 
 /// The codes that the contract names.
-const CODES: [&str; 23] = [
+const CODES: [&str; 24] = [
     "wrong_otp",
     "otp_expired",
     "tid_not_found",
@@ -35,6 +35,7 @@ const CODES: [&str; 23] = [
     "invalid_command",
     "id_reused",
     "delivery_limit",
+    "message_lost",
 ];
 
 /// The schemas of `docs/schemas`, by kind, but for what a later version may add: nothing that they

@@ -74,3 +74,14 @@ pub(crate) fn said_body(status: i64, response_status_id: i64, message: &str) -> 
 pub(crate) fn http(status: u16) -> Answer {
     Answer::Text(status, "content-type: text/html\r\n", "<html>no</html>".to_owned())
 }
+
+/// The answers to the inquiries of `check`: two new timestamps are taken, one that is too old is refused
+/// however often it is tried, and one that is just young enough is taken.
+pub(crate) fn checked() -> Vec<Answer> {
+    let too_old = || {
+        let message = "secret-key-timestamp is expired or was used before";
+        Answer::Json(401, json!({ "message": message, "status": 2485 }))
+    };
+    let taken = || found("1", 0);
+    vec![taken(), taken(), too_old(), too_old(), too_old(), taken()]
+}

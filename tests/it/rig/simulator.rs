@@ -1,21 +1,32 @@
 //! The simulator, as a child process with its control endpoints.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::process::Process;
 use super::worker::Settings;
 use super::{ACCESS_KEY, DEVELOPER_KEY, eventually, http};
 
+/// How old a timestamp Eko accepts, by its documents.
+pub(super) const TOLERANCE: &str = "120s";
+
 /// One simulator process.
 pub(crate) struct Simulator {
     process: Option<Process>,
     url: String,
+    stamp_tolerance: &'static str,
 }
 
 impl Simulator {
     /// Starts one on a free port.
     pub(crate) async fn start() -> Self {
-        let mut simulator = Self { process: None, url: String::new() };
+        Self::start_tolerating(TOLERANCE).await
+    }
+
+    /// Starts one that refuses older timestamps.
+    pub(super) async fn start_tolerating(stamp_tolerance: &'static str) -> Self {
+        let mut simulator = Self { process: None, url: String::new(), stamp_tolerance };
         simulator.listen("127.0.0.1:0").await;
         simulator
     }
@@ -37,8 +48,16 @@ impl Simulator {
     }
 
     async fn listen(&mut self, address: &str) {
-        let arguments =
-            ["--listen", address, "--developer-key", DEVELOPER_KEY, "--access-key", ACCESS_KEY];
+        let arguments = [
+            "--listen",
+            address,
+            "--developer-key",
+            DEVELOPER_KEY,
+            "--access-key",
+            ACCESS_KEY,
+            "--stamp-tolerance",
+            self.stamp_tolerance,
+        ];
         let program = env!("CARGO_BIN_EXE_eko-simulator");
         let mut process = Process::spawn(program, &arguments, &Settings::new());
         let url = eventually("the simulator listens", async || {
@@ -56,6 +75,15 @@ impl Simulator {
     pub(crate) async fn fault(&self, tid: &str, endpoint: &str, fault: &str, times: u32) {
         let body = json!({ "tid": tid, "endpoint": endpoint, "fault": fault, "times": times });
         self.control("fault", &body).await;
+    }
+
+    /// As [`Self::fault`], once, with an effect that comes this much later.
+    pub(crate) async fn late_fault(&self, tid: &str, fault: &str, after: Duration) {
+        let order = json!({
+            "tid": tid, "endpoint": "refund", "fault": fault, "times": 1,
+            "after_ms": u64::try_from(after.as_millis()).unwrap(),
+        });
+        self.control("fault", &order).await;
     }
 
     /// Sets the state of a transaction.

@@ -62,7 +62,7 @@ impl Request {
     }
 
     /// Method and path, without base and query: the key of the script.
-    fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         let (method, target) = self.line.split_once(' ').unwrap();
         let path = target.split(['?', ' ']).next().unwrap();
         format!("{method} {}", path.strip_prefix(BASE).unwrap_or(path))
@@ -213,12 +213,14 @@ fn take_answer(state: &Mutex<State>, request: Request) -> Answer {
     answer.unwrap_or_else(|| Answer::Text(500, "", "not in the script".to_owned()))
 }
 
-fn response(status: u16, headers: &str, body: &str) -> Vec<u8> {
+/// The bytes of an answer.
+pub(crate) fn response(status: u16, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
+/// Reads the next request of a connection; `None` at its end.
+pub(crate) async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break at;

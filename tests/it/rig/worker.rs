@@ -43,14 +43,7 @@ impl Worker {
     async fn address(&mut self) -> String {
         eventually("the worker logs where its admin server listens", async || {
             assert!(self.process.is_running(), "the worker ended:\n{}", self.log());
-            self.process.stderr.find(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                let fields = line.get("fields").unwrap_or(&line);
-                let said = fields.get("message")?.as_str()?;
-                (said == "admin server listening")
-                    .then(|| fields["addr"].as_str())?
-                    .map(str::to_owned)
-            })
+            self.process.stderr.find(said_address)
         })
         .await
     }
@@ -72,6 +65,19 @@ impl Worker {
         .await;
     }
 
+    /// Waits until it consumes, or ends by itself: then with which code.
+    pub(crate) async fn ready_or_ended(&mut self) -> Option<i32> {
+        let is_ended = eventually("the worker consumes or ends", async || {
+            if !self.process.is_running() {
+                return Some(true);
+            }
+            let address = self.process.stderr.find(said_address)?;
+            let (status, _) = http::get(&format!("http://{address}/readyz")).await;
+            (status == 200).then_some(false)
+        });
+        if is_ended.await { Some(self.process.exit_code().await) } else { None }
+    }
+
     /// Its metrics now.
     pub(crate) async fn metrics(&mut self) -> Metrics {
         let (status, text) = self.get("/metrics").await;
@@ -83,4 +89,12 @@ impl Worker {
     pub(crate) fn log(&self) -> String {
         format!("{}\n{}", self.process.stdout.text(), self.process.stderr.text())
     }
+}
+
+/// The address in the log line that tells where the admin server listens.
+fn said_address(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields").unwrap_or(&line);
+    let said = fields.get("message")?.as_str()?;
+    (said == "admin server listening").then(|| fields["addr"].as_str())?.map(str::to_owned)
 }
