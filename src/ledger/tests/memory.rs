@@ -333,14 +333,18 @@ async fn on_sqlite_an_older_copy_that_was_restored_in_place_is_noticed() {
     let copy = rig.path().with_extension("copy");
     alter(&rig, &format!("VACUUM INTO '{}'", copy.display()));
     let lost = case(claim(&ledger, refund("b", "2", 0)).await);
-    ledger.finish(ended, &succeeded("a", "1")).await.unwrap();
+    ledger.finish(ended, &succeeded("a", "1"), false).await.unwrap();
     let mut file = rusqlite::Connection::open(rig.path()).unwrap();
     restore(&mut file, &copy);
     let unknown = claim(&ledger, refund("c", "3", 0)).await;
     assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
     assert_eq!(ledger.finish(lost, &succeeded("b", "1"), false).await.unwrap(), Held::Yes);
     assert_eq!(word(&claim(&ledger, refund("b", "2", 1)).await), "finished");
-    assert_eq!(word(&claim(&ledger, refund("a", "1", 1)).await), "busy", "the copy knows its begin");
+    assert_eq!(
+        word(&claim(&ledger, refund("a", "1", 1)).await),
+        "busy",
+        "the copy knows its begin"
+    );
 }
 
 /// Puts all that an older copy holds in place of what a file holds.
