@@ -261,6 +261,12 @@ impl History {
         self.entries.push(Entry::Suspicion(Suspicion { at: now.wall, age, before, why }));
     }
 
+    /// Whether a suspicion was raised for this reason.
+    pub(crate) fn is_suspected(&self, why: Why) -> bool {
+        let is_it = |entry: &Entry| matches!(entry, Entry::Suspicion(raised) if raised.why == why);
+        self.entries.iter().any(is_it)
+    }
+
     /// When it first became doubtful whether the transaction was executed, if it ever did.
     pub(crate) fn doubted_since(&self) -> Option<Timestamp> {
         self.entries.iter().find_map(|entry| match entry {

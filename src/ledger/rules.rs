@@ -251,7 +251,7 @@ fn claim_known(
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    let Circumstances { holders, now, .. } = circumstances;
+    let Circumstances { holders, caution, now } = circumstances;
     if ask.digest.as_ref().is_some_and(|digest| row.digest != *digest || row.kind != ask.kind) {
         return Ok((Claim::Conflict, None));
     }
@@ -279,6 +279,12 @@ fn claim_known(
     row.history.measure(ask.now);
     if let Some(waited) = ask.waited.filter(|waited| waited.is_of(&row.history)) {
         row.history.is_at_least(waited.age);
+    }
+    // A row that is known may be older than the last attempt: what the ledger lacks, or another one
+    // knows, was perhaps begun for it.
+    let caution = caution.filter(|_| ask.kind == "refund");
+    if let Some(Caution { why, before }) = caution.filter(|it| !row.history.is_suspected(it.why)) {
+        row.history.suspect(ask.now, before, why);
     }
     let case = row.case(token);
     // The worker may have died before it said so: the history of such a refund is empty, and

@@ -178,8 +178,8 @@ async fn the_name_of_eko_is_not_resolved() {
     let url = format!("http://eko.test:{}{}", proxy.port(), stub::BASE);
     let setup = setup.set("EKO_BASE_URL", &url).set("EKO_ALLOW_HTTP", "true");
     // Beyond loopback nothing shorter is taken.
-    let setup = setup.set("EKO_TIMEOUT", "5s").set("EKO_STAMP_TOLERANCE", "5s");
-    let setup = setup.set("SETTLE_QUIET", "15s").set("SETTLE_GIVE_UP", "2m");
+    let setup = setup.set("EKO_TIMEOUT", "5s").set("EKO_STAMP_TOLERANCE", "60s");
+    let setup = setup.set("SETTLE_QUIET", "15s").set("SETTLE_GIVE_UP", "10m");
     let mut scene = Scene::begin(210, FAULT, Setup { wrapper, ..setup }).await;
     scene.strike();
     resolve(false);
