@@ -340,7 +340,11 @@ async fn on_sqlite_an_older_copy_that_was_restored_in_place_is_noticed() {
     assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
     assert_eq!(ledger.finish(lost, &succeeded("b", "1")).await.unwrap(), Held::Yes);
     assert_eq!(word(&claim(&ledger, refund("b", "2", 1)).await), "finished");
-    assert_eq!(word(&claim(&ledger, refund("a", "1", 1)).await), "busy", "the copy knows its begin");
+    assert_eq!(
+        word(&claim(&ledger, refund("a", "1", 1)).await),
+        "busy",
+        "the copy knows its begin"
+    );
 }
 
 /// Puts all that an older copy holds in place of what a file holds.
