@@ -146,7 +146,7 @@ async fn the_ledgers_postgresql_fails_over_and_has_forgotten_the_last_commits() 
     }
     let pair = Pair::start();
     let store = Store::postgres_at(&pair.url()).await;
-    let setup = Setup { store, workers: 2, ..Setup::usual("fault-").await };
+    let setup = Setup { store, workers: 2, ..Setup::usual("fault-").await }.over_after("3s");
     let mut scene = Scene::begin(307, FAULT, setup).await;
     scene.world.simulator.latency(700).await;
     for (fault, probability) in [("reset_done", 0.10), ("http_503", 0.10)] {
