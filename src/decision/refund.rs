@@ -200,19 +200,21 @@ struct Doubt<'a> {
 impl<'a> Doubt<'a> {
     /// The last attempt, or suspicion of one, if it may have been executed.
     fn of(matter: &'a Matter<'_>) -> Option<Self> {
-        let (entries, policy) = (&matter.history.entries, matter.policy);
+        Self::among(&matter.history.entries, matter.policy)
+    }
+
+    fn among(entries: &'a [Entry], policy: &Policy) -> Option<Self> {
         let last = entries.iter().rposition(|entry| !matches!(entry, Entry::Inquiry(_)))?;
-        let seen = entries.get(last + 1..).unwrap_or_default();
+        let (before, seen) = (entries.get(..last)?, entries.get(last + 1..).unwrap_or_default());
         let attempt = match entries.get(last)? {
             Entry::Inquiry(_) => return None,
             Entry::Suspicion(suspicion) => {
-                let cause = match suspicion.why {
-                    Why::Redelivered | Why::LedgerAdopted | Why::LedgerForgot => Cause::Interrupted,
-                    Why::TidDoubted => Cause::Timeout,
-                };
-                let (over, since) = (Over::of_suspicion(suspicion, policy), suspicion.age);
-                let (after, if_not) = (None, IfNot::Repeat);
-                return Some(Self { over, since, cause, after, if_not, seen });
+                let earlier = Self::among(before, policy).filter(|doubt| !doubt.is_disproven());
+                let doubt = Self::of_suspicion(suspicion, policy, seen);
+                return Some(match earlier {
+                    Some(earlier) => doubt.beside(earlier),
+                    None => doubt,
+                });
             }
             Entry::Attempt(attempt) => attempt,
         };
@@ -221,12 +223,31 @@ impl<'a> Doubt<'a> {
             Some(Verdict::Unclear { cause, after, if_not }) => (*cause, *after, if_not.clone()),
             // An earlier attempt may have used the OTP: its success would look like a refusal now.
             Some(Verdict::Refused(refusal)) => {
-                (earlier_doubt(entries.get(..last)?)?, None, IfNot::Refuse(refusal.clone()))
+                (earlier_doubt(before)?, None, IfNot::Refuse(refusal.clone()))
             }
             Some(Verdict::Done(..) | Verdict::NotNow { .. }) => return None,
         };
         let (over, since) = (Over::of_attempt(attempt, policy), attempt.age);
         Some(Self { over, since, cause, after, if_not, seen })
+    }
+
+    fn of_suspicion(suspicion: &Suspicion, policy: &Policy, seen: &'a [Entry]) -> Self {
+        let cause = match suspicion.why {
+            Why::Redelivered | Why::LedgerAdopted | Why::LedgerForgot => Cause::Interrupted,
+            Why::TidDoubted => Cause::Timeout,
+        };
+        let (over, since) = (Over::of_suspicion(suspicion, policy), suspicion.age);
+        Self { over, since, cause, after: None, if_not: IfNot::Repeat, seen }
+    }
+
+    /// The same where an attempt of ours was in doubt before: both must be over, and what follows
+    /// from that attempt's own answer stays.
+    fn beside(self, earlier: Self) -> Self {
+        let over = Over {
+            age: self.over.age.max(earlier.over.age),
+            eko_time: self.over.eko_time.max(earlier.over.eko_time),
+        };
+        Self { over, seen: self.seen, ..earlier }
     }
 
     /// Whether the readings prove that it was not executed: the last ones agree, and the latest of

@@ -183,11 +183,19 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 }
             }
             Entry::Suspicion(suspicion) => {
+                // What was in doubt before stays so, beside what is suspected.
+                let is_beside = open && (never || !is_proven(&pending, over));
                 pending.clear();
-                (open, was_doubted) = (true, true);
                 let lasting = lasting + policy.call_timeout;
-                over = (suspicion.age.proven.saturating_add(lasting), later(suspicion.at, lasting));
-                (never, was_not_refundable) = (false, false);
+                let (age, eko_time) =
+                    (suspicion.age.proven.saturating_add(lasting), later(suspicion.at, lasting));
+                over = match is_beside {
+                    true => (over.0.max(age), over.1.max(eko_time)),
+                    false => (age, eko_time),
+                };
+                never &= is_beside;
+                was_not_refundable &= is_beside;
+                (open, was_doubted) = (true, true);
             }
             Entry::Inquiry(inquiry) => match inquiry.reading {
                 Reading::RefundPending => {
@@ -204,11 +212,15 @@ fn is_open(history: &History, policy: &Policy) -> bool {
             },
         }
     }
+    open && (never || !is_proven(&pending, over))
+}
+
+/// Whether readings that agree are enough, and one of them was asked when the call was over.
+fn is_proven(pending: &[(Duration, Option<Timestamp>)], over: (Duration, Timestamp)) -> bool {
     let is_after = |&(asked, eko_time): &(Duration, Option<Timestamp>)| {
         asked >= over.0 && eko_time.is_none_or(|eko_time| eko_time >= over.1)
     };
-    let is_disproven = pending.len() >= 2 && pending.iter().any(is_after);
-    open && (never || !is_disproven)
+    pending.len() >= 2 && pending.iter().any(is_after)
 }
 
 fn is_not_refundable(attempt: &Attempt) -> bool {

@@ -297,6 +297,28 @@ fn a_suspected_attempt_that_began_long_before_is_over_sooner() {
 }
 
 #[test]
+fn a_later_suspicion_takes_nothing_from_an_attempt_that_is_in_doubt() {
+    let why = Why::LedgerForgot;
+    let long_known =
+        Suspicion { at: at(20.0), age: age(20.0), before: Duration::from_secs(3_600), why };
+    let after = |attempt: &Entry, seconds| {
+        let entries = [
+            attempt.clone(),
+            Entry::Suspicion(long_known.clone()),
+            pending_twice(seconds, Some(seconds)),
+        ];
+        answered(&a_refund(), &history(entries), seconds)
+    };
+    assert_eq!(end(&after(&open_attempt(10.0), 159.9)), None);
+    assert_ne!(after(&open_attempt(10.0), 159.9), Step::Attempt, "our own call is not over");
+    assert_eq!(after(&open_attempt(10.0), 160.0), Step::Attempt);
+    let claimed = attempt(1.0, unclear(IfNot::Wait));
+    assert_ne!(after(&claimed, 80_000.0), Step::Attempt, "nothing short of a 4 ends it");
+    let refused = attempt(1.0, unclear(IfNot::Refuse(refusal(Code::EkoRefused))));
+    assert_eq!(end(&after(&refused, 151.0)), ends("rejected", Code::EkoRefused));
+}
+
+#[test]
 fn what_our_setup_or_an_outage_refuses_is_tried_until_the_give_up_time() {
     for cause in [Cause::EkoUnavailable, Cause::Unauthorized, Cause::Misconfigured, Cause::Clock] {
         let pair = [attempt(1.0, Verdict::unclear(cause)), read(Reading::RefundPending, 150.0, 2)];
