@@ -94,7 +94,7 @@ async fn short_of_memory(node: &Node, setup: Setup) {
 }
 
 async fn consumers_time_out(node: &Node, setup: Setup) {
-    let setup = setup.over_after("30s");
+    let setup = setup.over_after("30s").set("SETTLE_GIVE_UP", "120s");
     // The broker looks at each of its channels so often only.
     let tick = pick(500, 60_000);
     node.eval(&format!("application:set_env(rabbit, channel_tick_interval, {tick})."));
