@@ -250,10 +250,11 @@ fn claim_known(
     }
     row.lease = Some(Lease { token, until: later(now, ask.lease) });
     row.due = None;
+    // First what this process has measured meanwhile, then what the broker has: the wait is in both.
+    row.history.measure(ask.now);
     if let Some(waited) = ask.waited.filter(|waited| waited.is_of(&row.history)) {
         row.history.is_at_least(waited.age);
     }
-    row.history.measure(ask.now);
     let case = row.case(token);
     // The worker may have died before it said so: the history of such a refund is empty, and
     // would allow an attempt.
