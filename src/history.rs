@@ -149,6 +149,10 @@ pub(crate) enum Why {
     Redelivered,
     /// An attempt that an earlier command made for that tid ended unclear.
     TidDoubted,
+    /// This ledger took over from another one, which may know of an attempt.
+    LedgerAdopted,
+    /// This ledger has lost commits, and with them perhaps an attempt.
+    LedgerForgot,
 }
 
 impl History {

@@ -207,7 +207,7 @@ impl<'a> Doubt<'a> {
             Entry::Inquiry(_) => return None,
             Entry::Suspicion(suspicion) => {
                 let cause = match suspicion.why {
-                    Why::Redelivered => Cause::Interrupted,
+                    Why::Redelivered | Why::LedgerAdopted | Why::LedgerForgot => Cause::Interrupted,
                     Why::TidDoubted => Cause::Timeout,
                 };
                 let (over, since) = (Over::of_suspicion(suspicion, policy), suspicion.age);

@@ -79,7 +79,7 @@ impl Memory {
 
     #[expect(clippy::disallowed_methods, reason = "the store's own time")]
     fn circumstances(&self) -> Circumstances {
-        Circumstances { holders: self.holders, now: Timestamp::now() }
+        Circumstances { holders: self.holders, now: Timestamp::now(), caution: None }
     }
 
     fn keep(&mut self, row: Option<Row>) {

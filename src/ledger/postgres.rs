@@ -199,7 +199,7 @@ async fn load(
     // A row that comes twice counts as the later statement saw it.
     let rows: Result<Vec<Row>, Error> = known.iter().chain(&refunds).map(rows::read).collect();
     let now = time.or(rows::time(now?.get(0))?);
-    let circumstances = Circumstances { holders: Holders::Fleet, now };
+    let circumstances = Circumstances { holders: Holders::Fleet, now, caution: None };
     Ok(Book::new(circumstances, rows?))
 }
 

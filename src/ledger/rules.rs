@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Ask, Case, Claim, Error, Held, Then, Write};
+use crate::clock::Now;
 use crate::decision::later;
 use crate::event::Event;
-use crate::history::{History, Why, moment};
+use crate::history::{Entry, History, Why, moment};
 use crate::outcome::Receipt;
+use crate::verdict::{IfNot, Verdict};
 
 /// A copy may come a moment before its time: the broker's clock is not the store's.
 const EARLY: Duration = Duration::from_millis(100);
@@ -95,6 +97,37 @@ pub(super) struct Circumstances {
     /// The store's own time: leases and due times are written and compared in it, never in that
     /// of whoever asks.
     pub(super) now: Timestamp,
+    /// Why what it knows of refunds may not be all.
+    pub(super) caution: Option<Caution>,
+}
+
+/// The store has lost commits, or has taken over from another one: attempts may have been made
+/// that it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caution {
+    /// What happened.
+    pub(super) why: Why,
+    /// When, in the store's own time: what was begun since, it knows.
+    pub(super) since: Timestamp,
+}
+
+impl Caution {
+    /// Notes in the history of a refund that an attempt may be missing there, once.
+    fn raise(self, history: &mut History, ask: &Ask, now: Timestamp) {
+        let Self { why, since } = self;
+        let is_raised = |entry: &Entry| matches!(entry, Entry::Suspicion(known) if known.why == why && known.at >= since);
+        if history.entries.iter().any(is_raised) || is_never_repeated(history) {
+            return;
+        }
+        // In the store's time, since it is compared with that.
+        history.suspect(Now { wall: now, ..ask.now }, until(now, since), why);
+    }
+}
+
+/// Whether nothing short of a refund that is seen ends it: a suspicion would weaken that.
+fn is_never_repeated(history: &History) -> bool {
+    let ended = history.each_attempt().next_back().and_then(|attempt| attempt.ended.as_ref());
+    ended.is_some_and(|ended| matches!(ended.verdict, Verdict::Unclear { if_not: IfNot::Wait, .. }))
 }
 
 /// Whose leases count.
@@ -209,12 +242,17 @@ fn claim_unknown(
     }
     let doubted = tid.doubted.map(|_| Why::TidDoubted);
     let redelivered = ask.is_suspect.then_some(Why::Redelivered);
-    match (redelivered.or(doubted), ask.stamp) {
+    let caution = circumstances.caution.filter(|_| ask.kind == "refund");
+    match (caution, redelivered.or(doubted), ask.stamp) {
+        // One that was delivered before may have been begun since, by somebody who died over it.
+        (Some(caution), _, _) if !ask.is_suspect => {
+            caution.raise(&mut row.history, ask, circumstances.now);
+        }
         // What was not begun has nothing to inquire.
         _ if ask.has_expired && !ask.is_suspect => {}
-        (Some(why), _) => row.history.suspect(ask.now, Duration::ZERO, why),
-        (None, Some(stamp)) => row.history.begin(ask.now, stamp),
-        (None, None) => {}
+        (_, Some(why), _) => row.history.suspect(ask.now, Duration::ZERO, why),
+        (_, None, Some(stamp)) => row.history.begin(ask.now, stamp),
+        (_, None, None) => {}
     }
     Ok((Claim::Fresh(row.case(token)), Some(row)))
 }
@@ -226,7 +264,7 @@ fn claim_known(
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    let Circumstances { holders, now } = circumstances;
+    let Circumstances { holders, now, caution } = circumstances;
     if ask.digest.as_ref().is_some_and(|digest| row.digest != *digest || row.kind != ask.kind) {
         return Ok((Claim::Conflict, None));
     }
@@ -254,6 +292,9 @@ fn claim_known(
     row.history.measure(ask.now);
     if let Some(waited) = ask.waited.filter(|waited| waited.is_of(&row.history)) {
         row.history.is_at_least(waited.age);
+    }
+    if let Some(caution) = caution.filter(|_| row.kind == "refund") {
+        caution.raise(&mut row.history, ask, now);
     }
     let case = row.case(token);
     // The worker may have died before it said so: the history of such a refund is empty, and

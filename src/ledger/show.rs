@@ -44,6 +44,8 @@ fn tell(row: &Row) -> String {
             Entry::Suspicion(suspicion) => {
                 let why = match suspicion.why {
                     Why::Redelivered => "delivered before, unknown here: inquired first",
+                    Why::LedgerAdopted => "this ledger took over from another one: inquired first",
+                    Why::LedgerForgot => "the ledger had lost commits: inquired first",
                     Why::TidDoubted => "an earlier refund of the tid is in doubt: inquired first",
                 };
                 line(&mut text, suspicion.at, why);

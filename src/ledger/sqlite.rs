@@ -180,7 +180,7 @@ fn serve(mut connection: Connection, holders: Holders, (mut inbox, time): Inbox)
         let is_crowd = batch.len() > CROWD;
         let mut answers = Answers::new();
         let mut requests = batch.drain(..);
-        let circumstances = Circumstances { holders, now: time.or(clock.now()) };
+        let circumstances = Circumstances { holders, now: time.or(clock.now()), caution: None };
         let committed =
             commit(&mut connection, &mut begun, circumstances, &mut requests, &mut answers);
         let error = committed.err().map(|error| Error::Store(error.to_string()));
