@@ -261,9 +261,15 @@ impl History {
         self.entries.push(Entry::Suspicion(Suspicion { at: now.wall, age, before, why }));
     }
 
-    /// Whether a suspicion was raised for this reason.
-    pub(crate) fn is_suspected(&self, why: Why) -> bool {
-        let is_it = |entry: &Entry| matches!(entry, Entry::Suspicion(raised) if raised.why == why);
+    /// Whether a suspicion was raised for this reason since that has been known for so long.
+    pub(crate) fn is_suspected(&self, why: Why, known_for: Duration, now: Now) -> bool {
+        let age = self.age(now).likely;
+        let is_it = |entry: &Entry| match entry {
+            Entry::Suspicion(raised) => {
+                raised.why == why && age.saturating_sub(raised.age.likely) <= known_for
+            }
+            Entry::Attempt(_) | Entry::Inquiry(_) => false,
+        };
         self.entries.iter().any(is_it)
     }
 

@@ -1,11 +1,13 @@
-//! The steps: those of a worker in the order of `worker.rs` and `worker/settle.rs`, and what
-//! broker, Eko and chance do to them.
+//! The steps: those of a worker in the order of `worker.rs` and its neighbours, and what broker,
+//! Eko and chance do to them.
 
+mod act;
 mod eko;
 mod journey;
 mod mishap;
+mod orphan;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash as _, Hasher as _};
 use std::rc::Rc;
 
 use crate::decision::Turn;
@@ -14,6 +16,7 @@ use crate::ledger::Case;
 use crate::ledger::model::hash_case;
 use crate::outcome::Outcome;
 
+use super::explorer::Mixer;
 use super::scenario::CALL_TIMEOUT;
 use super::world::{Message, fingerprint};
 
@@ -24,6 +27,8 @@ pub(super) enum Action {
     Tick,
     /// A message is delivered and its command claimed.
     Claim { slot: usize, message: Message },
+    /// A command is taken for one without a message, and claimed.
+    Sweep { slot: usize, command: u8 },
     /// The call leaves, and Eko does this.
     Call { slot: usize, eko: Does },
     /// The answer arrives, or is given up.
@@ -54,37 +59,57 @@ pub(super) enum Action {
     Cut { slot: usize },
     /// A consumer dies before it has claimed what it was delivered.
     Bounce { message: Message },
+    /// A message vanishes from its queue.
+    Purge { message: Message },
+    /// A wall clock is set.
+    SetClock { slot: usize, by: i32 },
+    /// The ledger is as it was before its last commits; whether anybody notices.
+    Forget { commits: usize, is_noticed: bool },
     /// All that the ledger knows is lost.
     LoseLedger,
-    /// Eko executes a call whose answer was lost.
+    /// Eko executes a call that was held on its way.
     ExecuteLate { command: u8 },
 }
 
-/// What Eko does with a call.
+/// What Eko and the way to it do with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Does {
     /// Executes it and says so.
     Execute,
-    /// Executes it; the answer is lost.
-    ExecuteSilently,
-    /// Does nothing; the answer is lost.
-    Nothing,
-    /// Executes it some time after the answer was lost, or never.
-    Later,
     /// Refuses the OTP.
     Refuse,
-    /// Refuses it for now: another transaction is in progress.
-    NotNow,
+    /// The answer is lost.
+    Silent(When),
+    /// A gateway answers 403.
+    Gateway(When),
+    /// A proxy sends it twice: one is executed, the answer to the other says 2485.
+    Resent,
+    /// Refuses its timestamp.
+    OutOfTime,
     /// The call never leaves.
     Unreached,
+}
+
+/// When Eko executes a call that it does not answer itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum When {
+    Now,
+    Never,
+    /// Some time while its signature lives, or never.
+    Later,
 }
 
 impl Does {
     /// Whether there is an answer to wait for.
     const fn is_answered(self) -> bool {
         match self {
-            Self::Execute | Self::Refuse | Self::NotNow | Self::Unreached => true,
-            Self::ExecuteSilently | Self::Nothing | Self::Later => false,
+            Self::Silent(_) => false,
+            Self::Execute
+            | Self::Refuse
+            | Self::Gateway(_)
+            | Self::Resent
+            | Self::OutOfTime
+            | Self::Unreached => true,
         }
     }
 }
@@ -93,20 +118,51 @@ impl Does {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reads {
     Truth,
-    /// What was true before the refund.
+    /// What was true just before the refund.
     Stale,
     InProgress,
     NoAnswer,
 }
 
-/// One delivery in a worker's hands.
+/// One delivery, or one command without a message, in a worker's hands.
 #[derive(Clone, Default)]
 pub(super) struct Slot {
     at: At,
     message: Option<Message>,
+    /// It is taken for an orphan: there is no message.
+    orphan: Option<u8>,
     /// Its channel is gone: the broker has the message again.
     is_cut: bool,
     is_stalled: bool,
+}
+
+/// A case, and its hash.
+struct Known {
+    case: Case,
+    digest: u64,
+}
+
+impl Known {
+    fn new(case: Case) -> Rc<Self> {
+        let mut state = Mixer::default();
+        hash_case(&case, &mut state);
+        Rc::new(Self { case, digest: state.finish() })
+    }
+}
+
+/// An event to tell, and its hash.
+struct News {
+    event: Event,
+    /// Whether a copy of the command is put where a person looks.
+    bury: bool,
+    print: u64,
+}
+
+impl News {
+    fn new(event: Event, bury: bool) -> Rc<Self> {
+        let print = fingerprint(&event);
+        Rc::new(Self { event, bury, print })
+    }
 }
 
 /// How far a worker is.
@@ -115,15 +171,15 @@ enum At {
     #[default]
     Idle,
     /// Claimed, or with new evidence.
-    Claimed { case: Rc<Case>, turn: Turn },
+    Claimed { known: Rc<Known>, turn: Turn },
     /// Claimed, and needs no call.
-    Ending { case: Rc<Case>, outcome: Rc<Outcome> },
+    Ending { known: Rc<Known>, outcome: Rc<Outcome> },
     /// The attempt is in the ledger.
-    Begun { case: Rc<Case>, began: u32 },
+    Begun { known: Rc<Known>, began: u32 },
     /// The call has left.
-    Called { case: Rc<Case>, began: u32, eko: Does },
+    Called { known: Rc<Known>, began: u32, eko: Does },
     /// The inquiry is in the ledger.
-    Inquiring { case: Rc<Case>, began: u32 },
+    Inquiring { known: Rc<Known>, began: u32 },
     /// Noted: a copy is to be parked.
     Noted { copy: Message, is_case: bool },
     /// The copy is confirmed.
@@ -131,11 +187,11 @@ enum At {
     /// Acknowledged: the ledger is to learn of the copy.
     ParkedAcked { copy: Message },
     /// The outcome is in the ledger: the event is to be told.
-    Finished { event: Rc<Event>, bury: bool },
+    Finished(Rc<News>),
     /// The event is confirmed.
     EventConfirmed,
     /// Planted: acknowledged, and the event is still to be told.
-    AckedTooSoon { event: Rc<Event>, bury: bool },
+    AckedTooSoon(Rc<News>),
     /// A later copy has replaced it.
     Stale,
 }
@@ -160,42 +216,45 @@ impl Slot {
         !self.is_cut && self.message.is_some_and(|message| message.command == command)
     }
 
-    fn case(&self) -> Option<&Rc<Case>> {
+    /// The command that it works on.
+    fn command(&self) -> u8 {
+        self.orphan.or_else(|| self.message.map(|message| message.command)).unwrap()
+    }
+
+    fn known(&self) -> Option<&Rc<Known>> {
         match &self.at {
-            At::Claimed { case, .. }
-            | At::Ending { case, .. }
-            | At::Begun { case, .. }
-            | At::Called { case, .. }
-            | At::Inquiring { case, .. } => Some(case),
+            At::Claimed { known, .. }
+            | At::Ending { known, .. }
+            | At::Begun { known, .. }
+            | At::Called { known, .. }
+            | At::Inquiring { known, .. } => Some(known),
             At::Idle
             | At::Noted { .. }
             | At::ParkedConfirmed { .. }
             | At::ParkedAcked { .. }
-            | At::Finished { .. }
+            | At::Finished(_)
             | At::EventConfirmed
-            | At::AckedTooSoon { .. }
+            | At::AckedTooSoon(_)
             | At::Stale => None,
         }
     }
 
     pub(super) fn digest(&self) -> u64 {
-        let mut state = DefaultHasher::new();
-        (self.message, self.is_cut, self.is_stalled, std::mem::discriminant(&self.at))
-            .hash(&mut state);
-        if let Some(case) = self.case() {
-            hash_case(case, &mut state);
+        let state = &mut Mixer::default();
+        (self.message, self.orphan, self.is_cut, self.is_stalled).hash(state);
+        std::mem::discriminant(&self.at).hash(state);
+        if let Some(known) = self.known() {
+            known.digest.hash(state);
         }
         match &self.at {
-            At::Claimed { turn, .. } => (*turn == Turn::Ready).hash(&mut state),
-            At::Begun { began, .. } | At::Inquiring { began, .. } => began.hash(&mut state),
-            At::Called { began, eko, .. } => (began, eko).hash(&mut state),
+            At::Claimed { turn, .. } => (*turn == Turn::Ready).hash(state),
+            At::Begun { began, .. } | At::Inquiring { began, .. } => began.hash(state),
+            At::Called { began, eko, .. } => (began, eko).hash(state),
             At::Noted { copy, is_case } | At::ParkedConfirmed { copy, is_case } => {
-                (copy, is_case).hash(&mut state);
+                (copy, is_case).hash(state);
             }
-            At::ParkedAcked { copy } => copy.hash(&mut state),
-            At::Finished { event, bury } | At::AckedTooSoon { event, bury } => {
-                (fingerprint(event), bury).hash(&mut state);
-            }
+            At::ParkedAcked { copy } => copy.hash(state),
+            At::Finished(news) | At::AckedTooSoon(news) => (news.print, news.bury).hash(state),
             At::Idle | At::Ending { .. } | At::EventConfirmed | At::Stale => {}
         }
         state.finish()

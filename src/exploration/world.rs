@@ -1,4 +1,4 @@
-//! One state of the world: ledger, broker, Eko and workers, and what must hold in it.
+//! One state of the world: ledgers, broker, Eko, clocks and workers, and what must hold in it.
 
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use crate::clock::Now;
 use crate::command::{self, Command, Defaults};
-use crate::decision::later;
 use crate::event::Event;
 use crate::ledger::model::Store;
 
-use super::scenario::{Faults, Scenario, seconds};
+use super::promise::Broken;
+use super::scenario::{Faults, Plant, QUIET, Scenario, TOLERANCE, seconds};
 use super::step::{Action, Slot};
 
 /// A message in the broker, or in a worker's hands.
@@ -26,6 +26,18 @@ pub(super) struct Message {
     pub(super) due: u32,
     /// The broker takes its time.
     pub(super) is_held: bool,
+    /// What a parked copy proves.
+    pub(super) age: Option<CopyAge>,
+}
+
+/// How old a command is at least once its parked copy comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct CopyAge {
+    /// When it was first received, in milliseconds on the calendar.
+    pub(super) first_received: i64,
+    pub(super) proven: u32,
+    /// How much of it is the last wait.
+    pub(super) waited: u32,
 }
 
 impl Message {
@@ -45,33 +57,34 @@ impl Message {
 pub(super) struct Eko {
     /// How often each command's calls were executed.
     pub(super) executed: [u8; 2],
-    /// Calls that may still be executed: whose, and before when.
-    pub(super) late: Vec<(u8, u32)>,
+    /// When that was first.
+    pub(super) refunded_at: Option<u32>,
+    /// Calls that may still be executed.
+    pub(super) late: Vec<Late>,
+}
+
+/// A call that is held on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Late {
+    pub(super) command: u8,
+    /// From then on Eko accepts its signature.
+    pub(super) from: i64,
+    /// By then it has ended, if it was executed.
+    pub(super) until: i64,
 }
 
 impl Eko {
-    pub(super) fn is_refunded(&self) -> bool {
-        self.executed.iter().any(|&times| times > 0)
+    pub(super) fn execute(&mut self, command: u8, now: u32) {
+        self.executed[usize::from(command)] += 1;
+        self.refunded_at.get_or_insert(now);
     }
-}
 
-/// A promise that does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// 1: a tid was refunded twice.
-    ExecutedTwice,
-    /// 2: told as not executed, and it was, or may yet be.
-    DeniedAnExecution,
-    /// 3: told as executed, and it was not.
-    SuccessWithoutExecution,
-    /// 4: two different events for one command.
-    TwoOutcomes,
-    /// 5: neither an event nor a copy of the command is left.
-    Forgotten,
-    /// It needs a person and none will see it.
-    NotBuried,
-    /// Nothing is left to do and something is left undone.
-    Unfinished,
+    /// A call with such a timestamp is on its way and nobody knows for how long.
+    pub(super) fn hold(&mut self, command: u8, stamp: i64) {
+        let tolerance = i64::from(TOLERANCE);
+        let (from, until) = (stamp - tolerance, stamp + tolerance + i64::from(QUIET));
+        self.late.push(Late { command, from, until });
+    }
 }
 
 /// One state.
@@ -79,8 +92,12 @@ pub(super) enum Broken {
 pub(super) struct World {
     /// What is asked for; the same in every state of a run.
     pub(super) commands: Rc<[Command]>,
+    /// True time, and Eko's.
     pub(super) now: u32,
-    pub(super) store: Store,
+    /// By how many seconds each slot's wall clock is ahead of it.
+    pub(super) offsets: Vec<i32>,
+    /// One, or one for each slot.
+    pub(super) stores: Vec<Store>,
     pub(super) epoch: u64,
     /// How often each slot's process was started.
     pub(super) lives: Vec<u64>,
@@ -89,8 +106,15 @@ pub(super) struct World {
     pub(super) eko: Eko,
     pub(super) told: [Option<u64>; 2],
     pub(super) buried: [bool; 2],
+    /// Whose messages vanished, all or some.
+    pub(super) purged: [bool; 2],
+    /// Of which nothing is left that the worker could know of.
+    pub(super) gone: [bool; 2],
     pub(super) left: Faults,
-    pub(super) has_lost_ledger: bool,
+    /// A ledger has forgotten something.
+    pub(super) has_forgotten: bool,
+    /// It makes no difference which slot does what.
+    pub(super) is_symmetric: bool,
     pub(super) broken: Option<Broken>,
 }
 
@@ -103,12 +127,17 @@ impl World {
             redelivered: false,
             due: 0,
             is_held: false,
+            age: None,
         };
         let copies = (0..scenario.copies).map(|_| message(0));
+        let mut offsets = vec![0; scenario.slots.into()];
+        *offsets.last_mut().unwrap() = scenario.ahead;
+        let ledgers = if scenario.own_ledgers { scenario.slots } else { 1 };
         Self {
             commands: (0..scenario.commands).map(|at| command(at, scenario.expiry)).collect(),
             now: 0,
-            store: Store::default(),
+            offsets,
+            stores: vec![Store::default(); ledgers.into()],
             epoch: 1 << 32,
             lives: vec![0; scenario.slots.into()],
             messages: copies.chain((1..scenario.commands).map(message)).collect(),
@@ -116,118 +145,110 @@ impl World {
             eko: Eko::default(),
             told: [None; 2],
             buried: [false; 2],
+            purged: [false; 2],
+            gone: [false; 2],
             left: scenario.faults,
-            has_lost_ledger: false,
+            has_forgotten: false,
+            is_symmetric: scenario.is_symmetric(),
             broken: None,
         }
     }
 
     /// What the clocks of a slot's process say.
-    pub(super) fn clocks(&self, slot: usize) -> Now {
-        let process = self.lives[slot] * 100 + u64::try_from(slot).unwrap();
-        Now { wall: time(self.now), process, monotonic: seconds(self.now) }
-    }
-
-    /// Whether nothing is left to do.
-    pub(super) fn is_done(&self) -> bool {
-        self.messages.is_empty() && self.slots.iter().all(Slot::is_idle)
-    }
-
-    /// What must hold in every state.
-    pub(super) fn check(&self, scenario: &Scenario) -> Result<(), Broken> {
-        if let Some(broken) = self.broken {
-            return Err(broken);
+    pub(super) fn clocks(&self, scenario: &Scenario, slot: usize) -> Now {
+        let wall = self.wall(slot);
+        if scenario.has(Plant::WallClockMeasures) {
+            let monotonic = Duration::from_secs(u64::try_from(wall + 1_000).unwrap());
+            return Now { wall: time(wall), process: 0, monotonic };
         }
-        if self.eko.executed.iter().sum::<u8>() > 1 {
-            return Err(Broken::ExecutedTwice);
-        }
-        for command in 0..scenario.commands {
-            let at = usize::from(command);
-            let outcome = self.store.outcome(id(command));
-            match outcome {
-                Some("succeeded") if !self.eko.is_refunded() => {
-                    return Err(Broken::SuccessWithoutExecution);
-                }
-                Some("rejected" | "failed" | "expired") if self.may_be_executed(command) => {
-                    return Err(Broken::DeniedAnExecution);
-                }
-                Some(_) | None => {}
-            }
-            if self.told[at].is_none() && !self.is_held(command) {
-                return Err(Broken::Forgotten);
-            }
-            if !self.is_done() {
-                continue;
-            }
-            if outcome.is_none() && !self.has_lost_ledger {
-                return Err(Broken::Unfinished);
-            }
-            if matches!(outcome, Some("failed" | "unresolved")) && !self.buried[at] {
-                return Err(Broken::NotBuried);
-            }
-        }
-        Ok(())
+        let of_slot = if scenario.one_process { 0 } else { u64::try_from(slot).unwrap() };
+        let process = self.lives[slot] * 100 + of_slot;
+        Now { wall: time(wall), process, monotonic: seconds(self.now) }
     }
 
-    /// Whether a command's own calls were executed, or one may yet be.
-    fn may_be_executed(&self, command: u8) -> bool {
-        self.eko.executed[usize::from(command)] > 0
-            || self.eko.late.iter().any(|&(caller, _)| caller == command)
+    /// What a slot's wall clock says, in seconds.
+    pub(super) fn wall(&self, slot: usize) -> i64 {
+        i64::from(self.now) + i64::from(self.offsets[slot])
     }
 
-    /// Whether the broker still has a copy, in a queue or not acknowledged yet.
-    fn is_held(&self, command: u8) -> bool {
-        self.messages.iter().any(|message| message.command == command)
-            || self.slots.iter().any(|slot| slot.holds(command))
+    /// The ledger that a slot has.
+    pub(super) fn store(&mut self, slot: usize) -> &mut Store {
+        let last = self.stores.len() - 1;
+        &mut self.stores[slot.min(last)]
+    }
+
+    /// Slots that are free for a delivery or a sweep; of those that are alike, one.
+    pub(super) fn free<'a>(&'a self, scenario: &'a Scenario) -> impl Iterator<Item = usize> + 'a {
+        let consumes = |slot| {
+            // The prefix is paired with the first ledger.
+            slot == 0 || !scenario.own_ledgers || scenario.has(Plant::NoPairing)
+        };
+        let free =
+            (0..self.slots.len()).filter(move |&slot| self.slots[slot].is_idle() && consumes(slot));
+        free.take(if scenario.is_symmetric() { 1 } else { usize::MAX })
     }
 
     /// Everything that may happen next.
     pub(super) fn followers(&self, scenario: &Scenario) -> Vec<(Action, Self)> {
         let mut followers = Vec::new();
         self.deliveries(scenario, &mut followers);
+        self.sweeps(scenario, &mut followers);
         self.steps(scenario, &mut followers);
         self.failures(scenario, &mut followers);
+        self.disasters(scenario, &mut followers);
         self.late_effects(&mut followers);
         self.tick(scenario, &mut followers);
+        for (_, world) in &mut followers {
+            if world.left.regressions == 0 {
+                world.stores.iter_mut().for_each(Store::drop_past);
+            }
+        }
         followers
     }
 
     fn late_effects(&self, followers: &mut Vec<(Action, Self)>) {
-        for (at, &(command, _)) in self.eko.late.iter().enumerate() {
+        for (at, late) in self.eko.late.iter().enumerate() {
+            if i64::from(self.now) < late.from {
+                continue;
+            }
             let mut world = self.clone();
             world.eko.late.remove(at);
-            world.eko.executed[usize::from(command)] += 1;
-            followers.push((Action::ExecuteLate { command }, world));
+            world.eko.execute(late.command, self.now);
+            followers.push((Action::ExecuteLate { command: late.command }, world));
         }
     }
 
     /// A second passes once nobody has anything to do at once.
     fn tick(&self, scenario: &Scenario, followers: &mut Vec<(Action, Self)>) {
-        let is_busy = self.slots.iter().any(|slot| slot.is_at_work(self.now))
-            || self.slots.iter().any(Slot::is_idle)
-                && self.messages.iter().any(|message| message.is_ready(self.now));
-        if self.now >= scenario.horizon || self.is_done() || is_busy {
+        let is_busy = || {
+            self.slots.iter().any(|slot| slot.is_at_work(self.now))
+                || self.free(scenario).next().is_some()
+                    && (self.messages.iter().any(|message| message.is_ready(self.now))
+                        || self.has_orphan(scenario))
+        };
+        if self.now >= scenario.horizon || self.is_done(scenario) || is_busy() {
             return;
         }
         let mut world = self.clone();
         world.now += 1;
-        world.eko.late.retain(|&(_, until)| world.now < until);
+        world.eko.late.retain(|late| i64::from(world.now) < late.until);
         followers.push((Action::Tick, world));
     }
 }
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.now, self.epoch, &self.lives, self.told, self.buried).hash(state);
-        (self.left, self.has_lost_ledger).hash(state);
-        self.store.hash(state);
+        (self.now, self.epoch, &self.lives, &self.offsets, self.told).hash(state);
+        (self.buried, self.purged, self.gone, self.left, self.has_forgotten).hash(state);
+        self.stores.hash(state);
         self.eko.hash(state);
         let mut messages = self.messages.clone();
         messages.sort_unstable();
         messages.hash(state);
-        // Slots are alike: which of them does what makes no difference.
         let mut slots: Vec<u64> = self.slots.iter().map(Slot::digest).collect();
-        slots.sort_unstable();
+        if self.is_symmetric {
+            slots.sort_unstable();
+        }
         slots.hash(state);
     }
 }
@@ -237,9 +258,15 @@ pub(super) const fn id(command: u8) -> &'static str {
     if command == 0 { "a" } else { "b" }
 }
 
+/// The command with an id.
+pub(super) fn numbered(id: &str) -> u8 {
+    u8::from(id != self::id(0))
+}
+
 /// A command, read from a message.
 fn command(command: u8, expiry: Option<u32>) -> Command {
-    let expiry = expiry.map(|at| format!(r#""expirytime":"{}","#, time(at))).unwrap_or_default();
+    let expiry = expiry.map(|at| format!(r#""expirytime":"{}","#, time(at.into())));
+    let expiry = expiry.unwrap_or_default();
     let body = format!(
         r#"{{"id":"{}",{expiry}"type":"eko.refund.request","data":{{"tid":"13192443",
             "otp":"123456","user_code":"20810200","initiator_id":"9962981729"}}}}"#,
@@ -248,20 +275,22 @@ fn command(command: u8, expiry: Option<u32>) -> Command {
     command::parse(body.as_bytes(), None, &Defaults::default()).command.unwrap()
 }
 
+/// Second 0 of the model on the calendar.
+const START: i64 = 1_800_000_000;
+
 /// A second of the model on the calendar.
-pub(super) fn time(second: u32) -> Timestamp {
-    let start = Timestamp::from_second(1_800_000_000).unwrap();
-    later(start, Duration::from_secs(second.into()))
+pub(super) fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(START + second).unwrap()
 }
 
-/// A time on the calendar as a second of the model.
-pub(super) fn second(time: Timestamp) -> u32 {
-    u32::try_from(time.as_second() - 1_800_000_000).unwrap()
+/// A timestamp in milliseconds as a second of the model.
+pub(super) fn second(millisecond: i64) -> i64 {
+    millisecond / 1_000 - START
 }
 
 /// What tells two events apart.
 pub(super) fn fingerprint(event: &Event) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
+    let mut hasher = super::explorer::Mixer::default();
     (&event.id, &event.body).hash(&mut hasher);
     hasher.finish()
 }

@@ -178,8 +178,8 @@ impl CautionClock {
             Some(_) | None => now,
         };
         self.known = Some((lacks, since));
-        let before = now.saturating_duration_since(since).saturating_sub(UNAWARE);
-        Some(Caution { why, before })
+        let known_for = now.saturating_duration_since(since);
+        Some(Caution { why, known_for, before: known_for.saturating_sub(UNAWARE) })
     }
 }
 
@@ -277,7 +277,7 @@ mod tests {
         let mut after = |adopted, forgot, seconds| {
             let caution =
                 clock.caution(Lacks { adopted, forgot }, began + Duration::from_secs(seconds));
-            caution.map(|Caution { why, before }| (why, before.as_secs()))
+            caution.map(|caution| (caution.why, caution.before.as_secs()))
         };
         assert_eq!(after(None, None, 0), None);
         assert_eq!(after(Some(7), None, 10), Some((Why::LedgerAdopted, 0)));

@@ -6,31 +6,71 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rules::{self, Circumstances, Finished, Holders, Row, TidState};
+use super::rules::{self, Caution, Circumstances, Finished, Holders, Row, TidState};
 use super::{Ask, Case, Claim, Held, Then, Write};
 use crate::event::Event;
-use crate::history::History;
+use crate::history::{Age, History, Why};
+
+/// How many commits back a failover may go.
+const BACK: usize = 2;
 
 /// All rows, shared with the states that came before.
 #[derive(Clone, Default)]
 pub(crate) struct Store {
-    rows: Vec<Rc<Row>>,
+    rows: Vec<Rc<Kept>>,
+    /// What it was before each of the last commits, and when they were made, oldest first.
+    past: Vec<(Timestamp, Vec<Rc<Kept>>)>,
+    /// Why a refund that it does not know may have been attempted all the same.
+    caution: Option<Doubt>,
 }
 
-/// Who shares the store, and the bugs planted in it.
+/// Why attempts may be missing, and since when that is known.
+#[derive(Clone, Copy)]
+struct Doubt {
+    why: Why,
+    since: Timestamp,
+}
+
+/// A row, and its hash.
+struct Kept {
+    row: Row,
+    digest: u64,
+}
+
+/// Who shares the store, what time it is there, and the bugs planted in it.
 #[derive(Clone, Copy)]
 pub(crate) struct Sharing {
     /// One process, in its so manieth life; or many workers.
     pub(crate) process: Option<u64>,
+    /// The store's own time.
+    pub(crate) now: Timestamp,
     /// Any number of unfinished refunds for one tid.
     pub(crate) has_no_tid_lock: bool,
     /// A command that is known is not told what became of its tid.
     pub(crate) forgets_refunded: bool,
+    /// A command is taken up from an older state as if that were all.
+    pub(crate) trusts_rewound: bool,
+    /// What a store has forgotten is not written back.
+    pub(crate) has_no_write_back: bool,
+}
+
+impl Sharing {
+    fn holders(self) -> Holders {
+        match self.process {
+            Some(epoch) => Holders::Process { epoch },
+            None => Holders::Fleet,
+        }
+    }
 }
 
 impl Store {
     /// Claims a command.
-    pub(crate) fn claim(&mut self, ask: &Ask, token: u64, sharing: Sharing) -> Claim {
+    pub(crate) fn claim<H: Hasher + Default>(
+        &mut self,
+        ask: &Ask,
+        token: u64,
+        sharing: Sharing,
+    ) -> Claim {
         let row = self.row(&ask.id).cloned();
         let forgets = row.is_some() && sharing.forgets_refunded;
         let mut tid = rules::tid_that_matters(row.as_ref(), ask)
@@ -38,48 +78,63 @@ impl Store {
             .map(|tid| self.tid_state(tid))
             .unwrap_or_default();
         tid.is_busy &= !sharing.has_no_tid_lock;
-        let holders = match sharing.process {
-            Some(epoch) => Holders::Process { epoch },
-            None => Holders::Fleet,
-        };
-        let circumstances = Circumstances { holders, caution: None, now: ask.now.wall };
+        let (holders, now) = (sharing.holders(), sharing.now);
+        let caution = self.caution.filter(|_| row.is_none() || !sharing.trusts_rewound);
+        let caution = caution.map(|Doubt { why, since }| {
+            let known_for = Duration::try_from(now.duration_since(since)).unwrap();
+            Caution { why, known_for, before: known_for }
+        });
+        let circumstances = Circumstances { holders, now, caution };
         let (claim, changed) = rules::claim(row, &tid, ask, token, circumstances).unwrap();
-        self.keep(changed);
+        if let Some(row) = changed {
+            self.keep::<H>(row, now);
+        }
         claim
     }
 
     /// Records that a call begins.
-    pub(crate) fn begin(&mut self, case: &Case, lease: Duration, now: Timestamp) -> Held {
-        self.write(case, Then::Call { lease }, now)
+    pub(crate) fn begin<H: Hasher + Default>(
+        &mut self,
+        case: &Case,
+        lease: Duration,
+        sharing: Sharing,
+    ) -> Held {
+        self.write::<H>(case, Then::Call { lease }, sharing)
     }
 
     /// Records what is known, and how long the command waits.
-    pub(crate) fn note(
+    pub(crate) fn note<H: Hasher + Default>(
         &mut self,
         case: &Case,
-        delay: Duration,
-        unsettled: bool,
-        now: Timestamp,
+        (delay, unsettled): (Duration, bool),
+        sharing: Sharing,
     ) -> Held {
-        self.write(case, Then::Wait { delay, unsettled }, now)
+        self.write::<H>(case, Then::Wait { delay, unsettled }, sharing)
     }
 
     /// Records how a command ended.
-    pub(crate) fn finish(
+    pub(crate) fn finish<H: Hasher + Default>(
         &mut self,
         case: &Case,
-        event: &Event,
-        is_untold: bool,
-        now: Timestamp,
+        (event, is_untold): (&Event, bool),
+        sharing: Sharing,
     ) -> Held {
-        self.write(case, Then::Finish { end: Finished::by(event), is_untold }, now)
+        self.write::<H>(case, Then::Finish { end: Finished::by(event), is_untold }, sharing)
     }
 
     /// Records that a copy is safe.
-    pub(crate) fn parked(&mut self, id: &str, parked: u32) {
+    pub(crate) fn parked<H: Hasher + Default>(&mut self, id: &str, parked: u32, now: Timestamp) {
         if let Some(row) = self.row(id).filter(|row| row.parked < parked) {
             let row = Row { parked, ..row.clone() };
-            self.keep(Some(row));
+            self.keep::<H>(row, now);
+        }
+    }
+
+    /// Records that an end is told.
+    pub(crate) fn told<H: Hasher + Default>(&mut self, id: &str, now: Timestamp) {
+        if let Some(row) = self.row(id).filter(|row| row.untold) {
+            let row = Row { untold: false, ..row.clone() };
+            self.keep::<H>(row, now);
         }
     }
 
@@ -88,34 +143,92 @@ impl Store {
         self.row(id)?.finished.as_ref().map(|finished| finished.outcome.as_str())
     }
 
-    /// The claims that rows name.
-    pub(crate) fn tokens(&self) -> impl Iterator<Item = u64> {
-        self.rows.iter().filter_map(|row| row.lease.map(|lease| lease.token))
+    /// Whether a command is unfinished or untold.
+    pub(crate) fn is_stranded(&self, id: &str) -> bool {
+        self.row(id).is_some_and(|row| row.finished.is_none() || row.untold)
     }
 
-    fn write(&mut self, case: &Case, then: Then, now: Timestamp) -> Held {
+    /// Since when nobody works on a command that is unfinished or untold.
+    pub(crate) fn stranded_since(&self, id: &str, sharing: Sharing) -> Option<Timestamp> {
+        let row = self.row(id)?;
+        if row.finished.is_some() {
+            return row.untold.then_some(Timestamp::UNIX_EPOCH);
+        }
+        let holds = |&lease: &rules::Lease| sharing.holders().holds(lease, sharing.now);
+        if row.lease.as_ref().is_some_and(holds) {
+            return None;
+        }
+        let since = row.due.or_else(|| row.lease.map(|lease| lease.until.min(sharing.now)));
+        since.filter(|&since| since <= sharing.now)
+    }
+
+    /// How old a command is, as its row has it.
+    pub(crate) fn age(&self, id: &str, now: crate::clock::Now) -> Option<Age> {
+        Some(self.row(id)?.history.age(now))
+    }
+
+    /// The claims that rows name.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = u64> {
+        let past = self.past.iter().flat_map(|(_, rows)| rows);
+        self.rows.iter().chain(past).filter_map(|kept| kept.row.lease.map(|lease| lease.token))
+    }
+
+    /// What a promoted standby knows: all but the last commits. With the time of the first that
+    /// is lost.
+    pub(crate) fn pasts(&self) -> impl Iterator<Item = (Timestamp, Self)> {
+        self.past.iter().map(|(lost, rows)| {
+            (*lost, Self { rows: rows.clone(), past: Vec::new(), caution: self.caution })
+        })
+    }
+
+    /// No failover comes any more.
+    pub(crate) fn drop_past(&mut self) {
+        self.past.clear();
+    }
+
+    /// From now on it is known to have forgotten something, or to have taken over.
+    pub(crate) fn beware(&mut self, why: Why, now: Timestamp) {
+        self.caution = Some(Doubt { why, since: now });
+    }
+
+    fn write<H: Hasher + Default>(&mut self, case: &Case, then: Then, sharing: Sharing) -> Held {
         let write = Write::of(case.clone(), then);
-        let Some(mut row) = self.row(&case.id).cloned() else {
-            return Held::Lost;
+        let (row, held) = match self.row(&case.id) {
+            Some(row) => {
+                let mut row = row.clone();
+                let held = rules::write(&mut row, write, sharing.now);
+                (Some(row), held)
+            }
+            None if sharing.has_no_write_back => (None, Held::Lost),
+            None => {
+                let tid = case.tid().map(|tid| self.tid_state(tid)).unwrap_or_default();
+                (rules::write_back(write, &tid, sharing.now), Held::Yes)
+            }
         };
-        let held = rules::write(&mut row, write, now);
-        self.keep((held == Held::Yes).then_some(row));
+        let Some(row) = row else { return Held::Lost };
+        if held == Held::Yes {
+            self.keep::<H>(row, sharing.now);
+        }
         held
     }
 
     fn row(&self, id: &str) -> Option<&Row> {
-        self.rows.iter().find(|row| row.id == id).map(AsRef::as_ref)
+        self.rows.iter().map(|kept| &kept.row).find(|row| row.id == id)
     }
 
-    fn keep(&mut self, row: Option<Row>) {
-        let Some(row) = row.map(Rc::new) else {
-            return;
-        };
-        match self.rows.iter_mut().find(|kept| kept.id == row.id) {
+    fn keep<H: Hasher + Default>(&mut self, row: Row, now: Timestamp) {
+        if self.past.len() == BACK {
+            self.past.remove(0);
+        }
+        self.past.push((now, self.rows.clone()));
+        let mut state = H::default();
+        hash_row(&row, &mut state);
+        let row = Rc::new(Kept { row, digest: state.finish() });
+        match self.rows.iter_mut().find(|kept| kept.row.id == row.row.id) {
             Some(kept) => *kept = row,
             None => {
                 self.rows.push(row);
-                self.rows.sort_by(|one, other| one.id.cmp(&other.id));
+                self.rows.sort_by(|one, other| one.row.id.cmp(&other.row.id));
             }
         }
     }
@@ -123,8 +236,10 @@ impl Store {
     /// What the stores read of a tid.
     fn tid_state(&self, tid: &str) -> TidState {
         let mut state = TidState::default();
-        for row in self.rows.iter().filter(|row| row.tid.as_deref() == Some(tid)) {
-            state.add(row.finished.clone(), row.doubted_since().is_some());
+        for row in self.rows.iter().map(|kept| &kept.row) {
+            if row.tid.as_deref() == Some(tid) {
+                state.add(row.finished.clone(), row.doubted_since().is_some());
+            }
         }
         state
     }
@@ -137,19 +252,34 @@ pub(crate) fn token(case: &Case) -> u64 {
 
 impl Hash for Store {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for row in &self.rows {
-            row.id.hash(state);
-            // Of a command that has ended, its history only says whether it was in doubt.
-            match row.finished {
-                Some(_) => row.doubted_since().is_some().hash(state),
-                None => hash_history(&row.history, state),
-            }
-            row.lease.map(|lease| (lease.token, lease.until)).hash(state);
-            (row.due, row.parked, row.interruptions, row.unsettled, row.untold).hash(state);
-            if let Some(finished) = &row.finished {
-                (finished.at, &finished.outcome, &finished.event).hash(state);
-            }
+        let digests = |rows: &[Rc<Kept>], state: &mut H| {
+            state.write_usize(rows.len());
+            rows.iter().for_each(|kept| state.write_u64(kept.digest));
+        };
+        digests(&self.rows, state);
+        state.write_usize(self.past.len());
+        for (lost, rows) in &self.past {
+            hash_time(*lost, state);
+            digests(rows, state);
         }
+        if let Some(Doubt { why, since }) = self.caution {
+            std::mem::discriminant(&why).hash(state);
+            hash_time(since, state);
+        }
+    }
+}
+
+fn hash_row<H: Hasher>(row: &Row, state: &mut H) {
+    row.id.hash(state);
+    // Of a command that has ended, its history only says whether it was in doubt.
+    match row.finished {
+        Some(_) => row.doubted_since().is_some().hash(state),
+        None => hash_history(&row.history, state),
+    }
+    row.lease.map(|lease| (lease.token, lease.until)).hash(state);
+    (row.due, row.parked, row.interruptions, row.unsettled, row.untold).hash(state);
+    if let Some(finished) = &row.finished {
+        (finished.at, &finished.outcome, &finished.event).hash(state);
     }
 }
 
@@ -160,10 +290,14 @@ pub(crate) fn hash_case<H: Hasher>(case: &Case, state: &mut H) {
     hash_history(&case.history, state);
 }
 
+fn hash_time<H: Hasher>(time: Timestamp, state: &mut H) {
+    state.write_i64(time.as_millisecond());
+}
+
 fn hash_history<H: Hasher>(history: &History, state: &mut H) {
     use crate::history::Entry;
     use crate::verdict::{Reading, Verdict};
-    history.first_received.hash(state);
+    hash_time(history.first_received, state);
     history.measured_by().hash(state);
     history.entries.len().hash(state);
     for entry in &history.entries {

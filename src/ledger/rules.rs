@@ -92,6 +92,8 @@ impl TidState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caution {
     pub(super) why: Why,
+    /// For how long whoever asks has known of it, as it was measured.
+    pub(super) known_for: Duration,
     /// For how long, as it was measured, none was begun that it lacks.
     pub(super) before: Duration,
 }
@@ -227,7 +229,7 @@ fn claim_unknown(
     let suspicion =
         suspicion(tid, ask, circumstances).filter(|_| !ask.has_expired || ask.is_suspect);
     match (suspicion, ask.stamp) {
-        (Some(Caution { why, before }), _) => row.history.suspect(ask.now, before, why),
+        (Some(Caution { why, before, .. }), _) => row.history.suspect(ask.now, before, why),
         (None, Some(stamp)) => row.history.begin(ask.now, stamp),
         (None, None) => {}
     }
@@ -237,7 +239,7 @@ fn claim_unknown(
 /// Why somebody else may have made an attempt for a refund that is not known here: what can have
 /// begun last counts.
 fn suspicion(tid: &TidState, ask: &Ask, circumstances: Circumstances) -> Option<Caution> {
-    let began_now = |why| Caution { why, before: Duration::ZERO };
+    let began_now = |why| Caution { why, known_for: Duration::ZERO, before: Duration::ZERO };
     let redelivered = ask.is_suspect.then_some(began_now(Why::Redelivered));
     let doubted = tid.doubted.map(|_| began_now(Why::TidDoubted));
     let caution = circumstances.caution.filter(|_| ask.kind == "refund");
@@ -283,7 +285,8 @@ fn claim_known(
     // A row that is known may be older than the last attempt: what the ledger lacks, or another one
     // knows, was perhaps begun for it.
     let caution = caution.filter(|_| ask.kind == "refund");
-    if let Some(Caution { why, before }) = caution.filter(|it| !row.history.is_suspected(it.why)) {
+    let is_new = |it: &Caution| !row.history.is_suspected(it.why, it.known_for, ask.now);
+    if let Some(Caution { why, before, .. }) = caution.filter(is_new) {
         row.history.suspect(ask.now, before, why);
     }
     let case = row.case(token);

@@ -54,9 +54,9 @@ fn tell(row: &Row) -> String {
             Entry::Suspicion(suspicion) => {
                 let why = match suspicion.why {
                     Why::Redelivered => "delivered before, unknown here: inquired first",
+                    Why::LedgerAdopted => "this ledger took over from another one: inquired first",
+                    Why::LedgerForgot => "the ledger had lost commits: inquired first",
                     Why::TidDoubted => "an earlier refund of the tid is in doubt: inquired first",
-                    Why::LedgerAdopted => "another ledger may know it: inquired first",
-                    Why::LedgerForgot => "the ledger has lost commits: inquired first",
                 };
                 line(&mut text, suspicion.at, why);
             }

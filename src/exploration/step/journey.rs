@@ -1,20 +1,18 @@
-//! A worker's own steps, as `worker.rs` and `worker/settle.rs` take them.
+//! A worker's own steps, in the order of `worker.rs` and `worker/settle.rs`.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::scenario::{LEASE, Plant, Scenario, policy, seconds};
-use super::super::world::{Broken, Message, World, fingerprint, id, second, time};
-use super::{Action, At, Slot};
+use super::super::world::{Message, World, id, time};
+use super::{Action, At, Known, News, Slot};
 use crate::clock::{Now, Stamp};
-use crate::command::Kind;
-use crate::decision::{self, Step, Task, Turn, later};
-use crate::event::{About, Event};
-use crate::history::{Entry, History};
+use crate::decision::{self, Step, Task, Turn};
+use crate::event::Event;
+use crate::history::History;
 use crate::ledger::model::{Sharing, token};
-use crate::ledger::{Ask, Case, Claim, Held};
-use crate::outcome::{Code, ConfirmedBy, Outcome, Problem};
-use crate::trace::Trace;
+use crate::ledger::{Ask, Claim, Waited};
+use crate::outcome::{ConfirmedBy, Outcome};
 
 impl World {
     /// Each kind of message that is due, to a slot that is free.
@@ -33,17 +31,18 @@ impl World {
                 followers.push((Action::Release { message }, world));
                 continue;
             }
-            if let Some(left) = self.left.less(|left| &mut left.delays) {
+            if let Some(left) = self.left(|left| &mut left.delays) {
                 let mut world = Self { left, ..self.clone() };
                 world.messages[at].is_held = true;
                 followers.push((Action::Hold { message }, world));
             }
-            if let Some(left) = self.crash_left().filter(|_| !message.redelivered) {
+            let bounced = self.left(|left| &mut left.crashes).filter(|_| !message.redelivered);
+            if let Some(left) = bounced {
                 let mut world = Self { left, ..self.clone() };
                 world.messages[at].redelivered = true;
                 followers.push((Action::Bounce { message }, world));
             }
-            if let Some(slot) = self.slots.iter().position(Slot::is_idle) {
+            for slot in self.free(scenario) {
                 let mut world = self.clone();
                 world.messages.remove(at);
                 world.slots[slot] = Slot { message: Some(message), ..Slot::default() };
@@ -53,71 +52,95 @@ impl World {
         }
     }
 
-    /// `Worker::handle_command`: ask the ledger, and see what it says.
-    fn claim(&mut self, scenario: &Scenario, slot: usize, message: Message) {
-        let commands = Rc::clone(&self.commands);
-        let command = &commands[usize::from(message.command)];
-        let policy = policy(scenario);
-        let now = self.clocks(slot);
-        let history = History::new(now);
+    /// What `Worker::ask_for` says of a message.
+    fn ask_for(&self, scenario: &Scenario, slot: usize, message: Message) -> Ask {
+        let command = &self.commands[usize::from(message.command)];
+        let now = self.clocks(scenario, slot);
+        let (history, policy) = (History::new(now), policy(scenario));
         let first = decision::decide(Task::of(command), &history, &policy, Turn::Ready, 0.5, now);
         let was_seen = message.redelivered || message.attempts > 0;
-        let is_suspect = was_seen && scenario.plant != Some(Plant::TrustRedelivered);
-        let ask = Ask {
+        Ask {
             id: command.id.clone(),
             kind: command.kind().as_str(),
             tid: command.tid().map(str::to_owned),
             digest: Some("d".to_owned()),
             now,
             parked: message.parked,
-            waited: None,
-            is_suspect,
+            waited: self.waited(scenario, slot, message),
+            is_suspect: was_seen && !scenario.has(Plant::TrustRedelivered),
             has_expired: command.expiry.is_some_and(|expiry| now.wall >= expiry),
             has_reply_to: false,
             stamp: (first == Step::Attempt).then(|| stamp(now)),
             lease: seconds(LEASE),
-        };
-        let token = self.new_token();
-        let sharing = Sharing {
+        }
+    }
+
+    /// What a copy that comes back proves.
+    fn waited(&self, scenario: &Scenario, slot: usize, message: Message) -> Option<Waited> {
+        let age = message.age?;
+        let first_received = jiff::Timestamp::from_millisecond(age.first_received).unwrap();
+        let mut proven = seconds(age.proven);
+        if scenario.has(Plant::TtlCountsTwice) {
+            let now = self.clocks(scenario, slot);
+            let known = self.stores[0].age(id(message.command), now);
+            proven = known.map_or(proven, |known| known.proven + seconds(age.waited));
+        }
+        Some(Waited { first_received, age: proven })
+    }
+
+    /// Asks the ledger for a command.
+    pub(super) fn ask(&mut self, scenario: &Scenario, slot: usize, ask: &Ask) -> Claim {
+        let (token, sharing) = (self.new_token(), self.sharing(scenario, slot));
+        self.store(slot).claim::<super::Mixer>(ask, token, sharing)
+    }
+
+    /// Who shares a slot's ledger, and what time it is there.
+    pub(super) fn sharing(&self, scenario: &Scenario, slot: usize) -> Sharing {
+        let by_wall = scenario.has(Plant::LeaseByWallClock);
+        Sharing {
             process: scenario.one_process.then_some(self.epoch),
-            has_no_tid_lock: scenario.plant == Some(Plant::NoTidLock),
-            forgets_refunded: scenario.plant == Some(Plant::ForgetRefunded),
-        };
-        let claim = self.store.claim(&ask, token, sharing);
-        self.slots[slot].at = match claim {
+            now: time(if by_wall { self.wall(slot) } else { self.now.into() }),
+            has_no_tid_lock: scenario.has(Plant::NoTidLock),
+            forgets_refunded: scenario.has(Plant::ForgetRefunded),
+            trusts_rewound: scenario.has(Plant::TrustRewound),
+            has_no_write_back: scenario.has(Plant::NoWriteBack),
+        }
+    }
+
+    /// `Worker::handle_command`: ask the ledger, and see what it says.
+    fn claim(&mut self, scenario: &Scenario, slot: usize, message: Message) {
+        let ask = self.ask_for(scenario, slot, message);
+        let claimed = |case, turn| At::Claimed { known: Known::new(case), turn };
+        self.slots[slot].at = match self.ask(scenario, slot, &ask) {
             Claim::Fresh(case) if case.history.in_flight() => {
-                At::Begun { case: Rc::new(case), began: self.now }
+                At::Begun { known: Known::new(case), began: self.now }
             }
-            Claim::Fresh(case) | Claim::Due(case) => {
-                At::Claimed { case: Rc::new(case), turn: Turn::Ready }
-            }
+            Claim::Fresh(case) | Claim::Due(case) => claimed(case, Turn::Ready),
             Claim::Interrupted(mut case) => {
-                if scenario.plant == Some(Plant::InterruptedAsFresh) && case.history.in_flight() {
+                if scenario.has(Plant::InterruptedAsFresh) && case.history.in_flight() {
                     case.history.entries.pop();
                 }
-                At::Claimed { case: Rc::new(case), turn: Turn::Ready }
+                claimed(case, Turn::Ready)
             }
             Claim::Refunded(case, receipt) => {
                 let confirmed_by = ConfirmedBy::Ledger;
                 let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: None };
-                At::Ending { case: Rc::new(case), outcome: Rc::new(outcome) }
+                At::Ending { known: Known::new(case), outcome: Rc::new(outcome) }
             }
-            Claim::Busy { wait } => {
-                return self.park_busy(scenario, slot, wait.map(|wait| self.after(wait)));
-            }
-            Claim::Early { wait } => return self.park_copy(slot, message.parked, self.after(wait)),
+            Claim::Busy { wait } => return self.park_busy(scenario, slot, wait),
+            Claim::Early { wait } => return self.park_copy(slot, message.parked, whole(wait)),
             Claim::Stale => At::Stale,
             Claim::Finished { event, is_untold } => {
                 let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved");
                 let bury = needs_a_person && (is_untold || message.redelivered);
-                At::Finished { event: Rc::new(self.replayed(scenario, *event)), bury }
+                At::Finished(News::new(self.replayed(scenario, *event), bury))
             }
             Claim::Conflict | Claim::Unknown => unreachable!("copies of one command are alike"),
         };
     }
 
     fn replayed(&self, scenario: &Scenario, mut event: Event) -> Event {
-        if scenario.plant == Some(Plant::NewEventEachTime) {
+        if scenario.has(Plant::NewEventEachTime) {
             event.body.extend(self.now.to_be_bytes());
         }
         event
@@ -125,11 +148,9 @@ impl World {
 
     /// A token that nobody holds: which one makes no difference.
     fn new_token(&self) -> u64 {
-        let held: Vec<u64> = self
-            .store
-            .tokens()
-            .chain(self.slots.iter().filter_map(Slot::case).map(|case| token(case)))
-            .collect();
+        let of_slots = self.slots.iter().filter_map(Slot::known).map(|known| token(&known.case));
+        let of_stores = self.stores.iter().flat_map(|store| store.tokens());
+        let held: Vec<u64> = of_stores.chain(of_slots).collect();
         (1..).map(|n| self.epoch | n).find(|token| !held.contains(token)).unwrap()
     }
 
@@ -145,26 +166,26 @@ impl World {
                 _ if busy.is_stalled => {
                     push(Action::Wake { slot }, &|world| world.slots[slot].is_stalled = false);
                 }
-                At::Claimed { case, turn } => push(Action::Decide { slot }, &|world| {
-                    world.decide(scenario, slot, case, *turn);
+                At::Claimed { known, turn } => push(Action::Decide { slot }, &|world| {
+                    world.decide(scenario, slot, &known.case, *turn);
                 }),
-                At::Ending { case, outcome } => push(Action::Decide { slot }, &|world| {
-                    world.conclude(scenario, slot, case, outcome);
+                At::Ending { known, outcome } => push(Action::Decide { slot }, &|world| {
+                    world.conclude(scenario, slot, &known.case, outcome);
                 }),
-                At::Begun { case, began } => {
-                    for eko in self.calls(scenario, *began) {
+                At::Begun { known, began } => {
+                    for eko in self.calls(scenario, slot, known, *began) {
                         push(Action::Call { slot, eko }, &|world| {
-                            world.call(slot, case, *began, eko);
+                            world.call(scenario, slot, (known, *began), eko);
                         });
                     }
                 }
-                At::Called { case, began, eko } => push(Action::Answer { slot }, &|world| {
-                    world.answer(slot, case, *began, *eko);
+                At::Called { known, eko, .. } => push(Action::Answer { slot }, &|world| {
+                    world.answer(scenario, slot, known, *eko);
                 }),
-                At::Inquiring { case, began } => {
+                At::Inquiring { known, began } => {
                     for reads in self.readings(*began) {
                         push(Action::Inquire { slot, reads }, &|world| {
-                            world.inquire(slot, case, *began, reads);
+                            world.inquire(scenario, slot, (known, *began), reads);
                         });
                     }
                 }
@@ -191,23 +212,23 @@ impl World {
                 world.ack(slot, if *is_case { then } else { At::Idle });
             }),
             At::ParkedAcked { copy } => push(Action::NoteParked { slot }, &|world| {
-                world.store.parked(id(copy.command), copy.parked);
+                world.note_parked(slot, copy.command, copy.parked);
                 world.slots[slot] = Slot::default();
             }),
-            At::Finished { event, bury } if scenario.plant == Some(Plant::AckBeforeConfirm) => {
+            At::Finished(news) if scenario.has(Plant::AckBeforeConfirm) => {
                 push(Action::Ack { slot }, &|world| {
-                    world.ack(slot, At::AckedTooSoon { event: Rc::clone(event), bury: *bury });
+                    world.ack(slot, At::AckedTooSoon(Rc::clone(news)));
                 });
             }
-            At::Finished { event, bury } => push(Action::Tell { slot }, &|world| {
-                world.tell(event, *bury);
+            At::Finished(news) => push(Action::Tell { slot }, &|world| {
+                world.tell(slot, news);
                 world.slots[slot].at = At::EventConfirmed;
             }),
             At::EventConfirmed | At::Stale => push(Action::Ack { slot }, &|world| {
                 world.ack(slot, At::Idle);
             }),
-            At::AckedTooSoon { event, bury } => push(Action::Tell { slot }, &|world| {
-                world.tell(event, *bury);
+            At::AckedTooSoon(news) => push(Action::Tell { slot }, &|world| {
+                world.tell(slot, news);
                 world.slots[slot] = Slot::default();
             }),
             At::Idle
@@ -218,152 +239,14 @@ impl World {
             | At::Inquiring { .. } => {}
         }
     }
-
-    /// An acknowledgement on a channel that is gone is an error, and ends the work.
-    fn ack(&mut self, slot: usize, then: At) {
-        if self.slots[slot].is_cut {
-            self.slots[slot] = Slot::default();
-            return;
-        }
-        self.slots[slot] = Slot { at: then, ..Slot::default() };
-    }
-
-    fn tell(&mut self, event: &Event, bury: bool) {
-        let at = usize::from(event.command_id != id(0));
-        let said = fingerprint(event);
-        // Only the ledger can say the same again.
-        let is_other = self.told[at].replace(said).is_some_and(|before| before != said);
-        if is_other && !self.has_lost_ledger {
-            self.broken = Some(Broken::TwoOutcomes);
-        }
-        self.buried[at] |= bury;
-    }
-
-    /// `Worker::settle`: decide, then the write that every step begins with. A decision has no
-    /// effect of its own, so nothing can come between it and its write that could not as well
-    /// have come before both.
-    fn decide(&mut self, scenario: &Scenario, slot: usize, case: &Rc<Case>, turn: Turn) {
-        let mut case = Case::clone(case);
-        match self.step(scenario, slot, &case, turn) {
-            Step::Attempt => {
-                let now = self.clocks(slot);
-                case.history.begin(now, stamp(now));
-                if self.begin(scenario, slot, &case) {
-                    self.slots[slot].at = At::Begun { case: Rc::new(case), began: self.now };
-                }
-            }
-            Step::Inquire => {
-                if self.begin(scenario, slot, &case) {
-                    self.slots[slot].at = At::Inquiring { case: Rc::new(case), began: self.now };
-                }
-            }
-            Step::RetryAfter { delay, .. } => self.note(scenario, slot, &case, delay, false),
-            Step::InquireAfter { delay, .. } => self.note(scenario, slot, &case, delay, true),
-            Step::Finish(outcome) => self.conclude(scenario, slot, &case, &outcome),
-        }
-    }
-
-    fn step(&self, scenario: &Scenario, slot: usize, case: &Case, turn: Turn) -> Step {
-        let mut history = case.history.clone();
-        match (scenario.plant, history.entries.last_mut()) {
-            (Some(Plant::ResendUnclear), Some(Entry::Attempt(attempt))) if attempt.is_unclear() => {
-                return Step::Attempt;
-            }
-            (Some(Plant::FailOnTimeout), Some(Entry::Attempt(attempt))) if attempt.is_unclear() => {
-                let problem = Problem::new(Code::Timeout, "planted");
-                return Step::Finish(Outcome::Failed(problem));
-            }
-            (Some(Plant::OneReading), Some(Entry::Inquiry(inquiry))) => inquiry.times += 1,
-            _ => {}
-        }
-        let command = &self.commands[usize::from(case.id != id(0))];
-        let (task, now) = (Task::of(command), self.clocks(slot));
-        decision::decide(task, &history, &policy(scenario), turn, 0.5, now)
-    }
-
-    fn begin(&mut self, scenario: &Scenario, slot: usize, case: &Case) -> bool {
-        let held = self.store.begin(case, seconds(LEASE), time(self.now));
-        self.goes_on(scenario, slot, held, Plant::CallWithoutClaim)
-    }
-
-    /// Whether a write was accepted; if not, the copy looks again later.
-    fn goes_on(&mut self, scenario: &Scenario, slot: usize, held: Held, plant: Plant) -> bool {
-        let goes_on = held == Held::Yes || scenario.plant == Some(plant);
-        if !goes_on {
-            self.park_busy(scenario, slot, None);
-        }
-        goes_on
-    }
-
-    fn note(
-        &mut self,
-        scenario: &Scenario,
-        slot: usize,
-        case: &Case,
-        delay: Duration,
-        unsettled: bool,
-    ) {
-        let due = later(time(self.now), delay);
-        let mut case = case.clone();
-        case.history.measure(self.clocks(slot));
-        let held = self.store.note(&case, delay, unsettled, time(self.now));
-        if held == Held::Lost {
-            return self.park_busy(scenario, slot, None);
-        }
-        let message = self.slots[slot].message.unwrap();
-        let copy = Message {
-            command: message.command,
-            parked: case.parked + 1,
-            attempts: message.seen(case.history.attempts()),
-            redelivered: false,
-            due: second(due),
-            is_held: false,
-        };
-        if scenario.plant == Some(Plant::DropBeforeConfirm) {
-            self.store.parked(&case.id, copy.parked);
-        }
-        self.slots[slot].at = At::Noted { copy, is_case: true };
-    }
-
-    fn conclude(&mut self, scenario: &Scenario, slot: usize, case: &Case, outcome: &Outcome) {
-        let about = About {
-            command_id: &case.id,
-            event_id: &case.id,
-            kind: Some(Kind::Refund),
-            subject: None,
-            correlation_id: None,
-            attempts: case.history.attempts(),
-            trace: &Trace::new(1),
-            span: 1,
-        };
-        let event = Event::new(&about, outcome, time(self.now));
-        let bury = outcome.needs_a_person();
-        let held = self.store.finish(case, &event, bury, time(self.now));
-        if self.goes_on(scenario, slot, held, Plant::TellWithoutClaim) {
-            self.slots[slot].at = At::Finished { event: Rc::new(event), bury };
-        }
-    }
-
-    fn park_busy(&mut self, scenario: &Scenario, slot: usize, until: Option<u32>) {
-        let parked = self.slots[slot].message.unwrap().parked + 1;
-        let again = later(time(self.now), policy(scenario).retry.delay(parked, 0.5));
-        self.park_copy(slot, parked, second(again).min(until.unwrap_or(u32::MAX)));
-    }
-
-    /// The second of the model so much later.
-    fn after(&self, wait: Duration) -> u32 {
-        second(later(time(self.now), wait))
-    }
-
-    fn park_copy(&mut self, slot: usize, parked: u32, due: u32) {
-        let message = self.slots[slot].message.unwrap();
-        let attempts = message.seen(0);
-        let copy = Message { parked, due, attempts, redelivered: false, ..message };
-        self.slots[slot].at = At::Noted { copy, is_case: false };
-    }
 }
 
 /// A timestamp that is drawn now.
-fn stamp(now: Now) -> Stamp {
+pub(super) fn stamp(now: Now) -> Stamp {
     Stamp { at: now.wall.as_millisecond(), age: Duration::ZERO }
+}
+
+/// A duration in seconds of the model.
+pub(super) fn whole(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap()
 }

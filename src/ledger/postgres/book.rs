@@ -144,8 +144,11 @@ impl Book {
 
     /// From here on a refund that the ledger does not know may have been attempted.
     pub(super) fn distrust(&mut self) {
-        self.circumstances.caution =
-            Some(Caution { why: Why::LedgerForgot, before: Duration::ZERO });
+        self.circumstances.caution = Some(Caution {
+            why: Why::LedgerForgot,
+            known_for: Duration::ZERO,
+            before: Duration::ZERO,
+        });
     }
 
     /// Whether the ledger has lost what it had committed, as far as this batch shows.
