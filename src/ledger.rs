@@ -5,6 +5,7 @@
 
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
+mod claim;
 #[cfg(feature = "memory-ledger")]
 mod memory;
 mod meta;
@@ -15,7 +16,6 @@ mod rules;
 mod show;
 mod sqlite;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ use secrecy::SecretString;
 use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Now, Stamp};
 use crate::event::Event;
 use crate::history::History;
-use crate::outcome::Receipt;
+use claim::Asked;
+pub(crate) use claim::{Ask, Case, Census, Claim, Held, Open, OpenState, Stranded, Waited};
 use meta::Change;
 pub(crate) use meta::{Identity, Meta, Opening, Overview};
 use rules::Finished;
@@ -102,183 +102,6 @@ pub(crate) enum Error {
     /// The store's thread has ended.
     #[error("the ledger is closed")]
     Closed,
-}
-
-/// A message that asks to be dealt with.
-#[derive(Clone, Debug)]
-pub(crate) struct Ask {
-    /// The command's id, or what stands in for it.
-    pub(crate) id: String,
-    /// The kind's word; `unknown` where none could be read.
-    pub(crate) kind: &'static str,
-    /// The transaction, for a refund or its OTP.
-    pub(crate) tid: Option<String>,
-    /// The keyed digest of what is asked; `None` where only the id is known, so that nothing new
-    /// may come of it.
-    pub(crate) digest: Option<String>,
-    /// When it was received.
-    pub(crate) now: Now,
-    /// How often a copy of it was parked, by its own header.
-    pub(crate) parked: u32,
-    /// What the broker has measured while a copy was parked.
-    pub(crate) waited: Option<Waited>,
-    /// Whether an attempt may have been made that this ledger knows nothing of.
-    pub(crate) is_suspect: bool,
-    /// Whether its time is over, so that it can only end.
-    pub(crate) has_expired: bool,
-    /// Whether it wants an answer of its own, so that no copy of it may be dropped.
-    pub(crate) has_reply_to: bool,
-    /// What signs its first attempt, where that may begin in the same write.
-    pub(crate) stamp: Option<Stamp>,
-    /// How long the claim lasts.
-    pub(crate) lease: Duration,
-}
-
-/// What a parked copy proves: so old was the command at least when it came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Waited {
-    /// When the command was first received: ages of another history say nothing of this one.
-    pub(crate) first_received: Timestamp,
-    /// How old.
-    pub(crate) age: Duration,
-}
-
-impl Waited {
-    fn is_of(&self, history: &History) -> bool {
-        self.first_received.as_millisecond() == history.first_received.as_millisecond()
-    }
-}
-
-/// A claimed command: only whoever holds it may write about it.
-#[derive(Clone, Debug)]
-pub(crate) struct Case {
-    /// The command's id.
-    pub(crate) id: String,
-    /// What is known of it.
-    pub(crate) history: History,
-    /// How often it was parked.
-    pub(crate) parked: u32,
-    /// How many claims in a row the worker died over.
-    pub(crate) interruptions: u32,
-    token: u64,
-    asked: Arc<Asked>,
-    /// Whether the store has a row of it: one that can only end is not kept before.
-    is_kept: bool,
-}
-
-impl Case {
-    /// Its kind's word.
-    pub(crate) fn kind(&self) -> &str {
-        &self.asked.kind
-    }
-
-    /// The transaction, for a refund or its OTP.
-    pub(crate) fn tid(&self) -> Option<&str> {
-        self.asked.tid.as_deref()
-    }
-}
-
-/// What a command asks for, as its row keeps it: enough to write a row that was forgotten back.
-#[derive(Clone, Debug)]
-struct Asked {
-    kind: String,
-    tid: Option<String>,
-    digest: String,
-}
-
-/// What the ledger says to a message.
-#[derive(Clone, Debug)]
-pub(crate) enum Claim {
-    /// Seen for the first time. Where it may and nothing speaks against it, its first attempt
-    /// has begun in the same write.
-    Fresh(Case),
-    /// Back from parking.
-    Due(Case),
-    /// The worker died over it: how its last attempt ended is not known.
-    Interrupted(Case),
-    /// A refund of a tid that another command has refunded: it succeeded, and this is what
-    /// that one gave.
-    Refunded(Case, Receipt),
-    /// Somebody else has it, or another refund of its tid is not finished.
-    Busy {
-        /// How long that claim lasts at the most, where it is known.
-        wait: Option<Duration>,
-    },
-    /// A copy that came before its time.
-    Early {
-        /// How long it should have waited on.
-        wait: Duration,
-    },
-    /// A copy that a later one has replaced.
-    Stale,
-    /// It has ended.
-    Finished {
-        /// What tells it.
-        event: Box<Event>,
-        /// Whether what follows from it may not have been done yet: its event, its count, and a
-        /// copy where a person looks.
-        is_untold: bool,
-    },
-    /// The id belongs to a command that asks for something else.
-    Conflict,
-    /// Nothing is known of the id, and whoever asks knows nothing else.
-    Unknown,
-}
-
-impl Claim {
-    /// Whether it is the caller's to work on, so that a call may follow.
-    pub(crate) const fn is_held(&self) -> bool {
-        matches!(self, Self::Fresh(_) | Self::Due(_) | Self::Interrupted(_))
-    }
-}
-
-/// Whether a write was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// It stands.
-    Yes,
-    /// The claim has gone to somebody else: nothing was written.
-    Lost,
-}
-
-/// How many commands wait, for each kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Census {
-    /// Those whose outcome is not known yet, and since when the oldest.
-    pub(crate) unsettled: BTreeMap<String, (u32, Timestamp)>,
-    /// Those that are parked.
-    pub(crate) parked: BTreeMap<String, u32>,
-}
-
-/// Commands that are not finished and that nobody works on, and ends that may be untold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stranded {
-    /// Neither claimed nor waiting for their time.
-    pub(crate) open: Vec<Open>,
-    /// Ids of commands that have ended untold.
-    pub(crate) untold: Vec<String>,
-}
-
-/// A command that is not finished.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Open {
-    /// Its id.
-    pub(crate) id: String,
-    /// Its kind's word.
-    pub(crate) kind: String,
-    /// The transaction, for a refund or its OTP.
-    pub(crate) tid: Option<String>,
-    /// What changes whenever somebody works on it.
-    pub(crate) state: OpenState,
-}
-
-/// What changes about an open command whenever somebody works on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OpenState {
-    pub(crate) due: Option<i64>,
-    pub(crate) token: Option<i64>,
-    pub(crate) parked: i64,
-    pub(crate) interruptions: i64,
 }
 
 /// A request to the store, and where its answer goes.

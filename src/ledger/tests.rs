@@ -1,6 +1,7 @@
 //! One suite for both stores. PostgreSQL is the server of `EKO_TEST_POSTGRES_URL`, each test
 //! in a schema of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,10 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::clock::{Now, Stamp};
 use crate::command::Kind;
 use crate::event::About;
 use crate::history::{Age, Entry, Suspicion, Why};
-use crate::outcome::{Answer, Code, ConfirmedBy, Outcome, Problem};
+use crate::outcome::{Answer, Code, ConfirmedBy, Outcome, Problem, Receipt};
 use crate::trace::Trace;
 use crate::verdict::{Cause, Reading, Verdict};
 
