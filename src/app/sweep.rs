@@ -86,9 +86,29 @@ impl Sweep {
         let is_old = |watched: &Watched<()>| now >= watched.since + self.after;
         let old = self.untold.iter().filter(|(_, watched)| is_old(watched));
         let old: Vec<String> = old.map(|(id, _)| id.clone()).collect();
-        for id in old {
-            self.settle(&id, None).await;
+        // Who has the message tells it with a dead letter, which needs the message.
+        if !old.is_empty() && self.is_quiet().await {
+            for id in old {
+                self.settle(&id, None).await;
+            }
         }
+    }
+
+    /// Whether no message of any kind can be waiting where nobody sees it.
+    async fn is_quiet(&self) -> bool {
+        for kind in Kind::ALL {
+            if !self.is_drained(kind).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether a kind is consumed and nothing of it waits: while it is paused or has a backlog, its
+    /// messages wait where nobody sees them.
+    async fn is_drained(&self, kind: Kind) -> bool {
+        let is_paused = self.worker.gate.watch(kind).borrow().is_some();
+        !is_paused && matches!(self.teller.waiting(kind).await, Ok(0))
     }
 
     /// Whether an open command's message is taken for lost.
@@ -101,10 +121,7 @@ impl Sweep {
             return false;
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == open.kind);
-        let kind = kind.unwrap_or(Kind::Refund);
-        // While a kind is paused or has a backlog, its messages wait where nobody sees them.
-        let is_paused = self.worker.gate.watch(kind).borrow().is_some();
-        !is_paused && matches!(self.teller.waiting(kind).await, Ok(0))
+        self.is_drained(kind.unwrap_or(Kind::Refund)).await
     }
 
     async fn settle(&mut self, id: &str, kind: Option<Kind>) {

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use super::tell::Copy;
 use super::{
     Error, Received, Subject, Worker, clock, random_f64, random_u32, random_u64, random_u128,
 };
-use crate::broker::{Delivery, Teller};
+use crate::broker::{CopyAge, Delivery, Teller};
 use crate::command::Kind;
 use crate::decision::{self, Message, Step, Task, Turn};
 use crate::event::{About, Event};
@@ -15,12 +16,11 @@ use crate::ledger::{self, Ask, Case, Claim, Held};
 use crate::metrics;
 use crate::outcome::{Code, Outcome, Problem};
 use crate::trace::Trace;
-use crate::verdict::Cause;
 
 /// How far a command came without its message.
 pub(super) enum Alone {
     /// It is not known yet what became of it.
-    Waits { delay: Duration, cause: Cause, unsettled: bool },
+    Waits { delay: Duration, unsettled: bool },
     /// It has ended.
     Ends(Outcome),
     /// The claim has gone to somebody else.
@@ -68,8 +68,8 @@ impl Worker {
         let subject = Subject { kind, subject: None, ..*subject };
         let task = Task::without(Message::Unreadable, kind.unwrap_or(Kind::Refund));
         match self.settle_alone(task, &mut case).await {
-            Ok(Alone::Waits { delay, cause, unsettled }) => {
-                self.park(delivery, &subject, received, case, delay, cause, unsettled).await
+            Ok(Alone::Waits { delay, unsettled }) => {
+                self.wait_unreadable(delivery, (&subject, received), case, (delay, unsettled)).await
             }
             Ok(Alone::Ends(outcome)) => {
                 let tid = case.tid().map(str::to_owned);
@@ -82,6 +82,33 @@ impl Worker {
                 self.do_without_ledger(delivery, &subject, attempts, &error).await
             }
         }
+    }
+
+    /// What is known is kept, and the copy waits as it came: whether it is the command's own copy
+    /// cannot be read, so it must not replace that one.
+    async fn wait_unreadable(
+        &self,
+        delivery: Delivery,
+        (subject, received): (&Subject<'_>, &Received),
+        mut case: Case,
+        (delay, unsettled): (Duration, bool),
+    ) -> Result<(), Error> {
+        let now = self.now();
+        case.history.measure(now);
+        match self.ledger.note(&case, delay, unsettled).await {
+            Ok(Held::Yes) => {}
+            Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
+            Err(error) => {
+                let attempts = case.history.attempts();
+                return self.do_without_ledger(delivery, subject, attempts, &error).await;
+            }
+        }
+        let age = CopyAge {
+            first_received: case.history.first_received,
+            proven: case.history.age(now).proven,
+        };
+        let copy = Copy { delay, parked: delivery.envelope().parked, age: Some(age) };
+        self.park_copy(delivery, subject, received, copy).await
     }
 
     /// Claims a command by its id alone.
@@ -126,11 +153,11 @@ impl Worker {
                 }
                 // Without its message nothing is called: whoever decides knows that.
                 Step::Attempt => return Ok(Alone::Lost),
-                Step::RetryAfter { delay, cause } => {
-                    return Ok(Alone::Waits { delay, cause, unsettled: false });
+                Step::RetryAfter { delay, .. } => {
+                    return Ok(Alone::Waits { delay, unsettled: false });
                 }
-                Step::InquireAfter { delay, cause } => {
-                    return Ok(Alone::Waits { delay, cause, unsettled: true });
+                Step::InquireAfter { delay, .. } => {
+                    return Ok(Alone::Waits { delay, unsettled: true });
                 }
                 Step::Finish(outcome) => return Ok(Alone::Ends(outcome)),
             }
@@ -194,7 +221,7 @@ impl Worker {
                 let task = Task::without(Message::Lost, kind);
                 match self.settle_alone(task, &mut case).await? {
                     Alone::Lost => return Ok(Looked::Over),
-                    Alone::Waits { delay, unsettled, .. } => {
+                    Alone::Waits { delay, unsettled } => {
                         case.history.measure(self.now());
                         self.ledger.note(&case, delay, unsettled).await?;
                         return Ok(Looked::Waits);

@@ -220,7 +220,7 @@ impl Worker {
 
     /// Keeps what is known, then puts a copy where it waits, then acknowledges.
     #[expect(clippy::too_many_arguments, reason = "all of it stands in the parked copy")]
-    pub(super) async fn park(
+    async fn park(
         &self,
         delivery: Delivery,
         subject: &Subject<'_>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Error, Received, Subject, Worker, random_f64, span_id};
-use crate::broker::{Delivery, Parking};
+use crate::broker::{CopyAge, Delivery, Parking};
 use crate::command::Kind;
 use crate::event::{About, Event};
 use crate::ledger::{Case, Held};
@@ -13,6 +13,15 @@ use crate::metrics;
 use crate::otel::{Span, Telling};
 use crate::outcome::Outcome;
 use crate::trace::Trace;
+
+/// How a copy waits that replaces no other one.
+pub(super) struct Copy {
+    pub(super) delay: Duration,
+    /// How often it was parked, so that older ones can be told from it.
+    pub(super) parked: u32,
+    /// How old its command is, as far as that is known.
+    pub(super) age: Option<CopyAge>,
+}
 
 impl Worker {
     /// Ends a command: ledger, then event, then ack.
@@ -139,7 +148,8 @@ impl Worker {
         };
         let ends = [wait, subject.expiry.map(until_expiry)];
         let wait = ends.into_iter().flatten().fold(again, Duration::min);
-        self.park_copy(delivery, subject, received, wait, parked).await
+        let copy = Copy { delay: wait, parked, age: delivery.envelope().age };
+        self.park_copy(delivery, subject, received, copy).await
     }
 
     /// A copy that came before its time waits on.
@@ -150,17 +160,18 @@ impl Worker {
         received: &Received,
         wait: Duration,
     ) -> Result<(), Error> {
-        let parked = delivery.envelope().parked;
-        self.park_copy(delivery, subject, received, wait, parked).await
+        let envelope = delivery.envelope();
+        let copy = Copy { delay: wait, parked: envelope.parked, age: envelope.age };
+        self.park_copy(delivery, subject, received, copy).await
     }
 
-    async fn park_copy(
+    /// Parks a copy that replaces no other one.
+    pub(super) async fn park_copy(
         &self,
         delivery: Delivery,
         subject: &Subject<'_>,
         received: &Received,
-        delay: Duration,
-        parked: u32,
+        Copy { delay, parked, age }: Copy,
     ) -> Result<(), Error> {
         let parking = Parking {
             delay,
@@ -169,7 +180,7 @@ impl Worker {
             attempts: delivery.envelope().attempts,
             parked,
             first_received: received.at,
-            age: delivery.envelope().age,
+            age,
             traceparent: Some(&received.traceparent()),
         };
         received.span.parked("busy");
