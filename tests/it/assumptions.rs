@@ -9,3 +9,4 @@ mod held;
 mod ledgers;
 mod orphans;
 mod settings;
+mod waiting;
