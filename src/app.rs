@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -83,7 +82,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let worker = Arc::new(worker);
     let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
-    let upkeep = tokio::spawn(upkeep::forget_finished(worker.ledger.clone(), config.retention));
+    let upkeep = tokio::spawn(upkeep::forget_finished(Arc::clone(&worker), config.retention));
     let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
     let forgotten = worker.ledger.forgotten();
     let counting = tokio::spawn(pairing::count_forgotten(forgotten, Arc::clone(&metrics)));
@@ -349,11 +348,6 @@ fn say_waiting(problem: &str, tries: u32) {
     } else {
         tracing::debug!(problem, tries, "waiting for the broker");
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "upkeep tells the ledger what is old")]
-fn now() -> Timestamp {
-    Timestamp::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a session lasted")]

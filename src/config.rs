@@ -100,10 +100,10 @@ impl Config {
         let otlp_endpoint = args.otel_exporter_otlp_endpoint.as_deref();
         let otlp_endpoint =
             otlp_endpoint.and_then(|url| reader.otlp("OTEL_EXPORTER_OTLP_ENDPOINT", url));
-        if let (Some(policy), Some(retention), Ok(base_url)) =
-            (&policy, retention, Url::parse(args.eko.eko_base_url.trim()))
+        if let (Some(policy), Some(retention), Some(orphan_after), Ok(base_url)) =
+            (&policy, retention, orphan_after, Url::parse(args.eko.eko_base_url.trim()))
         {
-            for (name, why) in floors::below(policy, retention, &base_url) {
+            for (name, why) in floors::below(policy, retention, orphan_after, &base_url) {
                 reader.wrong(name, &why);
             }
         }

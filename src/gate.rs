@@ -8,12 +8,15 @@ mod slots;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Now;
 use crate::command::Kind;
 use lane::Lane;
 pub(crate) use limit::Sample;
@@ -43,6 +46,8 @@ pub(crate) struct Gate {
     limiter: Option<DefaultDirectRateLimiter>,
     lanes: [Lane; Kind::ALL.len()],
     skewed: AtomicU32,
+    /// When Eko's clock was last seen to agree with ours.
+    agreed: Mutex<Option<Now>>,
     hurry: watch::Sender<()>,
     stop: CancellationToken,
 }
@@ -64,6 +69,7 @@ impl Gate {
             limiter,
             lanes: Kind::ALL.map(lane),
             skewed: AtomicU32::new(0),
+            agreed: Mutex::new(None),
             hurry: watch::Sender::new(()),
             stop,
         }
@@ -128,13 +134,22 @@ impl Gate {
 
     /// Notes by how many seconds Eko's clock is ahead of ours; closes all kinds where answers
     /// tell in a row that Eko will soon refuse our timestamps. Tells whether it did.
-    pub(crate) fn saw_clock(&self, skew: f64, now: Duration) -> bool {
+    pub(crate) fn saw_clock(&self, skew: f64, now: Now) -> bool {
         if Self::is_right(skew) {
             self.skewed.store(0, Ordering::Relaxed);
+            *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             return false;
         }
         let in_a_row = self.skewed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        in_a_row >= SKEWED && self.close_all(Reason::Clock, now)
+        in_a_row >= SKEWED && self.close_all(Reason::Clock, now.monotonic)
+    }
+
+    /// What time it is by a wall clock that agreed with Eko's, and by what was measured since: a clock
+    /// that was set meanwhile does not change it. `None` until Eko has told its own time.
+    pub(crate) fn agreed_time(&self, now: Now) -> Option<Timestamp> {
+        let agreed = (*self.agreed.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let since = now.monotonic.saturating_sub(agreed.monotonic);
+        agreed.wall.checked_add(since).ok()
     }
 
     /// What was known of the clocks' difference does not hold any more.
@@ -302,14 +317,35 @@ mod tests {
         assert_eq!(gate.stood_still(Kind::Refund, at(9), at(9)).as_secs(), 5);
     }
 
+    /// The wall clock at the beginning of the process, and how long that runs.
+    fn wall(begin: i64, second: u64) -> Now {
+        let wall = Timestamp::from_second(begin).unwrap() + at(second);
+        Now { wall, process: 1, monotonic: at(second) }
+    }
+
+    #[test]
+    fn the_time_that_is_agreed_on_is_not_moved_by_a_wall_clock_that_is_set() {
+        let gate = gate();
+        let (right, year_ahead) = (1_800_000_000, 1_831_536_000);
+        let agreed = |now| gate.agreed_time(now).map(Timestamp::as_second);
+        assert_eq!(agreed(wall(right, 5)), None, "Eko has not told its time");
+        gate.saw_clock(-31_536_000.0, wall(year_ahead, 6));
+        assert_eq!(agreed(wall(year_ahead, 6)), None, "Eko's clock tells another time");
+        gate.saw_clock(1.0, wall(right, 10));
+        assert_eq!(agreed(wall(year_ahead, 70)), Some(right + 70));
+        gate.saw_clock(-31_536_000.0, wall(year_ahead, 80));
+        assert_eq!(agreed(wall(year_ahead, 90)), Some(right + 90));
+    }
+
     #[test]
     fn a_clock_far_off_in_two_answers_in_a_row_closes_every_kind() {
         let gate = gate();
-        assert!(!gate.saw_clock(-91.0, at(0)), "one answer may be a proxy's");
-        assert!(!gate.saw_clock(3.0, at(1)));
-        assert!(!gate.saw_clock(95.0, at(2)));
+        let now = |second| wall(1_800_000_000, second);
+        assert!(!gate.saw_clock(-91.0, now(0)), "one answer may be a proxy's");
+        assert!(!gate.saw_clock(3.0, now(1)));
+        assert!(!gate.saw_clock(95.0, now(2)));
         assert_eq!(closed(&gate, Kind::Refund), None);
-        assert!(gate.saw_clock(95.0, at(3)));
+        assert!(gate.saw_clock(95.0, now(3)));
         assert_eq!(Kind::ALL.map(|kind| closed(&gate, kind)), [Some(Reason::Clock); 3]);
         assert!(Gate::is_right(-90.0) && !Gate::is_right(-90.5));
     }

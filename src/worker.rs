@@ -272,9 +272,12 @@ impl Worker {
             digest: None,
             now: self.now(),
             parked: envelope.parked,
-            waited: envelope
-                .age
-                .map(|age| Waited { first_received: age.first_received, age: age.proven }),
+            waited: envelope.age.map(|age| Waited {
+                first_received: age.first_received,
+                // The broker tells the time that was asked for: a policy of the queue may have let
+                // the copy go before. The ledger therefore counts it once the command is due.
+                age: age.proven.saturating_add(envelope.waited),
+            }),
             is_suspect: false,
             has_expired: false,
             has_reply_to: envelope.has_reply_to,

@@ -23,6 +23,12 @@ const AT_ONCE: u32 = 500;
 /// Between rounds: often enough that a short wait is not made much longer, seldom enough not to be
 /// felt.
 const SELDOM: Duration = Duration::from_secs(30);
+/// No more often than that, however short the wait is.
+const OFTEN: Duration = Duration::from_millis(100);
+
+/// After so many times the wait a backlog is no reason to wait on: a queue that is never empty would
+/// keep every lost message from being noticed.
+const DESPITE_BACKLOG: u32 = 6;
 
 /// Looks after commands that nobody works on.
 pub(super) struct Sweep {
@@ -51,7 +57,7 @@ impl Sweep {
 
     /// Sweeps until the session ends.
     pub(super) async fn run(mut self, end: CancellationToken) {
-        let mut rounds = tokio::time::interval((self.after / 4).min(SELDOM));
+        let mut rounds = tokio::time::interval((self.after / 4).clamp(OFTEN, SELDOM));
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -97,18 +103,21 @@ impl Sweep {
     /// Whether no message of any kind can be waiting where nobody sees it.
     async fn is_quiet(&self) -> bool {
         for kind in Kind::ALL {
-            if !self.is_drained(kind).await {
+            if !self.is_consumed(kind) || !self.is_empty(kind).await {
                 return false;
             }
         }
         true
     }
 
-    /// Whether a kind is consumed and nothing of it waits: while it is paused or has a backlog, its
-    /// messages wait where nobody sees them.
-    async fn is_drained(&self, kind: Kind) -> bool {
-        let is_paused = self.worker.gate.watch(kind).borrow().is_some();
-        !is_paused && matches!(self.teller.waiting(kind).await, Ok(0))
+    /// Whether a kind is consumed: while it is paused, its messages wait where nobody sees them.
+    fn is_consumed(&self, kind: Kind) -> bool {
+        self.worker.gate.watch(kind).borrow().is_none()
+    }
+
+    /// Whether no message of a kind waits to be delivered.
+    async fn is_empty(&self, kind: Kind) -> bool {
+        matches!(self.teller.waiting(kind).await, Ok(0))
     }
 
     /// Whether an open command's message is taken for lost.
@@ -121,7 +130,9 @@ impl Sweep {
             return false;
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == open.kind);
-        self.is_drained(kind.unwrap_or(Kind::Refund)).await
+        let kind = kind.unwrap_or(Kind::Refund);
+        let is_long = now >= watched.since + self.after.saturating_mul(DESPITE_BACKLOG);
+        self.is_consumed(kind) && (is_long || self.is_empty(kind).await)
     }
 
     async fn settle(&mut self, id: &str, kind: Option<Kind>) {

@@ -1,11 +1,12 @@
 //! What the worker does besides its commands: it forgets those that finished long ago.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::now;
-use crate::ledger::{Error, Ledger};
+use crate::ledger::Error;
+use crate::worker::Worker;
 
 /// How often finished commands are forgotten.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
@@ -17,15 +18,17 @@ const BATCH: u32 = 500;
 /// SQLite file in 12 s, many more than a worker finishes meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Forgets finished commands once their time is over, for as long as the process lives.
-pub(super) async fn forget_finished(ledger: Ledger, retention: Duration) {
+/// Forgets finished commands once their time is over, for as long as the process lives: by the time
+/// that Eko confirmed, since a clock that is set forward would have all of them forgotten.
+pub(super) async fn forget_finished(worker: Arc<Worker>, retention: Duration) {
     let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
     loop {
         tokio::time::sleep(PRUNE_EVERY).await;
-        let Ok(before) = now().checked_sub(retention) else {
+        let Some(now) = worker.agreed_time() else { continue };
+        let Ok(before) = now.checked_sub(retention) else {
             return;
         };
-        match forget_all(|| ledger.prune(before, BATCH), PAUSE).await {
+        match forget_all(|| worker.ledger.prune(before, BATCH), PAUSE).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::debug!(forgotten, "finished commands forgotten"),
             Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),

@@ -65,8 +65,9 @@ impl Delivery {
         publisher: Publisher,
         names: Arc<Names>,
     ) -> Self {
-        let mut envelope = read_envelope(&delivery.properties, delivery.redelivered);
-        envelope.age = envelope.age.map(|age| age.after(waited(&delivery.properties, &names)));
+        let waited = waited(&delivery.properties, &names);
+        let envelope = read_envelope(&delivery.properties, delivery.redelivered);
+        let envelope = Envelope { waited, ..envelope };
         Self(Box::new(Parts {
             body: delivery.data,
             envelope,

@@ -47,8 +47,10 @@ pub(crate) struct Envelope {
     pub(crate) parked: u32,
     /// How often Eko had been called when it was parked.
     pub(crate) attempts: u32,
-    /// What a parked copy proves of its command's age.
+    /// What a parked copy proves of its command's age when it was parked.
     pub(crate) age: Option<CopyAge>,
+    /// For how long the broker says that it has kept the copy since.
+    pub(crate) waited: Duration,
     /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
 }
@@ -66,11 +68,6 @@ impl CopyAge {
     /// As a copy carries it.
     pub(super) fn written(self) -> String {
         format!("{}:{}", self.first_received.as_millisecond(), self.proven.as_millis())
-    }
-
-    /// The same, that much later.
-    pub(super) fn after(self, waited: Duration) -> Self {
-        Self { proven: self.proven.saturating_add(waited), ..self }
     }
 
     fn read(text: &str) -> Option<Self> {
@@ -164,6 +161,7 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         parked: count(PARKED),
         attempts: count(ATTEMPT),
         age: header(AGE).as_deref().and_then(CopyAge::read),
+        waited: Duration::ZERO,
         redelivered,
     }
 }

@@ -19,15 +19,19 @@ const LEAST_TOLERANCE: Duration = Duration::from_secs(60);
 /// Eko's slower calls take seconds: each that is given up has to be settled.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A message may be that long on its way between two queues of a loaded broker.
+const LEAST_ORPHAN: Duration = Duration::from_secs(120);
+
 /// What is wrong with settings of which each alone can be read: names and reasons.
 pub(super) fn below(
     policy: &Policy,
     retention: Duration,
+    orphan_after: Duration,
     base_url: &Url,
 ) -> Vec<(&'static str, String)> {
     let mut wrong: Vec<_> = short_retention(policy, retention).into_iter().collect();
     if !is_loopback(base_url) {
-        wrong.extend(short_of_eko(policy));
+        wrong.extend(short_of_eko(policy, orphan_after));
     }
     wrong
 }
@@ -57,7 +61,10 @@ fn short_retention(policy: &Policy, retention: Duration) -> Option<(&'static str
 }
 
 /// What only a simulator on this machine may undercut.
-fn short_of_eko(policy: &Policy) -> impl Iterator<Item = (&'static str, String)> {
+fn short_of_eko(
+    policy: &Policy,
+    orphan_after: Duration,
+) -> impl Iterator<Item = (&'static str, String)> {
     let floors = [
         (
             "SETTLE_QUIET",
@@ -79,6 +86,12 @@ fn short_of_eko(policy: &Policy) -> impl Iterator<Item = (&'static str, String)>
             LEAST_TIMEOUT,
             "Eko's answers may take seconds, and each that is not waited for leaves its command in \
              doubt",
+        ),
+        (
+            "ORPHAN_AFTER",
+            orphan_after,
+            LEAST_ORPHAN,
+            "a command would be ended as one without a message while its message is on its way",
         ),
     ];
     floors.into_iter().filter(|(_, given, least, _)| given < least).map(|(name, _, least, why)| {

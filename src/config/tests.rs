@@ -256,6 +256,7 @@ fn a_setting_under_which_a_guarantee_would_be_lost_is_refused_with_the_reason() 
         (&["--settle-quiet=14s", "--eko-timeout=10s"], "SETTLE_QUIET", "must be at least 15s"),
         (&["--eko-stamp-tolerance=59s"], "EKO_STAMP_TOLERANCE", "must be at least 60s"),
         (&["--eko-timeout=4s"], "EKO_TIMEOUT", "must be at least 5s"),
+        (&["--orphan-after=119s"], "ORPHAN_AFTER", "must be at least 120s"),
     ] {
         let told = problems(flags);
         let is_named =
@@ -266,6 +267,8 @@ fn a_setting_under_which_a_guarantee_would_be_lost_is_refused_with_the_reason() 
         &["--ledger-retention=86550s"][..],
         &["--settle-quiet=15s", "--eko-timeout=5s", "--eko-stamp-tolerance=60s"],
         &[LOOPBACK, "--settle-quiet=1s", "--eko-timeout=1s", "--eko-stamp-tolerance=1s"],
+        &["--orphan-after=2m"],
+        &[LOOPBACK, "--orphan-after=1s"],
         &["--ledger-retention=1h", "--retry-give-up-refund=10m", "--settle-give-up=10m"],
     ] {
         assert!(config(flags).is_ok(), "{flags:?}: {}", told(flags));

@@ -200,8 +200,9 @@ fn claim_unknown(
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    // One that has expired needs the tid no more: it ends without a call.
-    if tid.is_busy && !ask.has_expired {
+    let suspicion = suspicion(tid, ask, circumstances);
+    // One that has expired needs the tid no more, unless an attempt may have been made of it.
+    if tid.is_busy && (!ask.has_expired || suspicion.is_some()) {
         return Ok((Claim::Busy { wait: None }, None));
     }
     let mut row = Row {
@@ -226,8 +227,6 @@ fn claim_unknown(
         let case = Case { is_kept: false, ..row.case(token) };
         return Ok((Claim::Fresh(case), None));
     }
-    let suspicion =
-        suspicion(tid, ask, circumstances).filter(|_| !ask.has_expired || ask.is_suspect);
     match (suspicion, ask.stamp) {
         (Some(Caution { why, before, .. }), _) => row.history.suspect(ask.now, before, why),
         (None, Some(stamp)) => row.history.begin(ask.now, stamp),
@@ -241,7 +240,8 @@ fn claim_unknown(
 fn suspicion(tid: &TidState, ask: &Ask, circumstances: Circumstances) -> Option<Caution> {
     let began_now = |why| Caution { why, known_for: Duration::ZERO, before: Duration::ZERO };
     let redelivered = ask.is_suspect.then_some(began_now(Why::Redelivered));
-    let doubted = tid.doubted.map(|_| began_now(Why::TidDoubted));
+    // That is about another command's attempts: one that makes none has nothing to ask.
+    let doubted = tid.doubted.filter(|_| !ask.has_expired).map(|_| began_now(Why::TidDoubted));
     let caution = circumstances.caution.filter(|_| ask.kind == "refund");
     redelivered.or(doubted).or(caution)
 }
@@ -261,14 +261,18 @@ fn claim_known(
         let event = Box::new(read(&finished.event)?);
         return Ok((Claim::Finished { event, is_untold: row.untold }, None));
     }
-    if ask.parked < row.parked && !ask.has_reply_to && ask.digest.is_some() {
+    let lease = row.lease.filter(|&lease| holders.holds(lease, now));
+    let wait = row.due.map(|due| until(due, now)).unwrap_or_default();
+    let is_early = wait > EARLY && wait <= LONGEST_WAIT;
+    // A later copy that should be back by now may be lost: this one then does its work.
+    let is_replaced = ask.parked < row.parked && !ask.has_reply_to && ask.digest.is_some();
+    if is_replaced && (lease.is_some() || is_early) {
         return Ok((Claim::Stale, None));
     }
-    if let Some(lease) = row.lease.filter(|&lease| holders.holds(lease, now)) {
+    if let Some(lease) = lease {
         return Ok((Claim::Busy { wait: Some(until(lease.until, now)) }, None));
     }
-    let wait = row.due.map(|due| until(due, now)).unwrap_or_default();
-    if wait > EARLY && wait <= LONGEST_WAIT {
+    if is_early {
         return Ok((Claim::Early { wait }, None));
     }
     let is_interrupted = row.lease.is_some();

@@ -335,12 +335,25 @@ on_both_stores! {
         let first = case(claim(&ledger, ask("a", 0)).await);
         ledger.note(&first, ledger.until(10), false).await.unwrap();
         ledger.parked("a", 1).await.unwrap();
-        assert_eq!(word(&claim(&ledger, ask("a", 10)).await), "stale");
+        assert_eq!(word(&claim(&ledger, ask("a", 9)).await), "stale");
         let asks_back = Ask { has_reply_to: true, ..ask("a", 9) };
         assert_eq!(word(&claim(&ledger, asks_back).await), "early");
         let back = claim(&ledger, Ask { parked: 1, ..ask("a", 10) }).await;
         assert_eq!(word(&back), "due");
         assert_eq!(case(back).parked, 1);
+    }
+
+    async fn a_copy_does_the_work_of_a_later_one_that_did_not_come_back(rig) {
+        let ledger = rig.open().await;
+        let first = case(claim(&ledger, ask("a", 0)).await);
+        ledger.note(&first, ledger.until(10), false).await.unwrap();
+        ledger.parked("a", 3).await.unwrap();
+        assert_eq!(word(&claim(&ledger, Ask { parked: 1, ..ask("a", 9) }).await), "stale");
+        let taken = claim(&ledger, Ask { parked: 1, ..ask("a", 10) }).await;
+        assert_eq!(word(&taken), "due");
+        assert_eq!(case(taken).parked, 3, "what it parks replaces all others");
+        assert_eq!(word(&claim(&ledger, Ask { parked: 1, ..ask("a", 11) }).await), "stale");
+        assert_eq!(word(&claim(&ledger, Ask { parked: 3, ..ask("a", 11) }).await), "busy");
     }
 
     async fn a_finished_command_is_told_byte_for_byte_also_after_reopening(rig) {
@@ -443,6 +456,24 @@ on_both_stores! {
         let ask = Ask { is_suspect: true, ..refund("a", "77", 0) };
         let case = case(claim(&ledger, ask).await);
         assert_eq!(case.history.entries, [suspicion(0, Why::Redelivered)]);
+    }
+
+    async fn an_expired_refund_that_may_have_been_attempted_waits_for_its_tid(rig) {
+        let ledger = rig.open().await;
+        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let expired = Ask { has_expired: true, stamp: None, ..refund("b", "77", 1) };
+        let suspect = Ask { is_suspect: true, ..expired.clone() };
+        assert_eq!(word(&claim(&ledger, suspect.clone()).await), "busy");
+        assert_eq!(case(claim(&ledger, expired.clone()).await).history.entries, []);
+        first.history.end(now(1), Verdict::unclear(Cause::Timeout));
+        ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap();
+        // What the other one left in doubt is no doubt about this one, which makes no attempt.
+        let other = Ask { id: "c".to_owned(), ..expired };
+        let other = case(claim(&ledger, other).await);
+        assert_eq!(other.history.entries, []);
+        ledger.finish(other, &unresolved("c"), false).await.unwrap();
+        let expected = [suspicion(1, Why::Redelivered)];
+        assert_eq!(case(claim(&ledger, suspect).await).history.entries, expected);
     }
 
     async fn the_census_counts_what_waits(rig) {

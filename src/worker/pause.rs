@@ -1,7 +1,7 @@
 //! What a paused worker does: probe Eko or the ledger, and set aside what it cannot begin or
 //! cannot write down.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{Error, Subject, Worker, random_f64};
@@ -61,6 +61,11 @@ impl Worker {
         );
         self.gate.forget_skew();
         self.gate.hurry();
+    }
+
+    /// What time it is, as far as Eko has confirmed our clock.
+    pub(crate) fn agreed_time(&self) -> Option<Timestamp> {
+        self.gate.agreed_time(self.now())
     }
 
     /// Whether what closed the gate of a kind is over.

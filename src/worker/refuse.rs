@@ -3,7 +3,7 @@
 
 use super::{Error, Received, Subject, Worker, random_u32};
 use crate::broker::Delivery;
-use crate::command::Invalid;
+use crate::command::{Invalid, Kind};
 use crate::ledger::{Ask, Claim};
 use crate::metrics;
 use crate::outcome::{Code, Outcome, Problem};
@@ -26,7 +26,8 @@ impl Worker {
             expiry: None,
         };
         if invalid.id.is_none() {
-            return self.refuse(delivery, &subject, received, digest, &invalid.problem).await;
+            let outcome = Outcome::Invalid(invalid.problem.clone());
+            return self.refuse(delivery, &subject, received, digest, outcome).await;
         }
         // What was begun outranks what can be read now.
         let ask = self.ask(&delivery, &id, metrics::label(subject.kind));
@@ -37,14 +38,20 @@ impl Worker {
             }
             Ok(Claim::Busy { wait }) => self.park_busy(delivery, &subject, received, wait).await,
             Ok(Claim::Early { wait }) => self.park_early(delivery, &subject, received, wait).await,
+            Ok(Claim::Unknown) => {
+                let outcome = unread(&delivery, &subject, &invalid.problem);
+                self.refuse(delivery, &subject, received, digest, outcome).await
+            }
             Ok(
-                Claim::Unknown
-                | Claim::Finished { .. }
+                Claim::Finished { .. }
                 | Claim::Fresh(_)
                 | Claim::Refunded(..)
                 | Claim::Stale
                 | Claim::Conflict,
-            ) => self.refuse(delivery, &subject, received, digest, &invalid.problem).await,
+            ) => {
+                let outcome = Outcome::Invalid(invalid.problem.clone());
+                self.refuse(delivery, &subject, received, digest, outcome).await
+            }
         }
     }
 
@@ -61,7 +68,7 @@ impl Worker {
         let message = "id: belongs to an earlier command of another type or with other data; \
                        a new command needs a new id";
         let problem = Problem::new(Code::IdReused, message);
-        self.refuse(delivery, &subject, received, digest, &problem).await
+        self.refuse(delivery, &subject, received, digest, Outcome::Invalid(problem)).await
     }
 
     async fn refuse(
@@ -70,7 +77,7 @@ impl Worker {
         subject: &Subject<'_>,
         received: &Received,
         digest: String,
-        problem: &Problem,
+        outcome: Outcome,
     ) -> Result<(), Error> {
         let ask = self.ask(&delivery, subject.id, metrics::label(subject.kind));
         let ask = Ask { digest: Some(digest), ..ask };
@@ -81,11 +88,9 @@ impl Worker {
         match claim {
             Claim::Fresh(case) => {
                 self.count_receipt(subject.kind, received);
-                let outcome = Outcome::Invalid(problem.clone());
                 self.conclude(delivery, subject, received, case, outcome).await
             }
             Claim::Due(case) | Claim::Interrupted(case) | Claim::Refunded(case, _) => {
-                let outcome = Outcome::Invalid(problem.clone());
                 self.conclude(delivery, subject, received, case, outcome).await
             }
             Claim::Busy { wait } => self.park_busy(delivery, subject, received, wait).await,
@@ -100,4 +105,19 @@ impl Worker {
             Claim::Conflict => Box::pin(self.handle_reused(delivery, subject, received)).await,
         }
     }
+}
+
+/// The end of a message that cannot be read, of a command that this ledger does not know. A copy whose
+/// refund Eko was called for is no fault of the command: another ledger had begun it.
+fn unread(delivery: &Delivery, subject: &Subject<'_>, problem: &Problem) -> Outcome {
+    let was_called = delivery.envelope().attempts > 0;
+    if subject.kind.is_none_or(|kind| kind == Kind::Refund) && was_called {
+        let message = format!(
+            "Eko may have been called for it, this ledger does not know it, and it cannot be read \
+             with these settings ({}): a person must look",
+            problem.message
+        );
+        return Outcome::Unresolved(Problem::new(Code::Misconfigured, message));
+    }
+    Outcome::Invalid(problem.clone())
 }

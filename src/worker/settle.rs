@@ -210,7 +210,7 @@ impl Worker {
     pub(super) fn note_skew(&self, skew: Option<f64>) {
         let Some(skew) = skew else { return };
         self.metrics.skewed(skew);
-        if self.gate.saw_clock(skew, self.now().monotonic) {
+        if self.gate.saw_clock(skew, self.now()) {
             tracing::error!(
                 skew_seconds = skew,
                 "Eko's clock and ours are too far apart: it would soon refuse our timestamps"

@@ -127,7 +127,7 @@ async fn whoever_another_ca_vouches_for_gets_no_call() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_safe_retry() {
     // Beyond loopback nothing shorter is taken.
-    let rig = Rig::builder().stub().set("SETTLE_QUIET", "15s");
+    let rig = Rig::builder().stub().set("SETTLE_QUIET", "15s").set("EKO_STAMP_TOLERANCE", "60s");
     let mut rig = rig.start_without_worker().await;
     let url = rig.settings["EKO_BASE_URL"].clone();
     rig.settings.insert("EKO_BASE_URL".to_owned(), format!("https://eko.invalid{BASE}"));

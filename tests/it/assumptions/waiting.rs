@@ -1,6 +1,8 @@
 //! A refund that waits for another one of its tid, and a message that uses its id.
 
 use jiff::{SignedDuration, Timestamp};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
 use crate::rig::command::{Edit, refund};
@@ -35,7 +37,8 @@ async fn a_message_that_cannot_be_read_does_not_take_the_place_of_the_command_th
     rig.stub().on_inquiry("6702", [found("6702", 3)]);
     rig.publish(&refund("mine", "6702")).await;
     for _ in 0..40 {
-        rig.publish_raw(br#"{"id":"mine","type":"eko.refund.request","data":{"tid":"6702"}}"#).await;
+        rig.publish_raw(br#"{"id":"mine","type":"eko.refund.request","data":{"tid":"6702"}}"#)
+            .await;
     }
     let event = rig.next_event().await;
     assert_eq!((event.command_id(), event.outcome()), ("mine", "succeeded"));
@@ -44,4 +47,24 @@ async fn a_message_that_cannot_be_read_does_not_take_the_place_of_the_command_th
     let others = async || (rig.broker.count("dead").await >= Some(1)).then_some(());
     eventually("they are told, too", others).await;
     rig.stop_worker().await;
+}
+
+/// The copy tells of a call that this ledger does not know, and what it needs to be read is a setting
+/// that is missing now.
+#[tokio::test]
+async fn a_refund_that_another_ledger_began_and_that_cannot_be_read_is_not_called_invalid() {
+    let mut rig = Rig::builder().stub().start().await;
+    let mut command = refund("began-elsewhere", "6703");
+    command["data"].as_object_mut().unwrap().remove("otp");
+    for (attempt, expected) in [("0", "invalid invalid_command"), ("1", "unresolved misconfigured")]
+    {
+        let command = command.clone().with("/id", json!(format!("began-elsewhere-{attempt}")));
+        let mut headers = FieldTable::default();
+        headers.insert("eko-attempt".into(), AMQPValue::LongString(attempt.into()));
+        rig.publish_with(&command, BasicProperties::default().with_headers(headers)).await;
+        assert_eq!(rig.next_event().await.told(), expected, "{attempt}");
+        rig.broker.get("dead").await;
+    }
+    assert_eq!(rig.stub().requests(&stub::refund("6703")).len(), 0);
+    rig.finish().await;
 }
