@@ -10,7 +10,7 @@ mod receipt;
 
 use std::time::Duration;
 
-use self::evidence::outranked;
+use self::evidence::{beside_evidence, outranked};
 use super::envelope::{Envelope, is_id};
 use crate::command::{Command, Kind, normal_tid};
 use crate::outcome::{Answer, Code, Problem, Refusal};
@@ -301,7 +301,11 @@ pub(super) fn reading(tid: &str, secrets: &[&str], http: &HttpAnswer) -> Read<Re
     }
     match http.status {
         200..=299 => match envelope {
-            Some(envelope) => inquired(tid, secrets, http.status, &envelope),
+            Some(envelope) => {
+                let Read { meaning, is_known } = inquired(tid, secrets, http.status, &envelope);
+                let body = http.body.as_deref().unwrap_or_default();
+                Read { meaning: beside_evidence(meaning, &envelope, body), is_known }
+            }
             None => Read::known(Reading::NoAnswer(Cause::BadResponse)),
         },
         300..=399 | 404 | 405 | 415 => Read::known(Reading::NoAnswer(Cause::Misconfigured)),

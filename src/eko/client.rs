@@ -66,6 +66,8 @@ pub(crate) struct Called<T> {
     pub(crate) eko_time: Option<Timestamp>,
     /// Whether the answer is older than its question: something on the way had kept it.
     pub(crate) is_old: bool,
+    /// Whether the answer lacks the `Date` that Eko's own answers had a short time ago.
+    pub(crate) is_undated: bool,
 }
 
 /// The client. One for the process: it owns the timestamps.
@@ -83,6 +85,8 @@ pub(crate) struct Client {
     unconnected: Notice,
     /// That an answer was older than its question.
     kept: Notice,
+    /// That an answer had no `Date` where others had one.
+    undated: Notice,
 }
 
 /// A call without an answer.
@@ -131,6 +135,7 @@ impl Client {
             eko_clock: Mutex::default(),
             unconnected: Notice::default(),
             kept: Notice::default(),
+            undated: Notice::default(),
         })
     }
 
@@ -199,9 +204,9 @@ impl Client {
                 let kept = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
                 let eko_time = date.and_then(|date| date.checked_sub(kept).ok());
                 let asked = clock.saturating_duration_since(self.epoch);
-                let is_old = self.is_old(&Arrival { asked, took, age, eko_time });
+                let (is_old, is_undated) = self.age_of(&Arrival { asked, took, age, eko_time });
                 let skew = date.filter(|_| !is_old).map(|date| skew(date, began, at));
-                Called { meaning, is_known, took, http_status, skew, eko_time, is_old }
+                Called { meaning, is_known, took, http_status, skew, eko_time, is_old, is_undated }
             }
             Err(reason) => Called {
                 meaning: lost(reason),
@@ -211,13 +216,15 @@ impl Client {
                 skew: None,
                 eko_time: None,
                 is_old: false,
+                is_undated: false,
             },
         }
     }
 
-    fn is_old(&self, arrival: &Arrival) -> bool {
+    /// Whether an answer is older than its question, and whether it lacks the `Date` that tells.
+    fn age_of(&self, arrival: &Arrival) -> (bool, bool) {
         let mut clock = self.eko_clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.is_older_than_its_question(arrival)
+        (clock.is_older_than_its_question(arrival), clock.misses_a_date_in(arrival))
     }
 
     async fn send(

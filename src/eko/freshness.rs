@@ -16,6 +16,9 @@ const ROUNDING: Duration = Duration::from_secs(1);
 /// back does not make every answer look old for ever.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
+/// How long a `Date` of Eko's shows that Eko's answers have one.
+const DATED: Duration = Duration::from_secs(600);
+
 /// What tells when an answer was written. `asked` is monotonic time of this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
@@ -36,6 +39,8 @@ pub(super) struct EkoClock {
     began: Duration,
     current: Option<i64>,
     previous: Option<i64>,
+    /// When the last answer with a `Date` of Eko's came.
+    dated: Option<Duration>,
 }
 
 impl EkoClock {
@@ -46,12 +51,21 @@ impl EkoClock {
         let Some(eko_time) = answer.eko_time.map(Timestamp::as_millisecond) else {
             return answer.age > answer.took.saturating_add(ROUNDING);
         };
+        self.dated = self.dated.max(Some(arrived));
         let at_least = eko_time.saturating_sub(millis(arrived));
         self.current = self.current.max(Some(at_least));
         let ahead = self.current.max(self.previous).unwrap_or(at_least);
         let asked = ahead.saturating_add(millis(answer.asked));
         answer.age > answer.took.saturating_add(ROUNDING)
             || eko_time.saturating_add(TOLERANCE_MS) < asked
+    }
+
+    /// Whether an answer lacks the `Date` that others of Eko's had within the last ten minutes: then
+    /// nothing shows when it was written.
+    pub(super) fn misses_a_date_in(&self, answer: &Arrival) -> bool {
+        let arrived = answer.asked.saturating_add(answer.took);
+        let is_recent = |dated| arrived.saturating_sub(dated) <= DATED;
+        answer.eko_time.is_none() && self.dated.is_some_and(is_recent)
     }
 
     fn forget(&mut self, now: Duration) {
@@ -147,6 +161,24 @@ mod tests {
         let mut clock = EkoClock::default();
         assert!(!is_old(&mut clock, 0, 5_000));
         assert!(!is_old(&mut clock, 121, 1_000));
+    }
+
+    #[test]
+    fn an_answer_without_a_date_is_missing_one_for_ten_minutes_after_another_had_one() {
+        let mut clock = EkoClock::default();
+        let misses = |clock: &mut EkoClock, asked| {
+            let undated = Arrival { eko_time: None, ..answer(asked, 0) };
+            assert!(!clock.is_older_than_its_question(&undated));
+            clock.misses_a_date_in(&undated)
+        };
+        assert!(!misses(&mut clock, 0), "no answer had one");
+        assert!(!is_old(&mut clock, 100, 5_000));
+        assert!(!clock.misses_a_date_in(&answer(100, 5_000)), "it has one");
+        assert!(misses(&mut clock, 50), "it was asked for before");
+        assert!(misses(&mut clock, 101) && misses(&mut clock, 700), "answers without do not count");
+        assert!(!misses(&mut clock, 701));
+        assert!(!is_old(&mut clock, 800, 5_700));
+        assert!(misses(&mut clock, 1_400));
     }
 
     #[test]

@@ -30,8 +30,16 @@ pub(super) async fn read_body(mut response: Response) -> Option<Vec<u8>> {
 /// Whether a body that broke off has all of its JSON object: its last brace is there, so that
 /// nothing of what it says is missing.
 fn is_whole(body: &[u8]) -> bool {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start();
+    let body = without_mark(body).trim_ascii_start();
     body.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+/// A body without the byte order mark that some servers on Windows put first.
+fn without_mark(mut body: &[u8]) -> &[u8] {
+    while let Some(rest) = body.strip_prefix(b"\xEF\xBB\xBF") {
+        body = rest;
+    }
+    body
 }
 
 /// A body in which what signed the call is not repeated, as a page that shows a request does.
@@ -64,8 +72,8 @@ pub(super) fn age(headers: &HeaderMap) -> Duration {
 /// Whether Eko wrote the answer, so that its `Date` tells Eko's clock: a JSON object, and no
 /// 5xx. The error page of a proxy on the way carries the proxy's.
 pub(super) fn is_ekos_own(http: &HttpAnswer) -> bool {
-    let first = |body: &Vec<u8>| body.iter().find(|byte| !byte.is_ascii_whitespace()).copied();
-    http.status < 500 && http.body.as_ref().and_then(first) == Some(b'{')
+    let is_object = |body: &[u8]| without_mark(body).trim_ascii_start().starts_with(b"{");
+    http.status < 500 && http.body.as_deref().is_some_and(is_object)
 }
 
 /// How far a `Date` lies outside of the call, in seconds. It was written at some time between
@@ -173,6 +181,9 @@ mod tests {
         };
         assert!(is_ekos_own(&answer(200, " \n{\"status\":0}")));
         assert!(is_ekos_own(&answer(403, "{\"status\":2485}")));
+        assert!(is_ekos_own(&answer(200, "\u{feff} {\"status\":0}")));
+        assert!(is_ekos_own(&answer(200, "\u{feff}\u{feff}{\"status\":0}")));
+        assert!(!is_ekos_own(&answer(200, "\u{feff}<html>")));
         assert!(!is_ekos_own(&answer(502, "{\"error\":\"bad gateway\"}")));
         assert!(!is_ekos_own(&answer(403, "<html>no</html>")));
         assert!(!is_ekos_own(&HttpAnswer { status: 200, after: None, body: None }));

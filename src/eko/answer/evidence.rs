@@ -1,13 +1,14 @@
 //! Evidence before codes: what an answer tells of an execution, wherever that stands in it, and what
-//! is left of the verdict on a refund beside it.
+//! is left beside it of the verdict on a refund, or of an inquiry's reading.
 //!
 //! The scan reads raw bytes and not the parsed envelope. So it also sees what stands in an unusual
 //! place, in an object that has a field twice, or in a body that breaks off.
 
 use memchr::memmem;
 
+use crate::eko::envelope::Envelope;
 use crate::outcome::Code;
-use crate::verdict::{Cause, IfNot, Verdict};
+use crate::verdict::{Cause, IfNot, Reading, Verdict};
 
 /// What is left of a refund's verdict beside the evidence in the same answer. Only a success with
 /// evidence and a refusal without any stand. After anything else an inquiry decides, also after
@@ -35,6 +36,61 @@ pub(super) fn outranked(verdict: Verdict, body: Option<&[u8]>) -> Verdict {
             Verdict::Unclear { cause, after, if_not: evidence().or(if_not) }
         }
     }
+}
+
+/// What is left of an inquiry's reading beside the evidence in the same answer. "Refund pending"
+/// allows another attempt, so that nothing in the answer may speak against it; "failed" and
+/// "succeeded" stand unless it also tells of a refund.
+pub(super) fn beside_evidence(reading: Reading, envelope: &Envelope<'_>, body: &[u8]) -> Reading {
+    let tells_of_a_refund = || {
+        !envelope.data.refund_tid.is_empty()
+            || Evidence::of(body).of_execution
+            || display_ids(envelope, body).any(|id| id == Some(4))
+    };
+    match reading {
+        Reading::Succeeded | Reading::Failed if tells_of_a_refund() => Reading::Contradictory,
+        Reading::RefundPending if tells_of_a_refund() => Reading::Contradictory,
+        Reading::RefundPending => pending(envelope, body),
+        Reading::Succeeded
+        | Reading::Failed
+        | Reading::Refunded(..)
+        | Reading::InProgress
+        | Reading::NotFound
+        | Reading::Contradictory
+        | Reading::NoAnswer(_) => reading,
+    }
+}
+
+/// What a `tx_status` of 3 means beside each other `tx_status` and each display id of the answer.
+fn pending(envelope: &Envelope<'_>, body: &[u8]) -> Reading {
+    let mut statuses = values(body, b"tx_status").filter(|value| !is_nothing(value));
+    if statuses.any(|value| number(value) != Some(3)) {
+        return Reading::Contradictory;
+    }
+    let is_listed = |id: Option<i64>| matches!(id, Some(-2..=5));
+    if !display_ids(envelope, body).all(is_listed) {
+        return Reading::Contradictory;
+    }
+    // Initiated, refund initiated, on hold, or another transaction of the user in progress.
+    let is_under_way = |id: Option<i64>| matches!(id, Some(-2 | 2 | 5));
+    if display_ids(envelope, body).any(is_under_way) {
+        return Reading::InProgress;
+    }
+    Reading::RefundPending
+}
+
+/// Each `response_status_id` of an answer, wherever it stands; `None` is one that is no number.
+fn display_ids(envelope: &Envelope<'_>, body: &[u8]) -> impl Iterator<Item = Option<i64>> {
+    let raw = values(body, b"response_status_id").filter(|value| !is_nothing(value)).map(number);
+    raw.chain(envelope.response_status_id.map(Some))
+}
+
+fn is_nothing(value: &[u8]) -> bool {
+    matches!(value, b"" | b"null")
+}
+
+fn number(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// What an answer tells of an execution, beside its code.
@@ -97,8 +153,11 @@ fn values<'a>(body: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> 
         }
         let rest = unquoted(rest).strip_prefix(b":")?;
         let value = unquoted(rest);
-        let is_end = |byte: &u8| b"\"\\,}]".contains(byte) || byte.is_ascii_whitespace();
-        value.get(..value.iter().position(is_end).unwrap_or(value.len()))
+        let is_end = |byte: &u8| b"\",}]".contains(byte) || byte.is_ascii_whitespace();
+        let value = value.get(..value.iter().position(is_end).unwrap_or(value.len()))?;
+        // The quote behind it may be escaped; an escape in it (`\u0034`) is part of it.
+        let end = value.iter().rposition(|byte| *byte != b'\\').map_or(0, |last| last + 1);
+        value.get(..end)
     })
 }
 

@@ -435,6 +435,95 @@ fn a_body_over_the_limit_leaves_everything_open() {
     assert_eq!(words(&read), "unclear bad_response, else repeat");
 }
 
+/// An answer to an inquiry: with a `tx_status` at the top, and these further fields there and in `data`.
+fn found(tx_status: u8, top: &str, data: &str) -> HttpAnswer {
+    let comma = |fields: &str| if fields.is_empty() { "" } else { "," }.to_owned() + fields;
+    let (top, data) = (comma(top), comma(data));
+    let body =
+        format!(r#"{{"status":0,"tx_status":"{tx_status}","data":{{"tid":"{TID}"{data}}}{top}}}"#);
+    HttpAnswer { status: 200, after: None, body: Some(body.into_bytes()) }
+}
+
+#[test]
+fn a_refund_that_waits_is_read_only_where_nothing_speaks_against_it() {
+    for (top, data, expected) in [
+        ("", "", "refund_pending"),
+        ("", r#""refund_tid":"2147591637""#, "contradictory"),
+        ("", r#""refund_tid":2147591637"#, "contradictory"),
+        (r#""refund_tid":"2147591637""#, "", "contradictory"),
+        ("", r#""refund_t\u0069d":"2147591637""#, "contradictory"),
+        ("", r#""refund":{"refund_tid":"7"}"#, "contradictory"),
+        (r#""refund_tid":"""#, r#""refund_tid":null"#, "refund_pending"),
+        (r#""refund_tid":0"#, r#""refund_tid":"{2}""#, "refund_pending"),
+        ("", r#""tx_status":3"#, "refund_pending"),
+        ("", r#""tx_status":"""#, "refund_pending"),
+        ("", r#""parts":[{"tx_status":"4"}]"#, "contradictory"),
+        ("", r#""parts":[{"tx_status":" 3 "}]"#, "refund_pending"),
+        ("", r#""parts":[{"tx_status":0}]"#, "contradictory"),
+        ("", r#""parts":[{"tx_status":1}]"#, "contradictory"),
+        ("", r#""parts":[{"tx_status":6}]"#, "contradictory"),
+        ("", r#""parts":[{"tx_status":"awaited"}]"#, "contradictory"),
+        ("", r#""parts":[{"tx_status":"\u0034"}]"#, "contradictory"),
+        ("", r#""parts":[{"tx_status":{"id":4}}]"#, "contradictory"),
+        ("", r#""parts":"{\"tx_status\":\"4\"}""#, "contradictory"),
+        ("", r#""parts":"{\"tx_status\":\"3\"}""#, "refund_pending"),
+        (r#""response_status_id":-1"#, "", "refund_pending"),
+        (r#""response_status_id":"0""#, "", "refund_pending"),
+        (r#""response_status_id":1"#, "", "refund_pending"),
+        (r#""response_status_id":3"#, "", "refund_pending"),
+        (r#""response_status_id":null"#, "", "refund_pending"),
+        (
+            r#""response_status_id":4,"message":"Refunded""#,
+            r#""refunded_amount":"5050.00""#,
+            "contradictory",
+        ),
+        (r#""response_status_\u0069d":"4""#, "", "contradictory"),
+        ("", r#""response_status_id":4"#, "contradictory"),
+        (r#""response_status_id":2"#, "", "in_progress"),
+        (r#""response_status_id":"5""#, "", "in_progress"),
+        (r#""response_status_id":-2"#, "", "in_progress"),
+        (r#""response_status_id":0"#, r#""response_status_id":2"#, "in_progress"),
+        (r#""response_status_id":2"#, r#""refund_tid":"7""#, "contradictory"),
+        (r#""response_status_id":6"#, "", "contradictory"),
+        (r#""response_status_id":302"#, "", "contradictory"),
+        (r#""response_status_id":"4.0""#, "", "contradictory"),
+    ] {
+        let read = reading(TID, &[], &found(3, top, data)).meaning;
+        assert_eq!(read.as_str(), expected, "{top} {data}");
+    }
+}
+
+#[test]
+fn data_that_is_a_list_is_looked_into_as_well() {
+    for (data, expected) in [
+        (r#"[{"tx_status":3}]"#, "refund_pending"),
+        (r#"[{"tx_status":4}]"#, "contradictory"),
+        (r#"[{"refund_tid":"7"}]"#, "contradictory"),
+    ] {
+        let body = format!(r#"{{"status":0,"tx_status":"3","data":{data}}}"#);
+        let http = HttpAnswer { status: 200, after: None, body: Some(body.into_bytes()) };
+        assert_eq!(reading(TID, &[], &http).meaning.as_str(), expected, "{data}");
+    }
+}
+
+#[test]
+fn a_final_reading_stands_unless_the_answer_tells_of_a_refund() {
+    for (tx_status, name) in [(0, "succeeded"), (1, "failed")] {
+        for (top, data, expected) in [
+            ("", "", name),
+            (r#""response_status_id":2"#, r#""parts":[{"tx_status":2}]"#, name),
+            ("", r#""refund_tid":"0""#, name),
+            ("", r#""refund_tid":"2147591637""#, "contradictory"),
+            (r#""refund_tid":"2147591637""#, "", "contradictory"),
+            ("", r#""parts":[{"tx_status":"4"}]"#, "contradictory"),
+            (r#""response_status_id":4"#, "", "contradictory"),
+        ] {
+            let read = reading(TID, &[], &found(tx_status, top, data)).meaning;
+            assert_eq!(read.as_str(), expected, "{tx_status} {top} {data}");
+        }
+    }
+}
+
 /// Bodies that are near enough to an envelope to get past its first checks.
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
     let scalar = prop_oneof![
@@ -522,6 +611,60 @@ fn any_body_with_evidence() -> impl Strategy<Value = String> {
     })
 }
 
+/// The same beside an inquiry's `tx_status`, or a display id that tells so.
+fn any_inquired_evidence() -> impl Strategy<Value = String> {
+    let display = prop::sample::select(vec![
+        r#""response_status_id":4"#,
+        r#""response_status_id":"2""#,
+        r#""response_status_id" : 5"#,
+        r#""response_status_id":"-2""#,
+    ]);
+    prop_oneof![2 => any_evidence(), 1 => display.prop_map(str::to_owned)]
+}
+
+/// Fields that tell nothing against a refund that waits.
+fn any_noise() -> impl Strategy<Value = String> {
+    let field = prop::sample::select(vec![
+        r#""message":"Refund Pending""#,
+        r#""response_type_id":1472"#,
+        r#""txstatus_desc":"tx_status""#,
+        r#""amount":"5000.00""#,
+        r#""tx_status_of":3"#,
+        r#""refund":{"refund_tid":"","tx_status":null}"#,
+    ]);
+    prop::collection::btree_set(field, 0..4)
+        .prop_map(|fields| fields.iter().map(|field| format!(",{field}")).collect())
+}
+
+/// An inquiry's answer that would read "refund pending" but for that evidence.
+fn inquired_body(evidence: &str, noise: &str, place: u8) -> String {
+    match place {
+        0 => format!(r#"{{"status":0,"data":{{"tx_status":"3"{noise}}},{evidence}}}"#),
+        1 => format!(r#"{{"status":0,"tx_status":3,"data":{{{evidence}{noise}}}}}"#),
+        2 => {
+            format!(r#"{{{evidence},"data":{{"tid":"13192443","tx_status":3}},"status":0{noise}}}"#)
+        }
+        3 => format!(r#"{{"status":0,"tx_status":"3","data":[{{{evidence}{noise}}}]}}"#),
+        4 => format!(
+            r#"{{"status":0,"data":{{"tx_status":3,"a":{{"b":[{{{evidence}}}]}}{noise}}}}}"#
+        ),
+        _ => {
+            let quoted = evidence.replace('"', "\\\"");
+            format!(r#"{{"status":0,"data":{{"tx_status":3,"raw":"{{{quoted}}}"{noise}}}}}"#)
+        }
+    }
+}
+
+#[test]
+fn an_inquiry_reads_a_refund_that_waits_beside_what_tells_nothing() {
+    for place in 0..6 {
+        let body =
+            inquired_body(r#""x":1"#, r#","refund":{"refund_tid":"","tx_status":null}"#, place);
+        let http = HttpAnswer { status: 200, after: None, body: Some(body.clone().into_bytes()) };
+        assert_eq!(reading(TID, &[], &http).meaning, Reading::RefundPending, "{body}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -557,6 +700,39 @@ proptest! {
             Verdict::Refused(_) | Verdict::NotNow { .. } => false,
         };
         prop_assert!(is_safe, "{verdict:?}");
+    }
+
+    #[test]
+    fn no_inquiry_with_evidence_reads_a_refund_that_waits(
+        body in any_body_with_evidence(),
+        evidence in any_inquired_evidence(),
+        noise in any_noise(),
+        place in 0_u8..6,
+        status in prop_oneof![Just(200_u16), 100_u16..600],
+    ) {
+        let inquired = inquired_body(&evidence, &noise, place);
+        for body in [body, inquired] {
+            let http = HttpAnswer { status, after: None, body: Some(body.clone().into_bytes()) };
+            let read = reading(TID, &[], &http).meaning;
+            prop_assert!(read != Reading::RefundPending, "{body}");
+        }
+    }
+
+    #[test]
+    fn no_body_reads_a_refund_that_waits_beside_a_refund_s_id_or_another_status(body in any_body()) {
+        let http = HttpAnswer { status: 200, after: None, body: Some(body.clone()) };
+        if reading(TID, &[], &http).meaning == Reading::RefundPending {
+            let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let text = |value: &serde_json::Value| match value {
+                serde_json::Value::String(text) => text.trim().to_owned(),
+                other => other.to_string(),
+            };
+            for fields in [&value, &value["data"]] {
+                prop_assert!(!is_id(&text(&fields["refund_tid"])));
+                prop_assert!(!matches!(&*text(&fields["tx_status"]), "0" | "1" | "2" | "4" | "5"));
+                prop_assert!(!matches!(&*text(&fields["response_status_id"]), "-2" | "2" | "4" | "5"));
+            }
+        }
     }
 
     #[test]

@@ -89,10 +89,15 @@ impl Client {
         let mut called = self.exchange(request, stamp, deadline, read, unanswered).await;
         if called.is_old {
             self.tell_kept();
-            // What is refunded stays refunded; what is not, may be by now.
-            if !matches!(called.meaning, Reading::Refunded(..) | Reading::NoAnswer(_)) {
-                called.meaning = Reading::NoAnswer(Cause::BadResponse);
-            }
+        }
+        // What is refunded stays refunded; what is not, may be by now.
+        let may_have_changed =
+            !matches!(called.meaning, Reading::Refunded(..) | Reading::NoAnswer(_));
+        if called.is_undated && may_have_changed {
+            self.tell_undated();
+        }
+        if (called.is_old || called.is_undated) && may_have_changed {
+            called.meaning = Reading::NoAnswer(Cause::BadResponse);
         }
         called
     }
@@ -112,6 +117,16 @@ impl Client {
             tracing::warn!(
                 "an answer is older than its inquiry and says nothing: a gateway on the way to Eko \
                  keeps answers, which it must not do"
+            );
+        }
+    }
+
+    /// Says that nothing shows when an answer was written.
+    fn tell_undated(&self) {
+        if self.undated.is_due("", deadline_after(Duration::ZERO)) {
+            tracing::warn!(
+                "the answer to an inquiry has no Date that can be read, though others of Eko's have \
+                 one, so it says nothing: let no gateway on the way to Eko remove that header"
             );
         }
     }

@@ -92,6 +92,41 @@ async fn a_reading_with_an_earlier_date_than_another_answer_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_reading_without_a_date_says_nothing_once_eko_has_told_one() {
+    let answers =
+        [("", 3), ("502", 3), ("", 3), ("Date", 3), ("", 3), ("", 1), ("soon", 0), ("", 4)];
+    let answers = answers.map(|(told, tx_status)| match told {
+        "502" => (502, dated(0), "<html>".to_owned()),
+        "Date" => (200, dated(0), format!("\u{feff}{}", found(tx_status))),
+        "soon" => (200, "Date: soon\r\n".to_owned(), found(tx_status)),
+        _ => (200, String::new(), found(tx_status)),
+    });
+    let (client, _sent) = called(answers.to_vec()).await;
+    let mut readings = Vec::new();
+    for _ in 0..8 {
+        readings.push(client.look_up("1", "9962981729", "").await.meaning);
+    }
+    let undated = Reading::NoAnswer(Cause::BadResponse);
+    assert_eq!(readings[0], Reading::RefundPending);
+    assert_eq!(readings[2], Reading::RefundPending, "a proxy's date is none of Eko's");
+    assert_eq!(readings[3], Reading::RefundPending);
+    assert_eq!(readings[4..7], [undated.clone(), undated.clone(), undated]);
+    assert!(matches!(readings[7], Reading::Refunded(..)), "what is refunded stays refunded");
+}
+
+#[tokio::test]
+async fn an_old_reading_behind_a_byte_order_mark_says_nothing() {
+    let answers = [(dated(0), 3), (dated(30), 3)];
+    let answers =
+        answers.map(|(headers, tx_status)| (200, headers, format!("\u{feff}{}", found(tx_status))));
+    let (client, _sent) = called(answers.to_vec()).await;
+    let first = client.look_up("1", "9962981729", "").await;
+    assert!(first.eko_time.is_some() && first.meaning == Reading::RefundPending);
+    let second = client.look_up("1", "9962981729", "").await.meaning;
+    assert_eq!(second, Reading::NoAnswer(Cause::BadResponse));
+}
+
+#[tokio::test]
 async fn eko_s_time_is_the_date_of_its_own_answers_less_their_age() {
     let headers = format!("{}Age: 1\r\n", dated(0));
     let eko_time = read(&headers, 3).await.eko_time.unwrap();
