@@ -5,6 +5,7 @@
 #![allow(dead_code, unexpected_cfgs, unused_imports, reason = "the worker uses what this does not")]
 
 mod backoff;
+mod clock;
 mod command;
 mod decision;
 mod event;
@@ -22,6 +23,7 @@ mod eko {
     mod endpoint;
     mod envelope;
     mod sign;
+    mod stamps;
 }
 
 mod bench {
