@@ -95,7 +95,8 @@ impl Worker {
     ) -> Result<(), Error> {
         let now = self.now();
         case.history.measure(now);
-        match self.ledger.note(&case, delay, unsettled).await {
+        // The command stays as due as it was: its own copy must not wait for this one.
+        match self.ledger.note(&case, Duration::ZERO, unsettled).await {
             Ok(Held::Yes) => {}
             Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
             Err(error) => {

@@ -1,9 +1,11 @@
 //! Messages that are no command of their own: what is wrong with them is told, unless the ledger has
 //! begun a command under their id.
 
+use serde_json::Value;
+
 use super::{Error, Received, Subject, Worker, random_u32};
 use crate::broker::Delivery;
-use crate::command::{Invalid, Kind};
+use crate::command::{Invalid, Kind, read_tid};
 use crate::ledger::{Ask, Claim};
 use crate::metrics;
 use crate::outcome::{Code, Outcome, Problem};
@@ -39,7 +41,12 @@ impl Worker {
             Ok(Claim::Busy { wait }) => self.park_busy(delivery, &subject, received, wait).await,
             Ok(Claim::Early { wait }) => self.park_early(delivery, &subject, received, wait).await,
             Ok(Claim::Unknown) => {
-                let outcome = unread(&delivery, &subject, &invalid.problem);
+                let tid = tid_of_begun(&delivery, &subject);
+                let outcome = match tid {
+                    Some(_) => Outcome::Unresolved(begun_elsewhere(&invalid.problem)),
+                    None => Outcome::Invalid(invalid.problem.clone()),
+                };
+                let subject = Subject { subject: tid.as_deref(), ..subject };
                 self.refuse(delivery, &subject, received, digest, outcome).await
             }
             Ok(
@@ -107,17 +114,25 @@ impl Worker {
     }
 }
 
-/// The end of a message that cannot be read, of a command that this ledger does not know. A copy whose
-/// refund Eko was called for is no fault of the command: another ledger had begun it.
-fn unread(delivery: &Delivery, subject: &Subject<'_>, problem: &Problem) -> Outcome {
-    let was_called = delivery.envelope().attempts > 0;
-    if subject.kind.is_none_or(|kind| kind == Kind::Refund) && was_called {
-        let message = format!(
-            "Eko may have been called for it, this ledger does not know it, and it cannot be read \
-             with these settings ({}): a person must look",
-            problem.message
-        );
-        return Outcome::Unresolved(Problem::new(Code::Misconfigured, message));
+/// The tid of a refund that Eko was called for, as its copy says: another ledger than this one, which
+/// does not know it, has begun it.
+fn tid_of_begun(delivery: &Delivery, subject: &Subject<'_>) -> Option<String> {
+    let is_refund = subject.kind == Some(Kind::Refund);
+    if !is_refund || delivery.envelope().attempts == 0 {
+        return None;
     }
-    Outcome::Invalid(problem.clone())
+    let message: Value = serde_json::from_slice(delivery.body()).ok()?;
+    let tid = message.pointer("/data/tid")?;
+    let tid = tid.as_str().map_or_else(|| tid.to_string(), str::to_owned);
+    read_tid(&tid).map(str::to_owned)
+}
+
+/// What cannot be read now could be read when it was begun: that it is invalid is not proven.
+fn begun_elsewhere(problem: &Problem) -> Problem {
+    let message = format!(
+        "Eko may have been called for it, this ledger does not know it, and it cannot be read with \
+         these settings ({}): a person must look",
+        problem.message
+    );
+    Problem::new(Code::Misconfigured, message)
 }
