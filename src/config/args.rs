@@ -52,7 +52,8 @@ pub struct Args {
     #[arg(long, env, value_name = "N", default_value = "3")]
     pub refund_max_attempts: String,
     /// How long nobody must have worked on a command, with its queue empty, until its message is taken
-    /// for lost and it is settled from the ledger
+    /// for lost and it is settled from the ledger: at least 2m unless `EKO_BASE_URL` is on loopback.
+    /// After six times that, a backlog in its queue does not matter
     #[arg(long, env, value_name = "DURATION", default_value = "10m")]
     pub orphan_after: String,
     /// When a refund is inquired before its first attempt: `redelivered` or `always`
