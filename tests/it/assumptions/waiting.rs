@@ -35,7 +35,8 @@ async fn a_message_that_cannot_be_read_does_not_take_the_place_of_the_command_th
     rig.stub().on_inquiry("6702", [found("6702", 3)]);
     rig.publish(&refund("mine", "6702")).await;
     for _ in 0..40 {
-        rig.publish_raw(br#"{"id":"mine","type":"eko.refund.request","data":{"tid":"6702"}}"#).await;
+        rig.publish_raw(br#"{"id":"mine","type":"eko.refund.request","data":{"tid":"6702"}}"#)
+            .await;
     }
     let event = rig.next_event().await;
     assert_eq!((event.command_id(), event.outcome()), ("mine", "succeeded"));
