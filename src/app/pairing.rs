@@ -1,5 +1,7 @@
 //! Queues and ledger stay together: whose the prefix is, and whether the ledger has forgotten.
 
+mod holder;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
-use crate::broker::{Error, Paired, Pairing, Register};
+use crate::broker::{Error, Paired, Pairing, Read, Register};
 use crate::ledger::{self, Identity};
 use crate::metrics::Metrics;
 use crate::worker::Worker;
@@ -22,6 +24,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Every so manieth look the register is written anew, also where nothing has changed: it may have
 /// been emptied, and each message bears a limited number of looks.
 const REWRITE: u32 = 3_600;
+
+/// Before an empty register is believed: another worker of the ledger may just have made it.
+const BELIEVE: Duration = Duration::from_secs(1);
 
 /// A user who may not declare looks every so manieth time: the broker logs each refusal.
 const SELDOM: u32 = 60;
@@ -37,6 +42,10 @@ pub(super) struct Keeper {
     /// `LEDGER_ADOPT`.
     pub(super) adopts: bool,
     has_warned: AtomicBool,
+    /// Whether it was said that nobody holds the queues.
+    has_said_unheld: AtomicBool,
+    /// Whether this process has made the pairing, so that nothing was registered before.
+    has_paired: AtomicBool,
 }
 
 impl Keeper {
@@ -46,7 +55,15 @@ impl Keeper {
         prefix: String,
         adopts: bool,
     ) -> Self {
-        Self { worker, readiness, prefix, adopts, has_warned: AtomicBool::new(false) }
+        Self {
+            worker,
+            readiness,
+            prefix,
+            adopts,
+            has_warned: AtomicBool::new(false),
+            has_said_unheld: AtomicBool::new(false),
+            has_paired: AtomicBool::new(false),
+        }
     }
 
     /// Pairs the prefix with the ledger where a worker starts, or takes it over where that was asked
@@ -55,29 +72,54 @@ impl Keeper {
     /// # Errors
     /// Where the broker fails.
     pub(super) async fn begin(&self, pairing: &Pairing) -> Result<Option<String>, Error> {
-        let identity = self.worker.ledger.identity();
-        let mut paired = pairing.claim(&identity.id).await?;
+        let id = &self.worker.ledger.identity().id;
+        let mut paired = pairing.look(id).await?;
+        if paired == Paired::Nobody {
+            self.has_paired.store(true, Ordering::Relaxed);
+            paired = pairing.claim(id).await?;
+        }
         if let Paired::Other(other) = &paired
             && self.adopts
         {
-            let Some(problem) = self.take_over(pairing, other).await? else {
-                paired = Paired::Ours;
-                self.settle(pairing, paired).await?;
-                return Ok(None);
-            };
+            if let Some(problem) = self.take_over(pairing, other).await? {
+                return Ok(Some(problem));
+            }
+            self.has_paired.store(true, Ordering::Relaxed);
+            paired = Paired::Ours;
+        }
+        if let Paired::Other(other) = paired {
+            return Ok(Some(self.mispaired(&other)));
+        }
+        if let Some(problem) = self.hold_at_start(pairing).await? {
             return Ok(Some(problem));
         }
-        self.settle(pairing, paired).await
+        // Another ledger may have taken over while this one waited.
+        if !pairing.is_limited() {
+            paired = pairing.claim(id).await?;
+        }
+        let was_ours = paired == Paired::Ours && !self.has_paired.load(Ordering::Relaxed);
+        let problem = self.settle(pairing, paired).await?;
+        if problem.is_none() && was_ours {
+            self.doubt_empty(pairing).await?;
+        }
+        Ok(problem)
     }
 
     /// Looks whose the prefix is where a session begins anew, and pauses all kinds where it belongs
-    /// to another ledger.
+    /// to another ledger, or another worker holds them.
     ///
     /// # Errors
     /// Where the broker fails.
     pub(super) async fn meet(&self, pairing: &Pairing) -> Result<(), Error> {
         let paired = pairing.claim(&self.worker.ledger.identity().id).await?;
-        let problem = self.settle(pairing, paired).await?;
+        let held = match paired {
+            Paired::Other(_) => None,
+            Paired::Ours | Paired::Nobody | Paired::Unknown => self.hold(pairing).await?,
+        };
+        let problem = match held {
+            Some(problem) => Some(problem),
+            None => self.settle(pairing, paired).await?,
+        };
         self.show(problem);
         Ok(())
     }
@@ -123,11 +165,12 @@ impl Keeper {
     async fn compare(&self, pairing: &Pairing) -> Result<(), Error> {
         let ledger = &self.worker.ledger;
         let id = &ledger.identity().id;
-        let register = pairing.register().await?;
+        let register = pairing.read().await?;
         // A ledger that fails is said elsewhere.
         let Ok(commits) = ledger.commits().await else { return Ok(()) };
-        let known = register.filter(|register| register.ledger == *id);
-        if let Some(Register { commits: known, .. }) = known.filter(|known| known.commits > commits)
+        if let Read::Says(Register { ledger: of, commits: known }) = register
+            && of == *id
+            && known > commits
         {
             tracing::error!(
                 acknowledged = known,
@@ -137,17 +180,47 @@ impl Keeper {
                  server without its last commits took over; refunds that it does not know are \
                  inquired first until LEDGER_RETENTION has passed; see the runbook"
             );
-            if let Err(error) = ledger.forget().await {
-                // Without that note nobody would be cautious: the next session looks again.
-                return Err(Error::Lost(format!("the ledger cannot be written: {error}")));
-            }
+            self.forget().await?;
         }
         Ok(())
     }
 
-    /// Pauses all kinds for as long as the prefix belongs to another ledger.
+    /// Where the queues were this ledger's before the start and the register says nothing of it,
+    /// nobody can tell an older copy that was restored: the ledger is taken for one.
+    async fn doubt_empty(&self, pairing: &Pairing) -> Result<(), Error> {
+        let Identity { id, is_new, .. } = self.worker.ledger.identity();
+        if *is_new || !says_nothing(&pairing.read().await?, id) {
+            return Ok(());
+        }
+        tokio::time::sleep(BELIEVE).await;
+        if !says_nothing(&pairing.read().await?, id) {
+            return Ok(());
+        }
+        tracing::error!(
+            prefix = self.prefix,
+            ledger = id,
+            "the queue {}.ledger, which had this ledger's commits, says nothing of it: it was \
+             purged, deleted or lost, and an older copy of the ledger would not be noticed; refunds \
+             that the ledger does not know are inquired first until LEDGER_RETENTION has passed; \
+             see the runbook",
+            self.prefix
+        );
+        self.forget().await
+    }
+
+    async fn forget(&self) -> Result<(), Error> {
+        // Without that note nobody would be cautious: the next session looks again.
+        let lost = |error| Error::Lost(format!("the ledger cannot be written: {error}"));
+        self.worker.ledger.forget().await.map(drop).map_err(lost)
+    }
+
+    /// Pauses all kinds for as long as the prefix belongs to another ledger, or another worker
+    /// holds it.
     fn show(&self, problem: Option<String>) {
         match (self.worker.mispaired(), &problem) {
+            (None, Some(why)) if *why == self.held_elsewhere() => {
+                tracing::warn!(why, "waiting to consume");
+            }
             (None, Some(why)) => tracing::error!(why, "this ledger is not the queues' ledger"),
             (Some(_), None) => tracing::info!("the ledger is the queues' ledger again"),
             (Some(_), Some(_)) | (None, None) => {}
@@ -199,17 +272,26 @@ impl Keeper {
         mispaired(&self.prefix, other, id, place)
     }
 
-    /// Whether the prefix is this ledger's now.
+    /// Whether the prefix is this ledger's now, and held by this worker.
     async fn look(&self, pairing: &Pairing) -> Result<bool, Error> {
         match pairing.claim(&self.worker.ledger.identity().id).await? {
             Paired::Other(other) => {
                 self.show(Some(self.mispaired(&other)));
-                return Ok(false);
+                // Whoever has the other ledger waits for that.
+                pairing.release().await?;
             }
-            Paired::Ours if self.worker.mispaired().is_some() => self.meet(pairing).await?,
-            Paired::Ours | Paired::Nobody | Paired::Unknown => {}
+            Paired::Ours | Paired::Nobody | Paired::Unknown
+                if self.worker.mispaired().is_some() =>
+            {
+                self.meet(pairing).await?;
+            }
+            Paired::Ours | Paired::Nobody | Paired::Unknown => {
+                if let Some(problem) = self.hold(pairing).await? {
+                    self.show(Some(problem));
+                }
+            }
         }
-        Ok(true)
+        Ok(self.worker.mispaired().is_none())
     }
 
     /// Tells the register how often the ledger has committed, where that has changed.
@@ -248,6 +330,15 @@ async fn write(pairing: &Pairing, id: &str, commits: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether the register names no commits of a ledger, though it may be read.
+fn says_nothing(read: &Read, id: &str) -> bool {
+    match read {
+        Read::Says(register) => register.ledger != id,
+        Read::Nothing => true,
+        Read::Refused => false,
+    }
+}
+
 /// One sentence for whoever has to settle it.
 pub(crate) fn mispaired(prefix: &str, other: &str, id: &str, place: &str) -> String {
     format!(
@@ -261,7 +352,7 @@ pub(crate) fn mispaired(prefix: &str, other: &str, id: &str, place: &str) -> Str
 
 /// Says which ledger is open.
 pub(super) fn say(identity: &Identity) {
-    let Identity { id, is_new, place, promise, adopted } = identity;
+    let Identity { id, is_new, place, promise, adopted, .. } = identity;
     if *is_new {
         tracing::warn!(
             ledger = id,

@@ -69,12 +69,16 @@ pub(crate) struct Register {
 /// A handle on the pairing of one prefix.
 #[derive(Clone)]
 pub(crate) struct Pairing {
-    connection: Arc<Connection>,
-    link: Link,
+    pub(super) connection: Arc<Connection>,
+    pub(super) link: Link,
     publisher: Publisher,
-    names: Names,
+    pub(super) names: Names,
     /// Whether the broker has told that this user may not declare: each try is an error in its log.
     is_limited: Arc<AtomicBool>,
+    /// The same of the holder's queue.
+    pub(super) may_not_hold: Arc<AtomicBool>,
+    /// Whether this connection holds the queues.
+    pub(super) holds: Arc<AtomicBool>,
 }
 
 /// What the broker said to a declaration.
@@ -86,8 +90,10 @@ enum Declared {
 }
 
 /// What the register has told.
-enum Read {
+pub(crate) enum Read {
+    /// How often a ledger had committed.
     Says(Register),
+    /// It is empty or missing.
     Nothing,
     /// This user may not read it.
     Refused,
@@ -101,7 +107,15 @@ impl Pairing {
         publisher: Publisher,
         names: Names,
     ) -> Self {
-        Self { connection, link, publisher, names, is_limited: Arc::default() }
+        Self {
+            connection,
+            link,
+            publisher,
+            names,
+            is_limited: Arc::default(),
+            may_not_hold: Arc::default(),
+            holds: Arc::default(),
+        }
     }
 
     /// Whether this user may not declare, so that only the register tells whose the prefix is.
@@ -214,18 +228,11 @@ impl Pairing {
         }
     }
 
-    /// What the register says; nothing where it is empty, missing or may not be read.
+    /// What the register says.
     ///
     /// # Errors
     /// Where the broker is lost.
-    pub(crate) async fn register(&self) -> Result<Option<Register>, Error> {
-        match self.read().await? {
-            Read::Says(register) => Ok(Some(register)),
-            Read::Nothing | Read::Refused => Ok(None),
-        }
-    }
-
-    async fn read(&self) -> Result<Read, Error> {
+    pub(crate) async fn read(&self) -> Result<Read, Error> {
         for look in 1..=LOOKS {
             match self.read_once().await? {
                 Read::Nothing if look < LOOKS => tokio::time::sleep(PAUSE).await,
@@ -302,11 +309,11 @@ impl Pairing {
         Ok(self.publisher.publish(message).await? == Routed::Yes)
     }
 
-    async fn channel(&self) -> Result<Channel, Error> {
+    pub(super) async fn channel(&self) -> Result<Channel, Error> {
         Ok(self.link.during(self.connection.create_channel()).await?)
     }
 
-    async fn close(&self, channel: &Channel) -> Result<(), Error> {
+    pub(super) async fn close(&self, channel: &Channel) -> Result<(), Error> {
         Ok(self.link.during(channel.close(200, "asked".into())).await?)
     }
 }

@@ -2,7 +2,7 @@
 //! broker refuses for another reason once it has let the user pass.
 
 use lapin::Connection;
-use lapin::options::{BasicConsumeOptions, ExchangeUnbindOptions};
+use lapin::options::{BasicConsumeOptions, ExchangeUnbindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 
@@ -14,10 +14,11 @@ use crate::command::Kind;
 
 impl Session {
     /// What the user of `AMQP_URL` may not do though the worker must. That it may write to the
-    /// default exchange the session itself has shown.
+    /// default exchange the session itself has shown. `holds`: its ledger serves one process.
     pub(crate) async fn missing_permissions(
         &self,
         settings: &Settings,
+        holds: bool,
     ) -> Result<Vec<String>, Error> {
         let names = Names::new(&settings.prefix);
         let mut missing = Vec::new();
@@ -29,6 +30,9 @@ impl Session {
         }
         // Whose the queues are is told by the register where this user may not declare.
         missing.extend(read(&self.consuming, &names.ledger()).await?);
+        if holds {
+            missing.extend(configure(&self.consuming, &names.holder()).await?);
+        }
         Ok(missing)
     }
 }
@@ -67,6 +71,24 @@ async fn read(connection: &Connection, queue: &str) -> Result<Option<String>, Er
         Err(error) => match soft_error(&error) {
             Some(AMQPSoftError::ACCESSREFUSED) if said(&error).contains(&quoted(queue)) => {
                 Ok(Some(format!("no read on queue {queue}")))
+            }
+            Some(_) => Ok(None),
+            None => Err(error.into()),
+        },
+    }
+}
+
+/// An exclusive queue whose expiry is no number is never declared.
+async fn configure(connection: &Connection, queue: &str) -> Result<Option<String>, Error> {
+    let channel = connection.create_channel().await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-expires".into(), text("none"));
+    let options = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::exclusive() };
+    match channel.queue_declare(queue.into(), options, arguments).await {
+        Ok(_) => close(&channel).await.map(|()| None),
+        Err(error) => match soft_error(&error) {
+            Some(AMQPSoftError::ACCESSREFUSED) if said(&error).contains(&quoted(queue)) => {
+                Ok(Some(format!("no configure on queue {queue}")))
             }
             Some(_) => Ok(None),
             None => Err(error.into()),

@@ -28,6 +28,9 @@ pub struct LedgerShowArgs {
 /// Which ledger takes over.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LedgerAdoptArgs {
+    /// Make the ledger where there is none, or take one that has never kept a command
+    #[arg(long)]
+    pub new: bool,
     /// Where it is, and its queues
     #[command(flatten)]
     pub place: LedgerPlaceArgs,

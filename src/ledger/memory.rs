@@ -25,6 +25,7 @@ pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened 
         place: "memory".to_owned(),
         adopted: None,
         promise: "nothing outlives the process".to_owned(),
+        serves_one: true,
     };
     let (_, regressions) = super::meta::Witness::new();
     Opened { digest_key: opening.new_key.to_vec(), identity, regressions }

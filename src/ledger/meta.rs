@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::rules::Caution;
-use super::{Error, Ledger, Request};
+use super::{Error, Ledger, Request, Settings, postgres};
 use crate::history::Why;
 
 /// What opening a ledger needs besides its place.
@@ -50,6 +50,8 @@ pub(crate) struct Identity {
     pub(crate) adopted: Option<Timestamp>,
     /// What a commit waits for.
     pub(crate) promise: String,
+    /// Whether the store serves one process, so that two workers of its id have copies of it.
+    pub(crate) serves_one: bool,
 }
 
 /// What the ledger keeps about itself.
@@ -91,6 +93,30 @@ pub(super) enum Change {
     Forget,
     /// Timestamps are given out up to this one, in milliseconds.
     ReserveStamps(i64),
+}
+
+impl Settings {
+    /// Whether the store serves one process.
+    pub(crate) const fn serves_one(&self) -> bool {
+        match self {
+            Self::Sqlite { .. } => true,
+            Self::Postgres { .. } => false,
+            #[cfg(feature = "memory-ledger")]
+            Self::Memory => true,
+        }
+    }
+
+    /// Where it is, also where it was not made yet: no secret.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Sqlite { path } => {
+                std::path::absolute(path).as_ref().unwrap_or(path).display().to_string()
+            }
+            Self::Postgres { url } => postgres::place(url),
+            #[cfg(feature = "memory-ledger")]
+            Self::Memory => "memory".to_owned(),
+        }
+    }
 }
 
 impl Ledger {

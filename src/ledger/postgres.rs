@@ -79,8 +79,14 @@ pub(super) async fn open(
     let caution = CautionClock::default();
     let server = Server { link, witness, caution, worker, retention, time };
     tokio::spawn(server.serve(inbox));
-    let identity = Identity { id, is_new, place, adopted, promise };
+    let identity = Identity { id, is_new, place, adopted, promise, serves_one: false };
     Ok(Opened { digest_key, identity, regressions })
+}
+
+/// Hosts and database of a URL, and nothing else of it.
+pub(super) fn place(url: &SecretString) -> String {
+    let link = config(url).and_then(Link::new);
+    link.map_or_else(|_| "the database of LEDGER_URL".to_owned(), |link| link.place())
 }
 
 /// What the ledger keeps about itself, without changing it.

@@ -81,7 +81,7 @@ pub(super) fn open(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyh
         time,
     };
     std::thread::Builder::new().name("ledger".to_owned()).spawn(move || server.serve(inbox))?;
-    let identity = Identity { id, is_new, place, adopted, promise };
+    let identity = Identity { id, is_new, place, adopted, promise, serves_one: true };
     Ok(Opened { digest_key, identity, regressions })
 }
 

@@ -150,7 +150,8 @@ fn check_topology(session: &Session) -> anyhow::Result<String> {
 }
 
 async fn check_permissions(config: &Config, session: &Session) -> anyhow::Result<String> {
-    let missing = session.missing_permissions(&config.broker).await?;
+    let holds = config.ledger.serves_one();
+    let missing = session.missing_permissions(&config.broker, holds).await?;
     anyhow::ensure!(missing.is_empty(), "the user of AMQP_URL has {}", missing.join(", "));
     Ok("this user may read the commands, and write events, dead letters and what waits".to_owned())
 }

@@ -8,9 +8,13 @@ use serde::Serialize;
 
 use super::print;
 use crate::app::start::{opening, tls_provider};
-use crate::broker::{self, Once, Paired, Pairing, Register};
+use crate::broker::{self, Once, Paired, Pairing, Read, Register};
 use crate::config::{LedgerAdoptArgs, LedgerArgs, LedgerShowArgs};
 use crate::ledger::{Identity, Ledger, Overview};
+
+/// What to do where a ledger knows nothing.
+const NEW: &str = "the queues stay as they are: set LEDGER_URL to the ledger that has the commands, or, only \
+                   if that one is lost for good, take a new one with --new";
 
 /// What is told of a ledger.
 #[derive(Serialize)]
@@ -64,9 +68,16 @@ async fn ask(
 ) -> Result<(Paired, Option<Register>), broker::Error> {
     let once = Once::open(settings).await?;
     let pairing = once.pairing();
-    let asked = async { Ok((pairing.look(id).await?, pairing.register().await?)) }.await;
+    let asked = async { Ok((pairing.look(id).await?, says(pairing.read().await?))) }.await;
     once.close().await;
     asked
+}
+
+fn says(read: Read) -> Option<Register> {
+    match read {
+        Read::Says(register) => Some(register),
+        Read::Nothing | Read::Refused => None,
+    }
 }
 
 fn tell(
@@ -130,10 +141,15 @@ fn text(told: &Told) -> String {
 
 async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
     let (settings, broker) = args.place.read()?;
+    if !args.new {
+        // To open it would make it.
+        let seen = Ledger::look(&settings).await;
+        seen.with_context(|| format!("no ledger can be read at {}; {NEW}", settings.place()))?;
+    }
     let once = Once::open(&broker).await.context("the broker cannot be reached")?;
     let ledger = Ledger::open(&settings, &opening(Duration::MAX)?).await;
     let ledger = ledger.context("the ledger cannot be opened")?;
-    let told = take_over(&once.pairing(), &ledger, &broker.prefix).await;
+    let told = take_over(&once.pairing(), &ledger, &broker.prefix, args.new).await;
     once.close().await;
     print(&told?)?;
     // A refusal ends what publishes on a connection, and the takeover may have met one.
@@ -151,14 +167,23 @@ async fn register(pairing: &Pairing, ledger: &Ledger) -> anyhow::Result<()> {
 }
 
 /// The ledger first: what it does not know is doubted also if the second step is never made.
-async fn take_over(pairing: &Pairing, ledger: &Ledger, prefix: &str) -> anyhow::Result<String> {
-    let Identity { id, place, .. } = ledger.identity();
+async fn take_over(
+    pairing: &Pairing,
+    ledger: &Ledger,
+    prefix: &str,
+    may_be_new: bool,
+) -> anyhow::Result<String> {
+    let Identity { id, place, is_new, .. } = ledger.identity();
     let before = pairing.look(id).await?;
     if before == Paired::Ours {
         return Ok(format!(
             "the queues of {prefix} belong to this ledger already: {id} ({place})\n"
         ));
     }
+    anyhow::ensure!(
+        may_be_new || !is_new,
+        "the ledger {id} ({place}) has never kept a command; {NEW}"
+    );
     ledger.adopt().await?;
     pairing.take_over(id).await?;
     let from = match before {
@@ -167,8 +192,12 @@ async fn take_over(pairing: &Pairing, ledger: &Ledger, prefix: &str) -> anyhow::
             "from no ledger that is known".to_owned()
         }
     };
+    let newness = match is_new {
+        true => "WARNING: this ledger is NEW and knows of no earlier command.\n",
+        false => "",
+    };
     Ok(format!(
-        "the ledger {id} ({place}) has taken over the queues of {prefix} {from}.\n\
+        "{newness}the ledger {id} ({place}) has taken over the queues of {prefix} {from}.\n\
          Until LEDGER_RETENTION has passed, a refund that it does not know is inquired first.\n\
          A worker with another ledger stops consuming them within seconds, and says why.\n"
     ))

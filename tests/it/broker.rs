@@ -252,7 +252,8 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
     // As little as the worker can do with.
     let write = r"^(.*\.(events|dead|retry)|amq\.default)$";
     let read = r"^.*\.(refund|refund_otp|transfer_otp|ledger)$";
-    let limited = node.user("limited", ["^$", write, read]);
+    let configure = r"^.*\.ledger\.holder$";
+    let limited = node.user("limited", [configure, write, read]);
     let admin = admin(&rig, &node.url).await;
 
     let all = rig.settings.insert("AMQP_URL".to_owned(), limited.clone()).unwrap();
@@ -276,14 +277,15 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
     assert_eq!(code, 1, "{out}");
     let missing = format!(
         "permissions FAILED: the user of AMQP_URL has no write on exchange {}, no read on queue \
-         {}, no read on queue {}, no read on queue {}\n",
+         {}, no read on queue {}, no read on queue {}, no configure on queue {}\n",
         rig.broker.name("dead"),
         rig.broker.name("refund"),
         rig.broker.name("transfer_otp"),
-        rig.broker.name("ledger")
+        rig.broker.name("ledger"),
+        rig.broker.name("ledger.holder")
     );
     assert!(format!("{out}\n").contains(&missing), "{missing} is not in {out}");
-    node.permit("limited", ["^$", write, read]);
+    node.permit("limited", [configure, write, read]);
     rig.start_worker().await;
     assert_eq!(rig.worker().log().matches("may not declare").count(), 1);
     rig.publish(&transfer_otp("a", "REF-A")).await;

@@ -208,7 +208,11 @@ impl<'a> Store<'a> {
     /// Changes what the ledger keeps about itself, and reads it.
     pub(super) fn meta(&mut self, change: Change) -> rusqlite::Result<Meta> {
         meta::change(self.transaction, change)?;
-        self.closed.has_changed |= change != Change::Nothing;
+        // Timestamps are reserved at each start, also where no command ever comes.
+        self.closed.has_changed |= match change {
+            Change::Nothing | Change::ReserveStamps(_) => false,
+            Change::Adopt | Change::Forget => true,
+        };
         meta::load(self.transaction, super::MIGRATIONS.len())
     }
 

@@ -2,7 +2,7 @@
 
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -31,6 +31,13 @@ impl Admin {
         let name = self.name(name);
         let options = QueueDeleteOptions::default();
         self.channel.queue_delete(name.as_str().into(), options).await.unwrap();
+    }
+
+    /// Drops all that is in a queue.
+    pub(super) async fn purge_queue(&self, name: &str) {
+        let name = self.name(name);
+        let options = QueuePurgeOptions::default();
+        self.channel.queue_purge(name.as_str().into(), options).await.unwrap();
     }
 
     /// Deletes an exchange.

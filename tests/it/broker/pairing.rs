@@ -79,6 +79,96 @@ async fn a_second_worker_with_a_ledger_of_its_own_does_not_consume_and_says_why(
 }
 
 #[tokio::test]
+async fn of_two_copies_of_a_ledger_one_consumes_and_the_other_takes_its_place() {
+    let mut rig = Rig::builder().impatient().start().await;
+    assert_eq!(rig.outcome_of(&refund("before", "751")).await.told(), "succeeded response");
+    rig.stop_worker().await;
+    copy_ledger(&rig.path("ledger.db"), &rig.path("other.db"));
+    rig.start_worker().await;
+    assert!(!rig.worker().log().contains("holds the queues"), "{}", rig.worker().log());
+
+    let mut settings = other_ledger(&rig);
+    let mut second = Worker::run(&settings);
+    let waits = async || second.log().contains("holds the queues").then_some(());
+    eventually("the copy's worker says why it waits", waits).await;
+    let (path, id) = (rig.path("other.db").display().to_string(), id_of(&rig.settings).await);
+    for part in ["SQLite serves one worker", "LEDGER_URL", &path, &id] {
+        assert!(second.log().contains(part), "{part} is not named: {}", second.log());
+    }
+    let (status, body) = second.get("/readyz").await;
+    assert!(status == 503 && body.contains("holds the queues"), "{body}");
+    rig.publish_all(&[1, 2, 3, 4].map(|nth| refund(&format!("first-{nth}"), &format!("76{nth}"))))
+        .await;
+    rig.events_of(["first-1", "first-2", "first-3", "first-4"]).await;
+    assert_eq!(second.log().matches("waiting to consume").count(), 1, "{}", second.log());
+    assert!(!second.log().contains("consuming"), "{}", second.log());
+
+    rig.kill9();
+    second.ready().await;
+    assert_eq!(rig.outcome_of(&refund("second", "771")).await.told(), "succeeded response");
+
+    // Where the first one does not go away, the other one ends.
+    let url = rig.settings["AMQP_URL"].clone();
+    let and = if url.contains('?') { '&' } else { '?' };
+    copy_ledger(&rig.path("ledger.db"), &rig.path("third.db"));
+    settings
+        .insert("LEDGER_URL".to_owned(), format!("sqlite://{}", rig.path("third.db").display()));
+    settings.insert("AMQP_URL".to_owned(), format!("{url}{and}heartbeat=1"));
+    let (code, _, said) = Worker::output(&["run"], &settings).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("eko-worker: another worker with an SQLite ledger of this id"), "{said}");
+    second.process.terminate();
+    assert_eq!(second.process.exit_code().await, 0);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_register_that_was_emptied_makes_the_worker_cautious_at_its_next_start() {
+    let mut rig = Rig::builder().impatient().start().await;
+    assert_eq!(rig.outcome_of(&refund("before", "781")).await.told(), "succeeded response");
+    rig.stop_worker().await;
+    rig.start_worker().await;
+    assert_eq!(regressions(&rig.metrics().await), 0.0);
+    rig.stop_worker().await;
+    let admin: Admin = admin(&rig, &Broker::url()).await;
+    admin.purge_queue("ledger").await;
+    rig.start_worker().await;
+    let log = rig.worker().log();
+    assert_eq!(log.matches("says nothing of it").count(), 1, "{log}");
+    assert_eq!(regressions(&rig.metrics().await), 1.0);
+    assert_eq!(rig.outcome_of(&refund("unknown", "782")).await.told(), "succeeded response");
+    let asked = rig.simulator().state().await["inquiries"]["782"].as_u64();
+    assert!(asked >= Some(2), "{asked:?} inquiries before the refund");
+    until_registered(&rig).await;
+    rig.stop_worker().await;
+    rig.start_worker().await;
+    assert_eq!(regressions(&rig.metrics().await), 0.0, "it is said once");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_mistyped_path_does_not_take_the_queues_away() {
+    let mut rig = Rig::start().await;
+    let settings = other_ledger(&rig);
+    let path = rig.path("other.db");
+    let (code, out, said) = Worker::output(&["ledger", "adopt"], &settings).await;
+    assert_eq!((code, out.as_str()), (1, ""), "{said}");
+    for part in [path.display().to_string().as_str(), "--new", "LEDGER_URL"] {
+        assert!(said.contains(part), "{part} is not named: {said}");
+    }
+    assert!(!path.exists(), "it was made");
+    let (code, _, said) = Worker::output(&["run"], &settings).await;
+    assert_eq!(code, 2, "{said}");
+    let (code, out, said) = Worker::output(&["ledger", "adopt"], &settings).await;
+    assert_eq!((code, out.as_str()), (1, ""), "{said}");
+    assert!(said.contains("has never kept a command") && said.contains("--new"), "{said}");
+    assert!(said.contains(&path.display().to_string()), "{said}");
+    assert_eq!(text(&shown(&rig.settings).await, "/pairing"), "ours");
+    assert_eq!(rig.outcome_of(&refund("undisturbed", "791")).await.told(), "succeeded response");
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn of_two_workers_with_new_ledgers_that_start_at_once_one_consumes() {
     let rig = Rig::builder().start_without_worker().await;
     let other = other_ledger(&rig);
@@ -139,8 +229,9 @@ async fn a_ledger_that_takes_over_stops_the_other_ones_worker_until_it_is_given_
     let mut rig = Rig::start().await;
     let admin: Admin = admin(&rig, &Broker::url()).await;
     let settings = other_ledger(&rig);
-    let (code, out, said) = Worker::output(&["ledger", "adopt"], &settings).await;
+    let (code, out, said) = Worker::output(&["ledger", "adopt", "--new"], &settings).await;
     assert_eq!(code, 0, "{out}{said}");
+    assert!(out.contains("this ledger is NEW"), "{out}");
     let ours = id_of(&rig.settings).await;
     assert!(out.contains(&format!("from the ledger {ours}")), "{out}");
     for kind in COMMAND_QUEUES {
@@ -226,7 +317,7 @@ async fn a_user_who_may_not_declare_is_told_by_the_register_whose_the_queues_are
     let (code, _, said) = Worker::output(&["run"], &other).await;
     assert_eq!(code, 2, "{said}");
     assert!(said.contains(&ours), "{said}");
-    let (code, _, said) = Worker::output(&["ledger", "adopt"], &other).await;
+    let (code, _, said) = Worker::output(&["ledger", "adopt", "--new"], &other).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("may not declare it"), "{said}");
     rig.start_worker().await;
@@ -235,7 +326,9 @@ async fn a_user_who_may_not_declare_is_told_by_the_register_whose_the_queues_are
 
     node.permit("limited", ["^$", write, r"^.*\.(refund|refund_otp|transfer_otp)$"]);
     rig.start_worker().await;
-    assert_eq!(rig.worker().log().matches("it cannot be checked").count(), 1);
+    let log = rig.worker().log();
+    assert_eq!(log.matches("it cannot be checked").count(), 1);
+    assert_eq!(log.matches("a copy of this SQLite ledger would not be told").count(), 1, "{log}");
     rig.stop_worker().await;
     rig.finish().await;
 }

@@ -1,0 +1,78 @@
+//! A ledger that serves one process has one worker, whatever copies of it there are.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Keeper;
+use crate::backoff::Backoff;
+use crate::broker::{Error, Held, Pairing};
+use crate::ledger::Identity;
+
+/// Between looks where a worker starts: the one before it may just have been stopped.
+const LOOKS: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
+
+/// A worker that was killed on this machine is let go within moments: until then nothing is said.
+const UNSAID: Duration = Duration::from_secs(1);
+
+/// How much longer than the broker's own silence is waited for.
+const SLACK: Duration = Duration::from_secs(10);
+
+impl Keeper {
+    /// Holds the queues where the ledger serves one process; what is wrong where another worker
+    /// holds them.
+    pub(super) async fn hold(&self, pairing: &Pairing) -> Result<Option<String>, Error> {
+        if !self.worker.ledger.identity().serves_one {
+            return Ok(None);
+        }
+        match pairing.hold().await? {
+            Held::Here => Ok(None),
+            Held::Elsewhere => Ok(Some(self.held_elsewhere())),
+            Held::Refused => {
+                if !self.has_said_unheld.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        prefix = self.prefix,
+                        "a copy of this SQLite ledger would not be told from it: the user of \
+                         AMQP_URL lacks the configure permission for queue {}.ledger.holder",
+                        self.prefix
+                    );
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Holds the queues where a worker starts. After a power cut the broker takes the connection of
+    /// the worker before for alive until some heartbeats are missing: so long is waited.
+    pub(super) async fn hold_at_start(&self, pairing: &Pairing) -> Result<Option<String>, Error> {
+        let patience = pairing.silence() + SLACK;
+        let (mut waited, mut looks, mut is_said) = (Duration::ZERO, 0, false);
+        while let Some(problem) = self.hold(pairing).await? {
+            if waited >= patience {
+                return Ok(Some(problem));
+            }
+            if waited >= UNSAID && !is_said {
+                is_said = true;
+                self.readiness.without_ledger(Some(problem.clone()));
+                tracing::warn!(why = problem, seconds = patience.as_secs(), "waiting to consume");
+            }
+            looks += 1;
+            let delay = LOOKS.delay(looks, fastrand::f32().into()).min(patience - waited);
+            tokio::time::sleep(delay).await;
+            waited += delay;
+        }
+        self.readiness.without_ledger(None);
+        Ok(None)
+    }
+
+    /// One sentence for whoever has to settle it.
+    pub(super) fn held_elsewhere(&self) -> String {
+        let Identity { id, place, .. } = self.worker.ledger.identity();
+        format!(
+            "another worker with an SQLite ledger of this id ({id}, here {place}) holds the queues \
+             of AMQP_PREFIX {}: a second worker, or a copy of the ledger file; SQLite serves one \
+             worker: stop one of the two and keep the ledger that was in use; or, for several \
+             workers, use a PostgreSQL ledger (LEDGER_URL)",
+            self.prefix
+        )
+    }
+}

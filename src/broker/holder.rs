@@ -1,0 +1,91 @@
+//! The one worker of a ledger that serves one process: an exclusive queue of its connection.
+//!
+//! A copy of an SQLite file has the same id, so that the pairing does not tell it from the first.
+//! The broker deletes an exclusive queue with its connection, and refuses it to any other.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::FieldTable;
+
+use super::Error;
+use super::declare::{said, soft_error};
+use super::pairing::Pairing;
+use super::topology::Names;
+
+/// After so many heartbeats without a word at most, RabbitMQ closes a connection: it looks once a
+/// heartbeat, and closes where it has seen nothing at two looks in a row.
+const SILENT_HEARTBEATS: u32 = 3;
+
+/// Who holds the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// This connection.
+    Here,
+    /// Another connection.
+    Elsewhere,
+    /// This user may not declare the queue, so nobody can tell.
+    Refused,
+}
+
+impl Pairing {
+    /// Holds the queues for as long as the connection lives, unless another one does.
+    ///
+    /// # Errors
+    /// Where the broker is lost, or a queue of this name is something else.
+    pub(crate) async fn hold(&self) -> Result<Held, Error> {
+        if self.may_not_hold.load(Ordering::Relaxed) {
+            return Ok(Held::Refused);
+        }
+        let (channel, name) = (self.channel().await?, self.names.holder());
+        let options = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::exclusive() };
+        let declare = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
+        let Err(error) = self.link.during(declare).await else {
+            self.holds.store(true, Ordering::Relaxed);
+            self.close(&channel).await?;
+            return Ok(Held::Here);
+        };
+        match soft_error(&error) {
+            Some(AMQPSoftError::RESOURCELOCKED) => Ok(Held::Elsewhere),
+            Some(AMQPSoftError::ACCESSREFUSED) => {
+                self.may_not_hold.store(true, Ordering::Relaxed);
+                Ok(Held::Refused)
+            }
+            Some(AMQPSoftError::PRECONDITIONFAILED) => Err(Error::Topology(format!(
+                "queue {name} is not what this worker needs: expected none, or an exclusive \
+                 auto-delete queue without arguments; {}",
+                said(&error)
+            ))),
+            Some(_) | None => Err(error.into()),
+        }
+    }
+
+    /// Lets go of the queues, where this connection holds them.
+    ///
+    /// # Errors
+    /// Where the broker is lost.
+    pub(crate) async fn release(&self) -> Result<(), Error> {
+        if !self.holds.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (channel, name) = (self.channel().await?, self.names.holder());
+        let delete = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
+        self.link.during(delete).await?;
+        self.close(&channel).await
+    }
+
+    /// How long the broker may take a connection for alive whose machine lost its power or network.
+    pub(crate) fn silence(&self) -> Duration {
+        let heartbeat = self.connection.configuration().heartbeat();
+        Duration::from_secs(heartbeat.into()) * SILENT_HEARTBEATS
+    }
+}
+
+impl Names {
+    /// The queue that the one worker of an SQLite ledger holds.
+    pub(crate) fn holder(&self) -> String {
+        format!("{}.holder", self.ledger())
+    }
+}
