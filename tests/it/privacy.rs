@@ -262,7 +262,7 @@ async fn telling_rig(store: &Store) -> Rig {
     let rig = Rig::builder()
         .set("RUST_LOG", "trace")
         .impatient()
-        .set("SETTLE_GIVE_UP", "6s")
+        .set("SETTLE_GIVE_UP", "20s")
         .eko_tolerates("5s")
         .set("RETRY_INITIAL", "250ms");
     let mut rig = rig.start_without_worker().await;
