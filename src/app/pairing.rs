@@ -1,6 +1,7 @@
 //! Queues and ledger stay together: whose the prefix is, and whether the ledger has forgotten.
 
 mod holder;
+mod register;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,23 +11,18 @@ use tokio::sync::watch;
 
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
-use crate::broker::{Error, Paired, Pairing, Read, Register};
-use crate::ledger::{self, Identity};
+use crate::broker::{Error, Paired, Pairing};
+use crate::ledger::Identity;
 use crate::metrics::Metrics;
 use crate::worker::Worker;
+pub(super) use register::end;
 
 /// How often ledger and pairing are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long the last word may take.
-const GOODBYE: Duration = Duration::from_secs(1);
-
 /// Every so manieth look the register is written anew, also where nothing has changed: it may have
 /// been emptied, and each message bears a limited number of looks.
 const REWRITE: u32 = 3_600;
-
-/// Before an empty register is believed: another worker of the ledger may just have made it.
-const BELIEVE: Duration = Duration::from_secs(1);
 
 /// A user who may not declare looks every so manieth time: the broker logs each refusal.
 const SELDOM: u32 = 60;
@@ -161,59 +157,6 @@ impl Keeper {
         Ok(None)
     }
 
-    /// Whether the register knows of more commits than the ledger.
-    async fn compare(&self, pairing: &Pairing) -> Result<(), Error> {
-        let ledger = &self.worker.ledger;
-        let id = &ledger.identity().id;
-        let register = pairing.read().await?;
-        // A ledger that fails is said elsewhere.
-        let Ok(commits) = ledger.commits().await else { return Ok(()) };
-        if let Read::Says(Register { ledger: of, commits: known }) = register
-            && of == *id
-            && known > commits
-        {
-            tracing::error!(
-                acknowledged = known,
-                found = commits,
-                missing = known - commits,
-                "the ledger has forgotten what it had committed: an older copy was restored, or a \
-                 server without its last commits took over; refunds that it does not know are \
-                 inquired first until LEDGER_RETENTION has passed; see the runbook"
-            );
-            self.forget().await?;
-        }
-        Ok(())
-    }
-
-    /// Where the queues were this ledger's before the start and the register says nothing of it,
-    /// nobody can tell an older copy that was restored: the ledger is taken for one.
-    async fn doubt_empty(&self, pairing: &Pairing) -> Result<(), Error> {
-        let Identity { id, is_new, .. } = self.worker.ledger.identity();
-        if *is_new || !says_nothing(&pairing.read().await?, id) {
-            return Ok(());
-        }
-        tokio::time::sleep(BELIEVE).await;
-        if !says_nothing(&pairing.read().await?, id) {
-            return Ok(());
-        }
-        tracing::error!(
-            prefix = self.prefix,
-            ledger = id,
-            "the queue {}.ledger, which had this ledger's commits, says nothing of it: it was \
-             purged, deleted or lost, and an older copy of the ledger would not be noticed; refunds \
-             that the ledger does not know are inquired first until LEDGER_RETENTION has passed; \
-             see the runbook",
-            self.prefix
-        );
-        self.forget().await
-    }
-
-    async fn forget(&self) -> Result<(), Error> {
-        // Without that note nobody would be cautious: the next session looks again.
-        let lost = |error| Error::Lost(format!("the ledger cannot be written: {error}"));
-        self.worker.ledger.forget().await.map(drop).map_err(lost)
-    }
-
     /// Pauses all kinds for as long as the prefix belongs to another ledger, or another worker
     /// holds it.
     fn show(&self, problem: Option<String>) {
@@ -292,50 +235,6 @@ impl Keeper {
             }
         }
         Ok(self.worker.mispaired().is_none())
-    }
-
-    /// Tells the register how often the ledger has committed, where that has changed.
-    async fn note(&self, pairing: &Pairing, written: &mut Option<u64>) -> Result<(), Error> {
-        let ledger = &self.worker.ledger;
-        match ledger.commits().await {
-            Ok(commits) if *written != Some(commits) => {
-                write(pairing, &ledger.identity().id, commits).await?;
-                *written = Some(commits);
-            }
-            Ok(_) => {}
-            // Also where nothing is claimed: its file may be gone.
-            Err(error @ ledger::Error::Store(_)) => self.worker.close_for_ledger(&error),
-            Err(error) => tracing::debug!(%error, "the ledger did not tell its commits"),
-        }
-        Ok(())
-    }
-}
-
-/// Tells the register a last time, where the worker stops.
-pub(super) async fn end(worker: &Worker, pairing: &Pairing) {
-    let last = async {
-        let commits = worker.ledger.commits().await.ok()?;
-        write(pairing, &worker.ledger.identity().id, commits).await.ok()
-    };
-    if worker.mispaired().is_none() && tokio::time::timeout(GOODBYE, last).await.is_err() {
-        tracing::debug!("the register was not written at the end");
-    }
-}
-
-async fn write(pairing: &Pairing, id: &str, commits: u64) -> Result<(), Error> {
-    let register = Register { ledger: id.to_owned(), commits };
-    if !pairing.write(&register).await? {
-        tracing::debug!("the broker has no register for the ledger's commits");
-    }
-    Ok(())
-}
-
-/// Whether the register names no commits of a ledger, though it may be read.
-fn says_nothing(read: &Read, id: &str) -> bool {
-    match read {
-        Read::Says(register) => register.ledger != id,
-        Read::Nothing => true,
-        Read::Refused => false,
     }
 }
 
