@@ -20,7 +20,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::ledger::{LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs};
+pub use self::ledger::{
+    LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs, LedgerUrlArgs,
+};
 pub use args::{Args, HealthcheckArgs};
 pub use blank::without_blanks;
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};

@@ -65,8 +65,8 @@ pub use app::run;
 pub use config::{
     AmqpArgs, Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, Contract, DeadArgs, DeadChoice,
     DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs,
-    InquireArgs, LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs, ManArgs, Problems,
-    PublishArgs, SchemaArgs, ShowArgs, without_blanks,
+    InquireArgs, LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs, LedgerUrlArgs,
+    ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs, without_blanks,
 };
 pub use operate::{
     check, completions, config, dead, healthcheck, inquire, ledger, man, publish, schema, show,

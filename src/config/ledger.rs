@@ -38,10 +38,10 @@ pub struct LedgerAdoptArgs {
 
 // Plain comments: clap would take doc comments for the help of each subcommand.
 
-// Where a ledger is, and its queues.
+// Where a ledger is.
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
-pub struct LedgerPlaceArgs {
+pub struct LedgerUrlArgs {
     /// The worker's ledger, a file or PostgreSQL
     #[arg(
         long,
@@ -54,6 +54,25 @@ pub struct LedgerPlaceArgs {
     /// File that holds `LEDGER_URL`
     #[arg(long, env, value_name = "PATH")]
     pub ledger_url_file: Option<String>,
+}
+
+impl LedgerUrlArgs {
+    /// Reads and checks where the ledger is.
+    pub(super) fn read(&self) -> Result<ledger::Settings, Problems> {
+        let mut reader = Reader::default();
+        let file = self.ledger_url_file.as_deref();
+        let ledger = reader.ledger("LEDGER_URL", &self.ledger_url, file);
+        reader.finish()?;
+        ledger.ok_or_else(|| Problems(vec!["LEDGER_URL: is missing".to_owned()]))
+    }
+}
+
+// Where a ledger is, and its queues.
+#[expect(missing_docs, reason = "see above")]
+#[derive(Clone, Debug, clap::Args)]
+pub struct LedgerPlaceArgs {
+    #[command(flatten)]
+    pub url: LedgerUrlArgs,
     #[command(flatten)]
     pub amqp: AmqpArgs,
 }
@@ -64,11 +83,6 @@ impl LedgerPlaceArgs {
     /// # Errors
     /// Each setting that is wrong, by name, with the reason.
     pub(crate) fn read(&self) -> Result<(ledger::Settings, broker::Settings), Problems> {
-        let mut reader = Reader::default();
-        let file = self.ledger_url_file.as_deref();
-        let ledger = reader.ledger("LEDGER_URL", &self.ledger_url, file);
-        reader.finish()?;
-        let ledger = ledger.ok_or_else(|| Problems(vec!["LEDGER_URL: is missing".to_owned()]))?;
-        Ok((ledger, self.amqp.broker()?))
+        Ok((self.url.read()?, self.amqp.broker()?))
     }
 }
