@@ -188,7 +188,11 @@ impl World {
             due: self.now + waited,
             attempts: message.seen(0),
             redelivered: false,
-            age: message.age.map(|age| CopyAge { proven: age.proven + waited, waited, ..age }),
+            // What the broker told of the wait before is not carried on.
+            age: message.age.map(|age| {
+                let proven = age.proven - age.waited + waited;
+                CopyAge { proven, waited, ..age }
+            }),
             ..message
         };
         self.slots[slot].at = At::Noted { copy, is_case: false };
