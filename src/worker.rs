@@ -262,15 +262,10 @@ impl Worker {
         }
     }
 
-    /// Asks for what is known of an id, and for nothing new.
+    /// Asks for what is known of the id of a delivery, and for nothing new.
     fn ask(&self, delivery: &Delivery, id: &str, kind: &'static str) -> Ask {
         let envelope = delivery.envelope();
         Ask {
-            id: id.to_owned(),
-            kind,
-            tid: None,
-            digest: None,
-            now: self.now(),
             parked: envelope.parked,
             waited: envelope.age.map(|age| Waited {
                 first_received: age.first_received,
@@ -278,11 +273,8 @@ impl Worker {
                 // the copy go before. The ledger therefore counts it once the command is due.
                 age: age.proven.saturating_add(envelope.waited),
             }),
-            is_suspect: false,
-            has_expired: false,
             has_reply_to: envelope.has_reply_to,
-            stamp: None,
-            lease: self.lease,
+            ..Ask::known(id, kind, self.now(), self.lease)
         }
     }
 

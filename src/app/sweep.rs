@@ -84,8 +84,8 @@ impl Sweep {
         let states = open.iter().map(|open| (open.id.clone(), open.state));
         watch(&mut self.open, states, now);
         for open in &open {
-            if self.is_orphan(open, now).await {
-                let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == open.kind);
+            let kind = Kind::from_name(&open.kind);
+            if self.is_orphan(open, kind.unwrap_or(Kind::Refund), now).await {
                 self.settle(&open.id, kind).await;
             }
         }
@@ -121,7 +121,7 @@ impl Sweep {
     }
 
     /// Whether an open command's message is taken for lost.
-    async fn is_orphan(&self, open: &Open, now: Instant) -> bool {
+    async fn is_orphan(&self, open: &Open, kind: Kind, now: Instant) -> bool {
         let Some(watched) = self.open.get(&open.id) else { return false };
         if watched.is_orphan {
             return true;
@@ -129,8 +129,6 @@ impl Sweep {
         if now < watched.since + self.after {
             return false;
         }
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == open.kind);
-        let kind = kind.unwrap_or(Kind::Refund);
         let is_long = now >= watched.since + self.after.saturating_mul(DESPITE_BACKLOG);
         self.is_consumed(kind) && (is_long || self.is_empty(kind).await)
     }

@@ -8,6 +8,8 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::topology::Names;
+use crate::clock::Now;
+use crate::history::History;
 
 /// Persistent.
 pub(super) const DELIVERY_MODE: u8 = 2;
@@ -65,6 +67,11 @@ pub(crate) struct CopyAge {
 }
 
 impl CopyAge {
+    /// What is known now.
+    pub(crate) fn of(history: &History, now: Now) -> Self {
+        Self { first_received: history.first_received, proven: history.age(now).proven }
+    }
+
     /// As a copy carries it.
     pub(super) fn written(self) -> String {
         format!("{}:{}", self.first_received.as_millisecond(), self.proven.as_millis())

@@ -41,6 +41,26 @@ pub(crate) struct Ask {
     pub(crate) lease: Duration,
 }
 
+impl Ask {
+    /// Asks for what is known of an id, and for nothing new.
+    pub(crate) fn known(id: &str, kind: &'static str, now: Now, lease: Duration) -> Self {
+        Self {
+            id: id.to_owned(),
+            kind,
+            tid: None,
+            digest: None,
+            now,
+            parked: 0,
+            waited: None,
+            is_suspect: false,
+            has_expired: false,
+            has_reply_to: false,
+            stamp: None,
+            lease,
+        }
+    }
+}
+
 /// What a parked copy proves: so old was the command at least when it came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waited {

@@ -64,7 +64,7 @@ impl Worker {
         received: &Received,
         mut case: Case,
     ) -> Result<(), Error> {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == case.kind());
+        let kind = Kind::from_name(case.kind());
         let subject = Subject { kind, subject: None, ..*subject };
         let task = Task::without(Message::Unreadable, kind.unwrap_or(Kind::Refund));
         match self.settle_alone(task, &mut case).await {
@@ -104,30 +104,14 @@ impl Worker {
                 return self.do_without_ledger(delivery, subject, attempts, &error).await;
             }
         }
-        let age = CopyAge {
-            first_received: case.history.first_received,
-            proven: case.history.age(now).proven,
-        };
-        let copy = Copy { delay, parked: delivery.envelope().parked, age: Some(age) };
+        let age = Some(CopyAge::of(&case.history, now));
+        let copy = Copy { delay, parked: delivery.envelope().parked, age };
         self.park_copy(delivery, subject, received, copy).await
     }
 
     /// Claims a command by its id alone.
     async fn claim_alone(&self, id: &str, kind: &'static str) -> Result<Claim, ledger::Error> {
-        let ask = Ask {
-            id: id.to_owned(),
-            kind,
-            tid: None,
-            digest: None,
-            now: self.now(),
-            parked: 0,
-            waited: None,
-            is_suspect: false,
-            has_expired: false,
-            has_reply_to: false,
-            stamp: None,
-            lease: self.lease,
-        };
+        let ask = Ask::known(id, kind, self.now(), self.lease);
         self.ledger.claim(ask, random_u32()).await
     }
 

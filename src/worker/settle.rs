@@ -258,10 +258,7 @@ impl Worker {
             attempts: case.history.attempts(),
             parked,
             first_received: case.history.first_received,
-            age: Some(CopyAge {
-                first_received: case.history.first_received,
-                proven: case.history.age(now).proven,
-            }),
+            age: Some(CopyAge::of(&case.history, now)),
             traceparent: Some(&received.traceparent()),
         };
         received.span.parked(cause.as_str());

@@ -61,20 +61,8 @@ impl World {
 
     /// `Worker::settle_orphan`: claim by the id alone, and see what the ledger says.
     fn sweep(&mut self, scenario: &Scenario, slot: usize, command: u8) {
-        let ask = Ask {
-            id: id(command).to_owned(),
-            kind: "refund",
-            tid: None,
-            digest: None,
-            now: self.clocks(scenario, slot),
-            parked: 0,
-            waited: None,
-            is_suspect: false,
-            has_expired: false,
-            has_reply_to: false,
-            stamp: None,
-            lease: seconds(LEASE),
-        };
+        let now = self.clocks(scenario, slot);
+        let ask = Ask::known(id(command), "refund", now, seconds(LEASE));
         self.slots[slot] = match self.ask(scenario, slot, &ask) {
             Claim::Due(case) | Claim::Interrupted(case) => {
                 let at = At::Claimed { known: Known::new(case), turn: Turn::Ready };
