@@ -103,6 +103,8 @@ async fn of_two_copies_of_a_ledger_one_consumes_and_the_other_takes_its_place() 
     assert_eq!(second.log().matches("waiting to consume").count(), 1, "{}", second.log());
     assert!(!second.log().contains("consuming"), "{}", second.log());
 
+    // What is not acknowledged comes again, to a ledger that does not know it.
+    rig.until_metrics("all is acknowledged", |now| now.value("in_flight", &[]) == 0.0).await;
     rig.kill9();
     second.ready().await;
     assert_eq!(rig.outcome_of(&refund("second", "771")).await.told(), "succeeded response");
