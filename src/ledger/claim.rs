@@ -103,6 +103,11 @@ impl Case {
     pub(crate) fn tid(&self) -> Option<&str> {
         self.asked.tid.as_deref()
     }
+
+    /// Whether it was begun by what has this digest.
+    pub(crate) fn was_asked_by(&self, digest: &str) -> bool {
+        self.asked.digest == digest
+    }
 }
 
 /// What a command asks for, as its row keeps it: enough to write a row that was forgotten back.

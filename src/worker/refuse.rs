@@ -35,6 +35,11 @@ impl Worker {
         let ask = self.ask(&delivery, &id, metrics::label(subject.kind));
         match self.ledger.claim(ask, random_u32()).await {
             Err(error) => self.do_without_ledger(delivery, &subject, 0, &error).await,
+            // A worker died before it had told what is wrong with this very message.
+            Ok(Claim::Due(case) | Claim::Interrupted(case)) if case.was_asked_by(&digest) => {
+                let outcome = Outcome::Invalid(invalid.problem.clone());
+                self.conclude(delivery, &subject, received, case, outcome).await
+            }
             Ok(Claim::Due(case) | Claim::Interrupted(case)) => {
                 self.settle_unreadable(delivery, &subject, received, case).await
             }

@@ -2,6 +2,7 @@
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::rig::Rig;
@@ -73,6 +74,34 @@ async fn bytes_that_are_no_json_object_are_malformed() {
     let labels = [("kind", "unknown"), ("outcome", "invalid")];
     assert_eq!(metrics.value("commands_total", &labels), 12.0);
     assert_eq!(metrics.value("dead_lettered_total", &[("kind", "unknown")]), 12.0);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn an_invalid_command_is_told_also_where_the_worker_died_over_it() {
+    let mut rig = Rig::builder().stub().start().await;
+    let ledger = Connection::open(rig.path("ledger.db")).unwrap();
+    let no_ends = "CREATE TRIGGER no_ends BEFORE INSERT ON commands WHEN NEW.finished IS NOT NULL
+        BEGIN SELECT RAISE(ABORT, 'a test'); END";
+    ledger.execute_batch(no_ends).unwrap();
+    let wrong = [refund("wrong-refund", "411"), refund_otp("wrong-otp", "412")]
+        .map(|command| command.with("/data/tidd", json!("1")));
+    rig.publish_all(&wrong).await;
+    rig.until_metrics("the ledger fails", |now| {
+        ["refund", "refund_otp"]
+            .iter()
+            .all(|kind| now.value("paused", &[("kind", kind), ("reason", "ledger")]) == 1.0)
+    })
+    .await;
+    rig.kill9();
+    ledger.execute_batch("DROP TRIGGER no_ends").unwrap();
+    rig.start_worker().await;
+    for (id, event) in rig.events_of(["wrong-refund", "wrong-otp"]).await {
+        assert_eq!(event.told(), "invalid invalid_command", "{id}");
+        let dead = rig.any_dead_letter().await;
+        assert_eq!(dead.header("eko-code").as_deref(), Some("invalid_command"));
+    }
+    assert!(rig.stub().all_requests().is_empty());
     rig.finish().await;
 }
 
