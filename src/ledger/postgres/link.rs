@@ -21,10 +21,13 @@ const RECONNECT: Backoff =
 
 /// What each session sets. Timeouts: a worker that loses its network holds its locks no longer
 /// than that. Plans: each statement here has an index, and a table that has grown since its
-/// last ANALYZE must not be scanned. A commit that the server may still lose is none.
+/// last ANALYZE must not be scanned. What that makes of the tables of one row costs so much by the
+/// server's reckoning that it would compile each statement anew, for 30 ms. A commit that the server
+/// may still lose is none.
 const SESSION: &str = "SET statement_timeout = '5s';
     SET idle_in_transaction_session_timeout = '5s';
     SET enable_seqscan = off;
+    SET jit = off;
     SET plan_cache_mode = force_generic_plan;
     SELECT set_config('synchronous_commit', 'on', false)
         WHERE current_setting('synchronous_commit') = 'off'";
