@@ -14,6 +14,7 @@ use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer,
     ExchangeKind,
 };
+use tokio::sync::Mutex;
 
 use super::PATIENCE;
 
@@ -80,6 +81,9 @@ pub(crate) struct Broker {
     prefix: String,
     connection: Connection,
     channel: Channel,
+    /// What counts. A channel for each count would be many: once all numbers of channels were used,
+    /// the client library answers with the error of an earlier one.
+    counting: Mutex<Option<Channel>>,
 }
 
 impl Broker {
@@ -119,7 +123,8 @@ impl Broker {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let broker = Self { prefix: prefix.to_owned(), connection, channel };
+        let (prefix, counting) = (prefix.to_owned(), Mutex::default());
+        let broker = Self { prefix, connection, channel, counting };
         for exchange in ["commands", "events"] {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let name = broker.name(exchange);
@@ -284,15 +289,18 @@ impl Broker {
 
     /// How many messages are ready in a queue; `None` where there is no such queue.
     pub(crate) async fn count(&self, queue: &str) -> Option<u32> {
-        // A declare that fails closes its channel, so it gets its own.
-        let channel = self.connection.create_channel().await.unwrap();
+        let mut counting = self.counting.lock().await;
+        let channel = match counting.take() {
+            Some(channel) => channel,
+            None => self.connection.create_channel().await.unwrap(),
+        };
         let options = QueueDeclareOptions::default().passive();
         let queue = self.name(queue);
         let declared =
             channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await;
-        let count = declared.ok().map(|queue| queue.message_count());
-        channel.close(200, "".into()).await.ok();
-        count
+        // One that fails closes its channel.
+        *counting = declared.is_ok().then_some(channel);
+        declared.ok().map(|queue| queue.message_count())
     }
 
     /// Takes away all that is in a queue.
