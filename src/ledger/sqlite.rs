@@ -225,14 +225,16 @@ impl Server {
         batch: &mut impl Iterator<Item = Request>,
         answers: &mut Answers,
     ) -> rusqlite::Result<()> {
-        let (now, monotonic) = (self.time.or(self.clock.now()), self.clock.monotonic());
-        let Self { connection, begun, witness, holders, retention, caution, .. } = self;
+        let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let now = self.time.or(wall);
+        let oldest = wall.as_millisecond().saturating_sub(self.retention);
+        let Self { connection, begun, witness, holders, caution, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut glance = meta::glance(&transaction, *retention)?;
+        let mut glance = meta::glance(&transaction, oldest)?;
         let mut has_changed = witness.misses(glance.commits);
         if has_changed {
             meta::change(&transaction, Change::Forget)?;
-            glance = meta::glance(&transaction, *retention)?;
+            glance = meta::glance(&transaction, oldest)?;
             // What memory holds is of a file that is gone.
             begun.doubt();
         }
