@@ -221,6 +221,13 @@ impl Session {
         .await?;
         self.is_unchecked = declarer.is_unchecked || kinds.iter().any(|(_, _, it)| *it);
         let mismatches = kinds.into_iter().map(|(kind, own, _)| (kind, common.clone().or(own)));
+        // Each kind has its own: what keeps one kind's events from being confirmed is not waited for
+        // by another. The first message is the last step: a blocked connection opens no channel.
+        let mut publishers = Vec::with_capacity(Kind::ALL.len());
+        for _ in Kind::ALL {
+            let connection = Arc::clone(&self.publishing);
+            publishers.push(Publisher::start(connection, publishing.clone()).await?);
+        }
         let publisher = start_publisher(Arc::clone(&self.publishing), &publishing, &names).await?;
         let (connection, prefetch) = (Arc::clone(&self.consuming), settings.prefetch);
         let (link, under) = (consuming.clone(), Names::new(&settings.prefix));
@@ -229,11 +236,7 @@ impl Session {
         let shared =
             Shared { connection, consuming, publisher, publishing, replier, names, prefetch };
         self.teller = Some(Teller::new(shared.clone()));
-        for (kind, mismatch) in mismatches {
-            // Of its own: what a queue keeps of one kind's events from being confirmed is not waited
-            // for by another.
-            let publishing = (Arc::clone(&self.publishing), shared.publishing.clone());
-            let publisher = Publisher::start(publishing.0, publishing.1).await?;
+        for ((kind, mismatch), publisher) in mismatches.zip(publishers) {
             self.inlets.push(Inlet::new(kind, Shared { publisher, ..shared.clone() }, mismatch));
         }
         Ok(())

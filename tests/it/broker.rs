@@ -174,14 +174,14 @@ async fn what_is_not_as_needed_at_the_start_is_named_and_ends_it_with_2() {
     assert!(out.contains(&queue), "{out}");
     admin.delete_queue("unrouted").await;
 
-    admin.delete_exchange("retry").await;
-    admin.exchange("retry", ExchangeKind::Fanout).await;
+    admin.delete_exchange("dead").await;
+    admin.exchange("dead", ExchangeKind::Fanout).await;
     let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
     assert_eq!(code, 2, "{said}");
-    for part in [&*rig.broker.name("retry"), "headers", "'fanout'"] {
+    for part in [&*rig.broker.name("dead"), "topic", "'fanout'"] {
         assert!(said.contains(part), "{part} is not named: {said}");
     }
-    admin.delete_exchange("retry").await;
+    admin.delete_exchange("dead").await;
     let mut rig = rig;
     rig.start_worker().await;
     rig.finish().await;
