@@ -24,6 +24,9 @@ const END: &[u8] = b"end";
 /// How long a node may take to let the rig in before it is taken for dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a look at a queue may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Routing key, body and properties of a message to publish.
 pub(crate) type ToPublish = (String, Vec<u8>, BasicProperties);
 
@@ -93,6 +96,7 @@ impl Watch {
 
 /// The rig's own connection to RabbitMQ.
 pub(crate) struct Broker {
+    url: String,
     prefix: String,
     connection: Connection,
     channel: Channel,
@@ -135,7 +139,8 @@ impl Broker {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let broker = Self { prefix: prefix.to_owned(), connection, channel };
+        let (url, prefix) = (url.to_owned(), prefix.to_owned());
+        let broker = Self { url, prefix, connection, channel };
         for exchange in ["commands", "events"] {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let name = broker.name(exchange);
@@ -193,7 +198,8 @@ impl Broker {
 
     /// Looks at the commands that wait for at most 5 s, again and again, and leaves them there.
     pub(crate) async fn watch_parked(&self) -> Watch {
-        let channel = self.connection.create_channel().await.unwrap();
+        let connection = Connection::connect(&self.url, ConnectionProperties::default());
+        let connection = connection.await.unwrap();
         let levels = ["250", "500", "1000", "2000", "5000"];
         let kinds = super::COMMAND_QUEUES.into_iter();
         let queues = kinds.flat_map(|kind| levels.map(|level| format!("retry.{kind}.{level}ms")));
@@ -202,10 +208,14 @@ impl Broker {
         let looking = tokio::spawn(async move {
             let mut seen = Vec::new();
             while stopped.try_recv().is_err() {
+                // A channel for each round: what a lost answer keeps in hand goes back with it.
+                let channel = connection.create_channel().await.unwrap();
                 for queue in &queues {
-                    seen.extend(look_at(&channel, queue).await);
+                    let look = tokio::time::timeout(LOOK_TIMEOUT, look_at(&channel, queue));
+                    seen.extend(look.await.ok().flatten());
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                channel.close(200, "looked at".into()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             seen
         });
