@@ -1,5 +1,6 @@
 //! Composition: Config → resources → tasks → orderly stop.
 
+mod caretaking;
 mod pairing;
 mod pump;
 mod stamps;
@@ -185,7 +186,7 @@ impl App {
                     node = session.node + 1;
                     let began = clock();
                     let end = match self.pair(&session, first).await? {
-                        None => self.serve(session).await,
+                        None => self.serve(session, settings).await,
                         Some(why) => {
                             ever_connected &= !first;
                             session.close().await;
@@ -261,7 +262,7 @@ impl App {
     }
 
     /// Serves one session until it is lost or the worker is asked to stop; tells why it ended.
-    async fn serve(&self, mut session: Session) -> End {
+    async fn serve(&self, mut session: Session, settings: &broker::Settings) -> End {
         let journeys = TaskTracker::new();
         let lost = CancellationToken::new();
         self.metrics.connected(true);
@@ -291,6 +292,7 @@ impl App {
             journeys.spawn(sweep.run(swept.clone()));
         }
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
+        let care = self.take_care(&session, settings);
         let mut why = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
@@ -298,6 +300,11 @@ impl App {
             inlets = &mut pumps => inlets,
             gone = session.gone() => {
                 why = gone;
+                lost.cancel();
+                pumps.await
+            }
+            mismatch = care => {
+                why = mismatch;
                 lost.cancel();
                 pumps.await
             }
@@ -316,6 +323,16 @@ impl App {
         let is_refused = session.is_refused();
         session.close().await;
         End { why, is_refused }
+    }
+
+    /// Looks after what is declared; ends with why another session is due.
+    fn take_care(
+        &self,
+        session: &Session,
+        settings: &broker::Settings,
+    ) -> impl Future<Output = String> + use<> {
+        let (metrics, known) = (Arc::clone(&self.metrics), session.mismatches());
+        caretaking::take_care(session.caretaker(settings), metrics, known)
     }
 
     async fn drain(&self, journeys: &TaskTracker) {

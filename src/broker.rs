@@ -1,6 +1,7 @@
 //! RabbitMQ: the only AMQP.
 
 mod acks;
+mod caretaker;
 mod connection;
 mod consumer;
 mod dead;
@@ -14,16 +15,18 @@ mod once;
 mod pairing;
 mod permissions;
 mod publisher;
+mod replier;
 mod teller;
 mod tls;
 mod topology;
 
 use std::time::Duration;
 
+pub(crate) use caretaker::Caretaker;
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
 pub(crate) use dead::{DeadLetter, DeadLetters, Replay};
-pub(crate) use envelope::CopyAge;
+pub(crate) use envelope::{CopyAge, Owed};
 pub(crate) use greeting::version;
 pub(crate) use holder::Held;
 pub(crate) use inlet::Inlet;
@@ -74,6 +77,16 @@ pub(crate) enum Error {
         /// What it said.
         why: &'static str,
     },
+    /// The broker has neither taken nor refused a message: a queue that it is for may have no leader.
+    #[error(
+        "the broker did not confirm a message for {exchange:?} with key {routing_key:?} in time"
+    )]
+    Unconfirmed {
+        /// The exchange; empty for the default one.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+    },
     /// The topology is not what this worker needs.
     #[error("{0}")]
     Topology(String),
@@ -92,4 +105,6 @@ pub(crate) struct Told {
     pub(crate) took: Duration,
     /// Whether no subscriber's binding took it, so that it is kept in `eko.unrouted`.
     pub(crate) is_unrouted: bool,
+    /// What the broker refused: a copy of the command waits until that is told again.
+    pub(crate) refused: Owed,
 }

@@ -1,5 +1,6 @@
 //! Every metric: help, labels, buckets. All label combinations exist from the start, at 0.
 
+mod broker;
 mod families;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::gate::Reason;
 use crate::ledger::Census;
 use crate::outcome::{Code, Outcome};
 use crate::verdict::{Cause, Reading, Verdict};
+use broker::Broker;
 use families::Maker;
 
 /// Seconds of one call: up to `EKO_TIMEOUT` and beyond.
@@ -149,32 +151,6 @@ impl Calls {
                 "unclassified_answers_total",
                 "Answers of Eko that no row of the tables names.",
                 &[("endpoint", endpoints())],
-            )?,
-        })
-    }
-}
-
-/// The broker.
-struct Broker {
-    broker_connected: Gauge,
-    event_publish_duration: HistogramVec,
-    events_unrouted: IntCounterVec,
-}
-
-impl Broker {
-    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            broker_connected: make.plain("broker_connected", "1 while both connections stand.")?,
-            event_publish_duration: make.histogram(
-                "event_publish_duration_seconds",
-                "Events, from publish to confirm.",
-                CONFIRM,
-                &[],
-            )?,
-            events_unrouted: make.counter(
-                "events_unrouted_total",
-                "Events that no subscriber's binding took.",
-                &[("kind", kinds_and_unknown())],
             )?,
         })
     }
@@ -317,6 +293,17 @@ impl Metrics {
         if is_unrouted {
             self.broker.events_unrouted.with_label_values(&[label(kind)]).inc();
         }
+    }
+
+    /// The broker refused an event.
+    pub(crate) fn refused(&self, kind: Option<Kind>) {
+        self.broker.events_refused.with_label_values(&[label(kind)]).inc();
+    }
+
+    /// So many ended commands of a kind wait until what was refused is told again.
+    pub(crate) fn refused_waiting(&self, kind: Kind, count: u32) {
+        let gauge = &self.broker.events_refused_waiting;
+        gauge.with_label_values(&[kind.as_str()]).set(i64::from(count));
     }
 
     /// A command was put where a person looks.

@@ -144,11 +144,18 @@ impl Sweep {
                 self.open.remove(id);
                 self.untold.remove(id);
             }
-            Err(error) => tracing::warn!(
-                command_id = id,
-                %error,
-                "the event of a command without a message could not be published; it is told later"
-            ),
+            Err(error) => {
+                tracing::warn!(
+                    command_id = id,
+                    %error,
+                    "the event of a command without a message could not be published; it is told \
+                     later"
+                );
+                self.open.remove(id);
+                // Those whose queues took it should not get it again each round.
+                self.untold
+                    .insert(id.to_owned(), Watched { state: (), since: now(), is_orphan: false });
+            }
         }
     }
 }

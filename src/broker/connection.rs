@@ -6,17 +6,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::ConfirmSelectOptions;
+use futures_util::future::try_join_all;
 use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::caretaker::Caretaker;
 use super::declare::Declarer;
 use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
+use super::replier::Replier;
 use super::teller::Teller;
 use super::topology::Names;
 use super::{Error, Frames, Settings, tls};
@@ -38,8 +40,9 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// is short of memory blocks connections that publish, and acks must not stop then.
 pub(crate) struct Session {
     pub(super) consuming: Arc<Connection>,
-    publishing: Connection,
+    publishing: Arc<Connection>,
     links: [Link; 2],
+    replier: Replier,
     /// Which of the nodes it is connected to.
     pub(crate) node: usize,
     /// One a kind.
@@ -81,12 +84,13 @@ async fn connect_to(
     frames: Frames,
 ) -> Result<Session, Error> {
     let consuming = Arc::new(open(url, settings, "consumes", frames).await?);
-    let publishing = open(url, settings, "publishes", frames).await?;
+    let publishing = Arc::new(open(url, settings, "publishes", frames).await?);
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
     let mut session = Session {
         consuming,
         publishing,
         links,
+        replier: Replier::start(url.clone(), settings.clone()),
         node,
         inlets: Vec::new(),
         teller: None,
@@ -113,8 +117,12 @@ fn mismatch(declared: Result<(), Error>) -> Result<Option<String>, Error> {
 
 /// Publishes a first message, which no queue takes. A broker that is short of memory says so
 /// only to a connection that publishes; commands should not have been called for by then.
-async fn start_publisher(channel: Channel, link: &Link, names: &Names) -> Result<Publisher, Error> {
-    let publisher = Publisher::start(channel, link.clone());
+async fn start_publisher(
+    connection: Arc<Connection>,
+    link: &Link,
+    names: &Names,
+) -> Result<Publisher, Error> {
+    let publisher = Publisher::start(connection, link.clone()).await?;
     let nowhere = Message {
         exchange: String::new(),
         routing_key: names.nowhere(),
@@ -203,22 +211,34 @@ impl Session {
         let [consuming, publishing] = self.links.clone();
         let mut declarer = Declarer::new(&self.consuming, &names);
         let common = mismatch(declarer.shared().await)?;
-        let mut mismatches = Vec::with_capacity(Kind::ALL.len());
-        for kind in Kind::ALL {
+        // Side by side: each queue that is not there yet takes its time.
+        let (broker, under) = (&self.consuming, &names);
+        let kinds = try_join_all(Kind::ALL.map(async |kind| {
+            let mut declarer = Declarer::new(broker, under);
             let own = mismatch(declarer.kind(kind).await)?;
-            mismatches.push((kind, common.clone().or(own)));
+            Ok::<_, Error>((kind, own, declarer.is_unchecked))
+        }))
+        .await?;
+        self.is_unchecked = declarer.is_unchecked || kinds.iter().any(|(_, _, it)| *it);
+        let mismatches = kinds.into_iter().map(|(kind, own, _)| (kind, common.clone().or(own)));
+        // Each kind has its own: what keeps one kind's events from being confirmed is not waited for
+        // by another. The first message is the last step: a blocked connection opens no channel.
+        let mut publishers = Vec::with_capacity(Kind::ALL.len());
+        for _ in Kind::ALL {
+            let connection = Arc::clone(&self.publishing);
+            publishers.push(Publisher::start(connection, publishing.clone()).await?);
         }
-        self.is_unchecked = declarer.is_unchecked;
-        let channel = self.publishing.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let publisher = start_publisher(channel, &publishing, &names).await?;
+        let publisher = start_publisher(Arc::clone(&self.publishing), &publishing, &names).await?;
         let (connection, prefetch) = (Arc::clone(&self.consuming), settings.prefetch);
         let (link, under) = (consuming.clone(), Names::new(&settings.prefix));
         self.pairing = Some(Pairing::new(connection.clone(), link, publisher.clone(), under));
-        let shared = Shared { connection, consuming, publisher, publishing, names, prefetch };
+        let replier = self.replier.clone();
+        let shared =
+            Shared { connection, consuming, publisher, publishing, replier, names, prefetch };
         self.teller = Some(Teller::new(shared.clone()));
-        let inlet = |(kind, mismatch)| Inlet::new(kind, shared.clone(), mismatch);
-        self.inlets = mismatches.into_iter().map(inlet).collect();
+        for ((kind, mismatch), publisher) in mismatches.zip(publishers) {
+            self.inlets.push(Inlet::new(kind, Shared { publisher, ..shared.clone() }, mismatch));
+        }
         Ok(())
     }
 
@@ -229,6 +249,13 @@ impl Session {
     pub(crate) fn pairing(&self) -> Result<Pairing, Error> {
         let lost = || Error::Lost("the session was not built".to_owned());
         self.pairing.clone().ok_or_else(lost)
+    }
+
+    /// Looks after what is declared.
+    pub(crate) fn caretaker(&self, settings: &Settings) -> Caretaker {
+        let (connection, link) = (Arc::clone(&self.consuming), self.links[0].clone());
+        let names = Arc::new(Names::new(&settings.prefix));
+        Caretaker::new(connection, link, names, !self.is_unchecked)
     }
 
     /// What is not what this worker needs, each once.
@@ -256,6 +283,7 @@ impl Session {
 
     /// Says goodbye; what is not settled is delivered again.
     pub(crate) async fn close(self) {
+        self.replier.flush().await;
         let goodbye = async {
             let (publishing, consuming) = tokio::join!(
                 self.publishing.close(200, "bye".into()),

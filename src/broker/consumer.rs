@@ -9,22 +9,34 @@ use lapin::types::FieldTable;
 
 use super::acks::Ack;
 use super::envelope::{
-    AGE, ATTEMPT, CopyAge, Envelope, FORMER, PARKED, copy_of, own_headers, read_envelope, waited,
+    AGE, ATTEMPT, CopyAge, Envelope, FORMER, Owed, PARKED, REFUSALS, REFUSED, copy_of, own_headers,
+    read_envelope, waited,
 };
+use super::inlet::Shared;
 use super::publisher::{Message, Publisher, Routed};
+use super::replier::Replier;
 use super::teller::{event_properties, publish_event};
-use super::topology::{self, DELAY_HEADER, Names, text};
+use super::topology::{self, Names, REFUSED_LEVELS, text};
 use super::{Error, Told};
+use crate::backoff::Backoff;
 use crate::command::Kind;
 use crate::event::Event;
+
+/// How long a delivery is held while its queue takes no copy: shorter than the broker waits for an
+/// ack.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(20 * 60);
+
+/// Between tries to put a copy into a queue that takes none.
+const REFUSED_AGAIN: Backoff =
+    Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
 
 /// Why and how long a command is parked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parking<'a> {
     /// At least how long.
     pub(crate) delay: Duration,
-    /// The kind, which leads the copy back.
-    pub(crate) kind: &'a str,
+    /// The kind, to whose queue the copy comes back; that of its own queue where none could be read.
+    pub(crate) kind: Option<Kind>,
     /// Why, in a word.
     pub(crate) reason: &'a str,
     /// How often Eko was called so far.
@@ -54,6 +66,7 @@ struct Parts {
     /// Whose queue it came from.
     kind: Kind,
     publisher: Publisher,
+    replier: Replier,
     names: Arc<Names>,
 }
 
@@ -62,9 +75,9 @@ impl Delivery {
         kind: Kind,
         delivery: lapin::message::Delivery,
         ack: Ack,
-        publisher: Publisher,
-        names: Arc<Names>,
+        shared: &Shared,
     ) -> Self {
+        let names = Arc::clone(&shared.names);
         let waited = waited(&delivery.properties, &names);
         let envelope = read_envelope(&delivery.properties, delivery.redelivered);
         let envelope = Envelope { waited, ..envelope };
@@ -74,7 +87,8 @@ impl Delivery {
             properties: delivery.properties,
             ack,
             kind,
-            publisher,
+            publisher: shared.publisher.clone(),
+            replier: shared.replier.clone(),
             names,
         }))
     }
@@ -99,35 +113,74 @@ impl Delivery {
         self.0.names.events()
     }
 
-    /// Publishes the event, a copy to whoever asked for one, and, with `bury`, the command
-    /// itself to where a person looks; then acknowledges.
-    pub(crate) async fn tell(self, event: &Event, bury: bool) -> Result<Told, Error> {
+    /// Publishes what is owed: the event, with a copy to whoever asked for one, and the command
+    /// itself to where a person looks. Then acknowledges. What the broker refuses is told again
+    /// later: until then a copy of the command waits, and nobody else does.
+    pub(crate) async fn tell(self, event: &Event, owed: Owed) -> Result<Told, Error> {
         let began = started();
-        let told = self.publish_event(event);
-        let reply = self.reply(event);
+        let told = async {
+            match owed.event {
+                true => self.publish_event(event).await,
+                false => Ok(Routed::Yes),
+            }
+        };
         let buried = async {
-            match bury {
+            match owed.dead_letter {
                 true => self.publish_dead(event).await,
                 false => Ok(()),
             }
         };
-        let (told, reply, buried) = tokio::join!(told, reply, buried);
-        let is_unrouted = told? == Routed::No;
-        reply?;
-        buried?;
+        self.reply(event);
+        let (told, buried) = tokio::join!(told, buried);
+        let (told, buried) = (unless_refused(told)?, unless_refused(buried)?);
+        let refused = Owed { event: told.is_none(), dead_letter: buried.is_none() };
         let took = began.elapsed();
-        self.ack().await?;
-        Ok(Told { took, is_unrouted })
+        match refused.is_nothing() {
+            true => self.ack().await?,
+            false => self.put(REFUSED_PATIENCE, |it| it.refused_copy(event, refused)).await?,
+        }
+        Ok(Told { took, is_unrouted: told == Some(Routed::No), refused })
     }
 
     /// Puts a copy where it waits, then acknowledges.
     pub(crate) async fn park(self, parking: Parking<'_>) -> Result<(), Error> {
-        let message = self.parked_copy(parking);
-        let unrouted = message.refused("no retry queue takes it");
-        match self.0.publisher.publish(message).await? {
-            Routed::Yes => self.ack().await,
-            Routed::No => Err(unrouted),
+        self.put(REFUSED_PATIENCE, |it| it.parked_copy(parking)).await
+    }
+
+    /// As [`Self::park`], for what has not begun: where the queue takes no copy, it is handed back at
+    /// once.
+    pub(crate) async fn set_aside(self, parking: Parking<'_>) -> Result<(), Error> {
+        self.put(Duration::ZERO, |it| it.parked_copy(parking)).await
+    }
+
+    /// Puts a copy into its queue, then acknowledges. A queue that takes nothing now, since somebody
+    /// has given it a limit, is asked again for as long as `patience`; then the delivery is handed
+    /// back.
+    async fn put(
+        self,
+        patience: Duration,
+        copy: impl Fn(&Self) -> Message + Send,
+    ) -> Result<(), Error> {
+        let began = started();
+        for nth in 1.. {
+            let copy = copy(&self);
+            let unrouted = copy.refused("there is no such queue");
+            match self.0.publisher.publish(copy).await {
+                Ok(Routed::Yes) => return self.ack().await,
+                Ok(Routed::No) => return Err(unrouted),
+                Err(error @ (Error::Refused { .. } | Error::Unconfirmed { .. })) => {
+                    if nth == 1 {
+                        tracing::warn!(%error, "a command cannot be parked now; that is tried again");
+                    }
+                    if began.elapsed() >= patience {
+                        break;
+                    }
+                    tokio::time::sleep(REFUSED_AGAIN.delay(nth, 0.5)).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
+        self.hand_back().await
     }
 
     /// Acknowledges: nothing more follows from it.
@@ -145,27 +198,33 @@ impl Delivery {
         publish_event(&self.0.publisher, &self.0.names, event, properties).await
     }
 
-    async fn reply(&self, event: &Event) -> Result<(), Error> {
+    /// Has the event sent to the queue that the message names by `reply_to`. One of the worker's
+    /// own is none: what is in it would be taken for a command, or be in the way of commands.
+    fn reply(&self, event: &Event) {
         let Some(reply_to) =
             self.0.properties.reply_to().as_ref().filter(|to| !to.as_str().is_empty())
         else {
-            return Ok(());
+            return;
         };
-        let message = Message {
+        if self.0.names.is_own(reply_to.as_str()) {
+            tracing::warn!(
+                event_id = event.id,
+                reply_to = reply_to.as_str(),
+                "reply_to names a queue of the worker's own: there is no reply"
+            );
+            return;
+        }
+        self.0.replier.reply(Message {
             exchange: String::new(),
             routing_key: reply_to.to_string(),
             properties: self.event_properties(event),
             body: event.body.clone(),
-        };
-        if self.0.publisher.publish(message).await? == Routed::No {
-            // Whoever asked has gone; the event itself is safe.
-            tracing::info!(event_id = event.id, "the queue named by reply_to is gone");
-        }
-        Ok(())
+        });
     }
 
     async fn publish_dead(&self, event: &Event) -> Result<(), Error> {
         let mut headers = own_headers(&self.0.properties);
+        headers.retain(|name, _| ![REFUSED, REFUSALS].contains(&name.as_str()));
         headers.insert("eko-outcome".into(), text(&event.outcome));
         if let Some(code) = &event.code {
             headers.insert("eko-code".into(), text(code));
@@ -201,7 +260,6 @@ impl Delivery {
             headers.insert(AGE.into(), text(&age.written()));
         }
         for (name, value) in [
-            (DELAY_HEADER, level.to_string()),
             (PARKED, parking.parked.to_string()),
             (ATTEMPT, self.0.envelope.attempts_of_copy(parking.attempts).to_string()),
             ("eko-first-received", format!("{:.3}", parking.first_received)),
@@ -210,13 +268,48 @@ impl Delivery {
             headers.insert(name.into(), text(&value));
         }
         Message {
-            exchange: self.0.names.retry(),
-            routing_key: topology::command_key(parking.kind),
+            exchange: String::new(),
+            routing_key: self.0.names.retry_queue(parking.kind.unwrap_or(self.0.kind), level),
             properties: copy_of(&self.0.properties)
                 .with_headers(FieldTable::from(headers))
                 .with_expiration(expiry.to_string().into()),
             body: self.0.body.clone(),
         }
+    }
+
+    /// A copy of a command that has ended, until what the broker refused of its end is told again.
+    /// Who asked for a reply has got one.
+    fn refused_copy(&self, event: &Event, refused: Owed) -> Message {
+        let refusals = self.0.envelope.refusals.saturating_add(1);
+        let nth = usize::try_from(refusals).unwrap_or(usize::MAX);
+        let level = REFUSED_LEVELS[nth.min(REFUSED_LEVELS.len()) - 1];
+        // A ledger that is lost meanwhile does not know that Eko may have been called for it.
+        let attempts = self.0.envelope.attempts_of_copy((event.outcome != "invalid").into());
+        let mut headers = own_headers(&self.0.properties);
+        for (name, value) in [
+            (REFUSED, refused.written().to_owned()),
+            (REFUSALS, refusals.to_string()),
+            (ATTEMPT, attempts.to_string()),
+            ("eko-reason", "refused".to_owned()),
+        ] {
+            headers.insert(name.into(), text(&value));
+        }
+        let properties = copy_of(&self.0.properties).with_headers(FieldTable::from(headers));
+        Message {
+            exchange: String::new(),
+            routing_key: self.0.names.refused_queue(self.0.kind, level),
+            properties: properties.with_reply_to("".into()),
+            body: self.0.body.clone(),
+        }
+    }
+}
+
+/// What came of it, or nothing where the broker refused it; an error where that is not known.
+fn unless_refused<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(Error::Refused { .. } | Error::Unconfirmed { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -11,7 +11,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::Error;
 use super::topology::{
-    DELAY_HEADER, LEVELS, Names, command_key, quorum, retry_arguments, text, work_arguments,
+    LEVELS, Names, REFUSED_LEVELS, command_key, longest, quorum, waiting_arguments, work_arguments,
 };
 use crate::command::Kind;
 
@@ -20,42 +20,50 @@ pub(super) struct Declarer<'a> {
     connection: &'a Connection,
     names: &'a Names,
     channel: Option<Channel>,
+    /// Whether it may be tried; else each object is only looked for.
+    pub(super) may_declare: bool,
     /// Whether something is there that could not be compared with what is wanted.
     pub(super) is_unchecked: bool,
 }
 
 impl<'a> Declarer<'a> {
     pub(super) const fn new(connection: &'a Connection, names: &'a Names) -> Self {
-        Self { connection, names, channel: None, is_unchecked: false }
+        Self { connection, names, channel: None, may_declare: true, is_unchecked: false }
     }
 
     /// What all kinds need, in the order in which it is needed.
     pub(super) async fn shared(&mut self) -> Result<(), Error> {
         let names = self.names;
-        self.exchange(&names.commands(), ExchangeKind::Topic).await?;
-        self.exchange(&names.events(), ExchangeKind::Topic).await?;
-        self.exchange(&names.dead(), ExchangeKind::Topic).await?;
-        self.exchange(&names.retry(), ExchangeKind::Headers).await?;
-        self.queue(&names.dead(), quorum()).await?;
-        self.bind(&names.dead(), &names.dead(), "#", FieldTable::default()).await?;
-        self.queue(&names.unrouted(), quorum()).await?;
-        for level in LEVELS {
-            let name = names.retry_queue(level);
-            self.queue(&name, retry_arguments(names)).await?;
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-match".into(), text("all"));
-            arguments.insert(DELAY_HEADER.into(), text(&level.to_string()));
-            self.bind(&name, &names.retry(), "", arguments).await?;
+        for exchange in [names.commands(), names.events(), names.dead()] {
+            self.exchange(&exchange, ExchangeKind::Topic).await?;
         }
-        Ok(())
+        let dead = names.dead();
+        self.queue(&dead, quorum()).await?;
+        self.bind(&dead, &dead, "#").await?;
+        self.queue(&names.unrouted(), quorum()).await
     }
 
-    /// What one kind needs besides.
+    /// The binding of a kind's queue, which is there.
+    pub(super) async fn bind_kind(&mut self, kind: Kind) -> Result<(), Error> {
+        let (queue, exchange) = (self.names.queue(kind), self.names.commands());
+        self.bind(&queue, &exchange, &command_key(kind.as_str())).await
+    }
+
+    /// What one kind needs besides: its queue, and those in which its commands wait. Kinds share
+    /// none: what waits for a queue that takes nothing holds back all that is in the same one.
     pub(super) async fn kind(&mut self, kind: Kind) -> Result<(), Error> {
-        let name = self.names.queue(kind);
-        self.queue(&name, work_arguments(self.names)).await?;
-        let (exchange, key) = (self.names.commands(), command_key(kind.as_str()));
-        self.bind(&name, &exchange, &key, FieldTable::default()).await
+        let names = self.names;
+        self.queue(&names.queue(kind), work_arguments(names)).await?;
+        self.bind_kind(kind).await?;
+        for level in LEVELS {
+            let arguments = waiting_arguments(names, kind, longest(level));
+            self.queue(&names.retry_queue(kind, level), arguments).await?;
+        }
+        for level in REFUSED_LEVELS {
+            let arguments = waiting_arguments(names, kind, level);
+            self.queue(&names.refused_queue(kind, level), arguments).await?;
+        }
+        Ok(())
     }
 
     async fn exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), Error> {
@@ -66,9 +74,11 @@ impl<'a> Declarer<'a> {
             let (name, arguments) = (name.into(), FieldTable::default());
             channel.exchange_declare(name, kind.clone(), options, arguments).await
         };
-        let declared = declare(self.channel().await?, options).await;
-        if self.is_there(&object, &wanted, declared)? {
-            return Ok(());
+        if self.may_declare {
+            let declared = declare(self.channel().await?, options).await;
+            if self.is_there(&object, &wanted, declared)? {
+                return Ok(());
+            }
         }
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let found = declare(self.channel().await?, passive).await;
@@ -82,9 +92,11 @@ impl<'a> Declarer<'a> {
         let declare = async |channel: Channel, options| {
             channel.queue_declare(name.into(), options, arguments.clone()).await.map(drop)
         };
-        let declared = declare(self.channel().await?, options).await;
-        if self.is_there(&object, &wanted, declared)? {
-            return Ok(());
+        if self.may_declare {
+            let declared = declare(self.channel().await?, options).await;
+            if self.is_there(&object, &wanted, declared)? {
+                return Ok(());
+            }
         }
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         let found = declare(self.channel().await?, passive).await;
@@ -92,14 +104,13 @@ impl<'a> Declarer<'a> {
     }
 
     /// A binding can not be looked for: one that this user may not make is taken for made.
-    async fn bind(
-        &mut self,
-        queue: &str,
-        exchange: &str,
-        key: &str,
-        arguments: FieldTable,
-    ) -> Result<(), Error> {
+    async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
+        if !self.may_declare {
+            self.is_unchecked = true;
+            return Ok(());
+        }
         let (channel, options) = (self.channel().await?, QueueBindOptions::default());
+        let arguments = FieldTable::default();
         let (queue, exchange, key) = (queue.into(), exchange.into(), key.into());
         let Err(error) = channel.queue_bind(queue, exchange, key, options, arguments).await else {
             return Ok(());
@@ -110,6 +121,22 @@ impl<'a> Declarer<'a> {
             return Ok(());
         }
         Err(error.into())
+    }
+
+    /// How many messages are ready in a queue.
+    pub(super) async fn count(&mut self, name: &str) -> Result<u32, Error> {
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let channel = self.channel().await?;
+        let found = channel.queue_declare(name.into(), passive, FieldTable::default()).await;
+        Ok(found.inspect_err(|_| self.channel = None)?.message_count())
+    }
+
+    /// Lets the channel go.
+    pub(super) async fn close(&mut self) -> Result<(), Error> {
+        if let Some(channel) = self.channel.take() {
+            channel.close(200, "declared".into()).await?;
+        }
+        Ok(())
     }
 
     async fn channel(&mut self) -> Result<Channel, Error> {

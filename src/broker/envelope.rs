@@ -23,6 +23,10 @@ pub(super) const ATTEMPT: &str = "eko-attempt";
 pub(super) const AGE: &str = "eko-age";
 /// The `traceparent` of the journey that parked a copy.
 pub(super) const FORMER: &str = "eko-traceparent";
+/// What the broker refused of its command's end, and how often.
+pub(super) const REFUSED: &str = "eko-refused";
+/// How often.
+pub(super) const REFUSALS: &str = "eko-refusals";
 
 /// No message is older: the start of 2020.
 const EARLIEST: i64 = 1_577_836_800;
@@ -55,6 +59,41 @@ pub(crate) struct Envelope {
     pub(crate) waited: Duration,
     /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
+    /// What the broker has refused of its command's end, if the copy waited for that.
+    pub(crate) refused: Option<Owed>,
+    /// How often it has refused that.
+    pub(super) refusals: u32,
+}
+
+/// What follows from the end of a command and is not in the broker yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owed {
+    /// Its event.
+    pub(crate) event: bool,
+    /// A copy of the command where a person looks.
+    pub(crate) dead_letter: bool,
+}
+
+impl Owed {
+    /// Whether there is nothing.
+    pub(super) const fn is_nothing(self) -> bool {
+        !self.event && !self.dead_letter
+    }
+
+    /// As a copy carries it.
+    pub(super) const fn written(self) -> &'static str {
+        match (self.event, self.dead_letter) {
+            (true, true) => "event, dead letter",
+            (false, true) => "dead letter",
+            (_, false) => "event",
+        }
+    }
+
+    /// What a copy says; anything else than what is written is an event, which may be told twice.
+    fn read(text: &str) -> Self {
+        let dead_letter = text.contains("dead letter");
+        Self { event: !dead_letter || text.contains("event"), dead_letter }
+    }
 }
 
 /// What a parked copy proves: so old is its command at least.
@@ -170,6 +209,8 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         age: header(AGE).as_deref().and_then(CopyAge::read),
         waited: Duration::ZERO,
         redelivered,
+        refused: header(REFUSED).as_deref().map(Owed::read),
+        refusals: count(REFUSALS),
     }
 }
 
@@ -222,6 +263,15 @@ mod tests {
         ] {
             assert_eq!(published(property, attribute), expected, "{property} {attribute}");
         }
+    }
+
+    #[test]
+    fn a_copy_tells_what_the_broker_has_refused() {
+        for (event, dead_letter) in [(true, false), (false, true), (true, true)] {
+            let owed = Owed { event, dead_letter };
+            assert_eq!(Owed::read(owed.written()), owed);
+        }
+        assert_eq!(Owed::read("anything"), Owed { event: true, dead_letter: false });
     }
 
     #[test]

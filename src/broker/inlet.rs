@@ -14,6 +14,7 @@ use super::consumer::Delivery;
 use super::declare::{Declarer, said, soft_error};
 use super::link::Link;
 use super::publisher::Publisher;
+use super::replier::Replier;
 use super::topology::Names;
 use crate::command::Kind;
 
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     pub(super) consuming: Link,
     pub(super) publisher: Publisher,
     pub(super) publishing: Link,
+    pub(super) replier: Replier,
     pub(super) names: Arc<Names>,
     pub(super) prefetch: u16,
 }
@@ -62,9 +64,7 @@ impl Inlet {
             Ok(delivery) => {
                 let (_, acks) = self.channel.as_ref()?;
                 let ack = acks.note(delivery.delivery_tag);
-                let publisher = self.shared.publisher.clone();
-                let names = Arc::clone(&self.shared.names);
-                Some(Delivery::new(self.kind, delivery, ack, publisher, names))
+                Some(Delivery::new(self.kind, delivery, ack, &self.shared))
             }
             Err(error) => {
                 tracing::debug!(kind = self.kind.as_str(), %error, "the consumer failed");

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use lapin::options::{
-    BasicConsumeOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer, ExchangeKind};
 
@@ -86,12 +84,10 @@ impl Once {
         // The loss of a channel is an answer here; what publishes would wait for its confirm.
         let links = [Link::follow(&connection, false), Link::follow(&connection, true)];
         let channel = connection.create_channel().await?;
-        let publishing = connection.create_channel().await?;
-        publishing.confirm_select(ConfirmSelectOptions::default()).await?;
         let [link, publishing_link] = links;
-        let publisher = Publisher::start(publishing, publishing_link.clone());
-        let names = Names::new(&settings.prefix);
         let connection = Arc::new(connection);
+        let publisher = Publisher::start(Arc::clone(&connection), publishing_link.clone()).await?;
+        let names = Names::new(&settings.prefix);
         Ok(Self { connection, publisher, publishing: publishing_link, channel, link, names })
     }
 
@@ -155,6 +151,8 @@ impl Once {
             Ok(Routed::Yes) => Ok(()),
             Ok(Routed::No) => Err(unrouted),
             Err(error) if self.publishing.is_refused() => Err(Error::Topology(error.to_string())),
+            // It may have been taken.
+            Err(error @ Error::Unconfirmed { .. }) => Err(Error::Lost(error.to_string())),
             Err(error) => Err(error),
         }
     }

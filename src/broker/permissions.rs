@@ -22,7 +22,7 @@ impl Session {
     ) -> Result<Vec<String>, Error> {
         let names = Names::new(&settings.prefix);
         let mut missing = Vec::new();
-        for exchange in [names.events(), names.dead(), names.retry()] {
+        for exchange in [names.events(), names.dead()] {
             missing.extend(write(&self.consuming, &exchange, &names.nowhere()).await?);
         }
         for kind in Kind::ALL {

@@ -4,13 +4,20 @@
 //! returned message is attached to whichever confirm comes next. So nobody else publishes on
 //! this channel, a batch is sent and confirmed whole before the next begins, and returns are
 //! matched by exchange, routing key and `message_id`.
+//!
+//! A channel of RabbitMQ 3.10 that a full quorum queue has refused something may be refused by it
+//! for ever, also when there is room again. So after a refusal there is a new channel, and also
+//! after a message that was not confirmed in time: its confirm may still come.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
+use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
-use lapin::options::BasicPublishOptions;
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
@@ -20,8 +27,17 @@ use super::link::Link;
 const BATCH: usize = 200;
 
 /// How long a confirm may take while the broker does not block the connection: a broker short
-/// of memory confirms once it is not, and another connection would be blocked as well.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
+/// of memory confirms once it is not, and another connection would be blocked as well. What is not
+/// confirmed by then is left: a queue that it is for, of a subscriber perhaps, may have lost its
+/// leader. A broker that hangs as a whole is noticed by its heartbeats.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a batch may take, with a new channel for it where one is needed.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a channel on which something was refused is used at least, so that a queue that refuses
+/// everything does not cost a channel for each message.
+const REFUSED_CHANNEL: Duration = Duration::from_secs(1);
 
 /// How long what has failed waits for the connection to tell why.
 const REASON_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,12 +67,15 @@ type Answer = oneshot::Sender<Result<Routed, Error>>;
 pub(super) struct Publisher(mpsc::Sender<(Box<Message>, Answer)>);
 
 impl Publisher {
-    /// Starts the task on a channel that is in confirm mode and nobody else uses. The task
-    /// ends with the channel or with the last handle.
-    pub(super) fn start(channel: Channel, link: Link) -> Self {
+    /// Starts the task, on a channel that nobody else uses. The task ends with the channel or
+    /// with the last handle.
+    pub(super) async fn start(connection: Arc<Connection>, link: Link) -> Result<Self, Error> {
+        let channel = link.during(confirming(&connection)).await?;
         let (publisher, inbox) = mpsc::channel(BATCH * 2);
-        tokio::spawn(run(channel, link, inbox));
-        Self(publisher)
+        let (since, state) = (now(), State::Fine);
+        let line = Line { connection, channel, since, state };
+        tokio::spawn(run(line, link, inbox));
+        Ok(Self(publisher))
     }
 
     /// Publishes a message and waits for its confirm.
@@ -76,15 +95,81 @@ impl Publisher {
     }
 }
 
-async fn run(channel: Channel, link: Link, mut inbox: mpsc::Receiver<(Box<Message>, Answer)>) {
+/// The channel in use.
+struct Line {
+    connection: Arc<Connection>,
+    channel: Channel,
+    /// Since when.
+    since: Instant,
+    state: State,
+}
+
+/// Of what use a channel is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fine,
+    /// Something was refused on it.
+    Refused,
+    /// Confirms are missing on it.
+    Silent,
+}
+
+impl Line {
+    /// Sends a batch, on a new channel where the last one may not be of use any more.
+    async fn send(
+        &mut self,
+        link: &Link,
+        batch: &mut [(Box<Message>, Answer)],
+    ) -> Result<Vec<Result<Routed, Error>>, Error> {
+        if match self.state {
+            State::Fine => false,
+            State::Refused => self.since.elapsed() >= REFUSED_CHANNEL,
+            State::Silent => true,
+        } {
+            self.renew().await?;
+        }
+        let results = send(&self.channel, link, batch).await?;
+        for result in &results {
+            match result {
+                Err(Error::Unconfirmed { .. }) => self.state = State::Silent,
+                Err(_) if self.state == State::Fine => self.state = State::Refused,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(results)
+    }
+
+    async fn renew(&mut self) -> Result<(), Error> {
+        let channel = confirming(&self.connection).await?;
+        let old = std::mem::replace(&mut self.channel, channel);
+        // A queue that does not answer may keep the broker from closing it.
+        tokio::spawn(async move {
+            let closed = old.close(200, "another one follows".into());
+            if !matches!(tokio::time::timeout(BATCH_TIMEOUT, closed).await, Ok(Ok(()))) {
+                tracing::debug!("a channel that is used no more was not closed");
+            }
+        });
+        (self.since, self.state) = (now(), State::Fine);
+        Ok(())
+    }
+}
+
+/// A channel in confirm mode.
+async fn confirming(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+async fn run(mut line: Line, link: Link, mut inbox: mpsc::Receiver<(Box<Message>, Answer)>) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let outcome = tokio::select! {
             biased;
-            outcome = send(&channel, &mut batch) => outcome,
+            outcome = line.send(&link, &mut batch) => outcome,
             why = link.gone() => Err(Error::Lost(why)),
-            () = overdue(&link, CONFIRM_TIMEOUT) => {
-                Err(Error::Lost(format!("no confirm within {CONFIRM_TIMEOUT:?}")))
+            () = overdue(&link, BATCH_TIMEOUT) => {
+                Err(Error::Lost(format!("no confirm within {BATCH_TIMEOUT:?}")))
             }
         };
         let failure = outcome.as_ref().err().cloned();
@@ -121,6 +206,7 @@ async fn overdue(link: &Link, limit: Duration) {
 /// Sends one batch and waits for all its confirms; the results are in the batch's order.
 async fn send(
     channel: &Channel,
+    link: &Link,
     batch: &mut [(Box<Message>, Answer)],
 ) -> Result<Vec<Result<Routed, Error>>, Error> {
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
@@ -134,36 +220,55 @@ async fn send(
     // Each of them ends once its bytes are written: one after the other would be one write each.
     let confirms = try_join_all(sent).await?;
     let mut returned = Vec::new();
-    let mut refused = Vec::with_capacity(batch.len());
-    for confirm in confirms {
-        let confirmation = confirm.await?;
-        refused.push(!confirmation.is_ack());
+    let mut taken = vec![None; batch.len()];
+    let numbered = confirms.into_iter().enumerate();
+    let mut confirms: FuturesUnordered<_> =
+        numbered.map(|(nth, confirm)| async move { (nth, confirm.await) }).collect();
+    let mut late = std::pin::pin!(overdue(link, CONFIRM_TIMEOUT));
+    loop {
+        let confirmed = tokio::select! {
+            biased;
+            confirmed = confirms.next() => confirmed,
+            () = &mut late => break,
+        };
+        let Some((nth, confirmation)) = confirmed else { break };
+        let confirmation = confirmation?;
+        taken[nth] = Some(confirmation.is_ack());
         if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
             returned.push(message.delivery);
         }
     }
-    let results = batch.iter().zip(ids).zip(refused).map(|(((message, _), id), is_refused)| {
+    let results = batch.iter().zip(ids).zip(taken).map(|(((message, _), id), is_taken)| {
         let is_it = |delivery: &Delivery| {
             delivery.exchange.as_str() == message.exchange
                 && delivery.routing_key.as_str() == message.routing_key
                 && *delivery.properties.message_id() == id
         };
-        if is_refused {
-            Err(message.refused("it was not confirmed"))
-        } else if returned.iter().any(is_it) {
-            Ok(Routed::No)
-        } else {
-            Ok(Routed::Yes)
+        match is_taken {
+            None => Err(message.unconfirmed()),
+            Some(false) => Err(message.refused("it was not confirmed")),
+            Some(true) if returned.iter().any(is_it) => Ok(Routed::No),
+            Some(true) => Ok(Routed::Yes),
         }
     });
     Ok(results.collect())
 }
 
 impl Message {
+    fn unconfirmed(&self) -> Error {
+        let (exchange, routing_key) = (self.exchange.clone(), self.routing_key.clone());
+        Error::Unconfirmed { exchange, routing_key }
+    }
+
     pub(super) fn refused(&self, why: &'static str) -> Error {
         let (exchange, routing_key) = (self.exchange.clone(), self.routing_key.clone());
         Error::Refused { exchange, routing_key, why }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a channel was in use")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]

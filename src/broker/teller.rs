@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
-use super::envelope::DELIVERY_MODE;
+use super::envelope::{DELIVERY_MODE, Owed};
 use super::inlet::Shared;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, text};
@@ -24,12 +24,13 @@ impl Teller {
         Self(shared)
     }
 
-    /// Publishes an event and waits for its confirm.
+    /// Publishes an event and waits for its confirm; there is no message to wait where it is refused.
     pub(crate) async fn tell(&self, event: &Event) -> Result<Told, Error> {
         let began = started();
         let properties = event_properties(event, None);
         let routed = publish_event(&self.0.publisher, &self.0.names, event, properties).await?;
-        Ok(Told { took: began.elapsed(), is_unrouted: routed == Routed::No })
+        let refused = Owed { event: false, dead_letter: false };
+        Ok(Told { took: began.elapsed(), is_unrouted: routed == Routed::No, refused })
     }
 
     /// How many messages wait in the queue of a kind.

@@ -11,22 +11,25 @@ use crate::command::Kind;
 /// costs every command in its hands one, so this is only a backstop.
 const DELIVERY_LIMIT: i64 = 1_000;
 
-/// The delays of the retry queues, in milliseconds: doubling, so that any delay is at most a
-/// third longer than asked for, up to an hour.
-pub(crate) const LEVELS: [u64; 15] = [
-    250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000,
-    1_024_000, 2_048_000, 3_600_000,
+/// The delays of the retry queues of a kind, in milliseconds: no delay becomes more than twice as
+/// long as it was asked for, up to an hour, and those that the settings name by default stay what
+/// they are.
+pub(crate) const LEVELS: [u64; 13] = [
+    250, 500, 1_000, 2_000, 5_000, 10_000, 25_000, 60_000, 150_000, 300_000, 900_000, 1_800_000,
+    3_600_000,
 ];
 
-/// The header that chooses a retry queue.
-pub(super) const DELAY_HEADER: &str = "eko-delay";
+/// How long what the broker refused of a command's end waits before it is told again, in
+/// milliseconds: the first time, the second time, and from then on. Each time, subscribers whose
+/// queues took the event get it once more.
+pub(crate) const REFUSED_LEVELS: [u64; 3] = [10_000, 120_000, 1_800_000];
 
 /// The retry queue and the expiry that fit a delay: never shorter than asked for unless the
 /// delay is beyond the last level, and within 20 % of the level, since a queue expires only
 /// at its head.
 pub(crate) fn level(delay: Duration) -> (u64, u64) {
     let wanted = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-    let fitting = LEVELS.into_iter().find(|level| level + level / 5 >= wanted);
+    let fitting = LEVELS.into_iter().find(|&level| longest(level) >= wanted);
     match fitting {
         Some(level) => (level, wanted.max(level - level / 5)),
         None => (LEVELS[LEVELS.len() - 1], LEVELS[LEVELS.len() - 1]),
@@ -69,10 +72,6 @@ impl Names {
         format!("{}.unrouted", self.prefix)
     }
 
-    pub(super) fn retry(&self) -> String {
-        format!("{}.retry", self.prefix)
-    }
-
     /// A key of the default exchange that no queue has.
     pub(super) fn nowhere(&self) -> String {
         format!("{}.nowhere", self.prefix)
@@ -83,12 +82,30 @@ impl Names {
         format!("{}.{}", self.prefix, kind.as_str())
     }
 
-    pub(super) fn retry_queue(&self, level: u64) -> String {
-        format!("{}.retry.{level}ms", self.prefix)
+    /// Where commands of a kind wait for about that long.
+    pub(super) fn retry_queue(&self, kind: Kind, level: u64) -> String {
+        format!("{}.retry.{}.{level}ms", self.prefix, kind.as_str())
+    }
+
+    /// Where commands of a kind wait for that long that have ended, and of whose end the broker
+    /// refused something.
+    pub(super) fn refused_queue(&self, kind: Kind, level: u64) -> String {
+        format!("{}.refused.{}.{level}ms", self.prefix, kind.as_str())
     }
 
     pub(super) fn is_retry_queue(&self, queue: &str) -> bool {
-        LEVELS.iter().any(|&level| self.retry_queue(level) == queue)
+        let mut own = Kind::ALL.into_iter().flat_map(|kind| LEVELS.map(|level| (kind, level)));
+        own.any(|(kind, level)| self.retry_queue(kind, level) == queue)
+    }
+
+    /// Whether a queue is one of a worker's own, of this version or another: what anybody else
+    /// publishes to it would be taken for a command, or would be in the way of commands.
+    pub(super) fn is_own(&self, queue: &str) -> bool {
+        let name = queue.strip_prefix(&self.prefix).and_then(|name| name.strip_prefix('.'));
+        let Some(name) = name else { return false };
+        let (family, _) = name.split_once('.').unwrap_or((name, ""));
+        let families = ["dead", "unrouted", "nowhere", "retry", "refused", "ledger"];
+        families.contains(&family) || Kind::from_name(name).is_some()
     }
 }
 
@@ -121,9 +138,20 @@ pub(super) fn work_arguments(names: &Names) -> FieldTable {
     arguments
 }
 
-/// A parked copy keeps its routing key, which leads it back to its kind's queue.
-pub(super) fn retry_arguments(names: &Names) -> FieldTable {
-    dead_lettering(&names.commands())
+/// A queue in which what waits goes back to its kind's queue after at most that long: by the
+/// default exchange, which nobody can delete or unbind, and also what somebody put there without an
+/// expiry of its own, which would else hold back all that is behind it.
+pub(super) fn waiting_arguments(names: &Names, kind: Kind, longest: u64) -> FieldTable {
+    let mut arguments = dead_lettering("");
+    arguments.insert("x-dead-letter-routing-key".into(), text(&names.queue(kind)));
+    let longest = i64::try_from(longest).unwrap_or(i64::MAX);
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(longest));
+    arguments
+}
+
+/// The longest that a copy may wait in a retry queue.
+pub(super) const fn longest(level: u64) -> u64 {
+    level + level / 5
 }
 
 pub(super) fn text(value: &str) -> AMQPValue {
@@ -144,8 +172,36 @@ mod tests {
             prop_assert!(expiry >= milliseconds);
             prop_assert!(expiry <= level + level / 5);
             prop_assert!(expiry >= level - level / 5);
-            prop_assert!(expiry <= 250.max(milliseconds + milliseconds * 2 / 3));
+            prop_assert!(expiry <= 250.max(milliseconds * 2));
         }
+    }
+
+    #[test]
+    fn the_delays_of_the_default_settings_are_not_made_longer() {
+        for seconds in [1, 5, 10, 30, 60, 70, 150, 300] {
+            let milliseconds = seconds * 1_000;
+            assert_eq!(level(Duration::from_secs(seconds)).1, milliseconds, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_worker_knows_its_own_queues_by_their_names() {
+        let names = Names::new("eko");
+        let own = [
+            "eko.refund",
+            "eko.refund_otp",
+            "eko.transfer_otp",
+            "eko.dead",
+            "eko.unrouted",
+            "eko.ledger",
+            "eko.ledger.holder",
+            "eko.retry.250ms",
+            "eko.retry.refund.250ms",
+            "eko.refused.refund.10000ms",
+        ];
+        assert_eq!(own.iter().find(|queue| !names.is_own(queue)), None);
+        let others = ["", "eko", "eko.replies", "eko.refund.replies", "shop.refund", "ekorefund"];
+        assert_eq!(others.iter().find(|queue| names.is_own(queue)), None);
     }
 
     #[test]

@@ -250,7 +250,11 @@ impl Worker {
         event: &Event,
         teller: &Teller,
     ) -> Result<(), Error> {
-        let told = teller.tell(event).await?;
+        let told = teller.tell(event).await.inspect_err(|error| {
+            if matches!(error, Error::Refused { .. } | Error::Unconfirmed { .. }) {
+                self.refused(kind, event);
+            }
+        })?;
         self.metrics.told(kind, told.took, told.is_unrouted);
         if self.counted.insert(&event.id) {
             self.metrics.finished(kind, &event.outcome, Duration::ZERO);

@@ -196,7 +196,7 @@ impl Worker {
         let (known, parked) = (delivery.envelope().attempts, delivery.envelope().parked);
         let parking = Parking {
             delay: self.policy.retry.initial,
-            kind: kind.as_str(),
+            kind: Some(kind),
             reason,
             attempts: attempts.max(known),
             parked,
@@ -205,6 +205,6 @@ impl Worker {
             // What has not begun stays in the trace that its message names.
             traceparent: None,
         };
-        delivery.park(parking).await
+        delivery.set_aside(parking).await
     }
 }

@@ -12,6 +12,7 @@ use crate::decision::{self, Policy, Step, Task, Turn};
 use crate::gate::{Gate, Permit, Sample, Sight};
 use crate::history::{Entry, History};
 use crate::ledger::{self, Case, Held};
+use crate::metrics;
 use crate::otel::Call;
 use crate::verdict::{Cause, Reading, Verdict};
 
@@ -240,7 +241,7 @@ impl Worker {
                 return self.do_without_ledger(delivery, subject, attempts, &error).await;
             }
         }
-        let kind = subject.kind.map_or("unknown", crate::command::Kind::as_str);
+        let kind = metrics::label(subject.kind);
         let parked = case.parked.saturating_add(1);
         tracing::info!(
             command_id = subject.command_id,
@@ -253,7 +254,7 @@ impl Worker {
         );
         let parking = Parking {
             delay,
-            kind,
+            kind: subject.kind,
             reason: cause.as_str(),
             attempts: case.history.attempts(),
             parked,

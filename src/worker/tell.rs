@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Error, Received, Subject, Worker, random_f64, span_id};
-use crate::broker::{CopyAge, Delivery, Parking};
+use crate::broker::{CopyAge, Delivery, Owed, Parking};
 use crate::command::Kind;
 use crate::event::{About, Event};
 use crate::ledger::{Case, Held};
@@ -51,8 +51,8 @@ impl Worker {
         let event = Event::new(&about, &outcome, self.now().wall);
         let took = event.time.duration_since(case.history.first_received);
         let took = Duration::try_from(took).unwrap_or_default();
-        let bury = outcome.needs_a_person();
-        match self.ledger.finish(case, &event, bury).await {
+        let needs_a_person = outcome.needs_a_person();
+        match self.ledger.finish(case, &event, needs_a_person).await {
             Ok(Held::Yes) => {}
             Ok(Held::Lost) => return self.park_busy(delivery, subject, received, None).await,
             Err(error) => {
@@ -60,17 +60,19 @@ impl Worker {
             }
         }
         self.metrics.finished(subject.kind, outcome.as_str(), took);
-        if bury {
+        if needs_a_person {
             self.counted.insert(&event.id);
         }
         log_finished(subject, &event, about.attempts, took, received.trace.id());
-        received.span.ended(&event.outcome, event.code.as_deref(), bury);
-        self.tell(delivery, subject.kind, &event, bury, telling).await
+        received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
+        let owed = Owed { event: true, dead_letter: needs_a_person };
+        self.tell(delivery, subject.kind, &event, owed, telling).await
     }
 
     /// Says again what was said before. Where it may not have been told yet, what follows from it
     /// is done now: the ledger may have kept it while its answer was lost, or whoever told it died
-    /// before its copy was where a person looks.
+    /// before its copy was where a person looks. A copy that waited since the broker
+    /// refused something is owed just that.
     pub(super) async fn replay(
         &self,
         delivery: Delivery,
@@ -79,7 +81,11 @@ impl Worker {
         event: &Event,
         is_untold: bool,
     ) -> Result<(), Error> {
-        self.metrics.replayed(subject.kind);
+        let refused = delivery.envelope().refused;
+        match refused {
+            Some(_) => {}
+            None => self.metrics.replayed(subject.kind),
+        }
         if is_untold && self.counted.insert(&event.id) {
             let took = event.time.duration_since(received.at);
             let took = Duration::try_from(took).unwrap_or_default();
@@ -89,17 +95,22 @@ impl Worker {
             command_id = subject.command_id,
             event_id = event.id,
             kind = metrics::label(subject.kind),
+            refused = refused.is_some(),
             "command seen before: answered from the ledger"
         );
         let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
         let bury = needs_a_person && (is_untold || delivery.envelope().redelivered);
+        let owed = Owed {
+            event: refused.is_none_or(|refused| refused.event),
+            dead_letter: bury || (needs_a_person && refused.is_some_and(|it| it.dead_letter)),
+        };
         let telling = received.span.telling(|| Telling {
             exchange: delivery.exchange(),
             former: Trace::read(&event.traceparent, None),
             command_id: subject.command_id,
         });
         received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
-        self.tell(delivery, subject.kind, event, bury, telling).await
+        self.tell(delivery, subject.kind, event, owed, telling).await
     }
 
     async fn tell(
@@ -107,17 +118,38 @@ impl Worker {
         delivery: Delivery,
         kind: Option<Kind>,
         event: &Event,
-        bury: bool,
+        owed: Owed,
         span: Span,
     ) -> Result<(), Error> {
-        let told = delivery.tell(event, bury).await.inspect_err(|_| span.failed())?;
-        span.told(&event.id, &event.message_type);
-        self.metrics.told(kind, told.took, told.is_unrouted);
-        if bury {
+        let told = delivery.tell(event, owed).await.inspect_err(|_| span.failed())?;
+        if told.refused.event {
+            span.failed();
+            self.refused(kind, event);
+        } else if owed.event {
+            span.told(&event.id, &event.message_type);
+            self.metrics.told(kind, told.took, told.is_unrouted);
+        }
+        if told.refused.dead_letter {
+            tracing::error!(
+                event_id = event.id,
+                "the queue for dead letters refuses a command: it waits and is put there later"
+            );
+        } else if owed.dead_letter {
             self.metrics.buried(kind, event.code.as_deref().unwrap_or_default());
             self.note_told(event).await;
         }
         Ok(())
+    }
+
+    /// The broker did not take an event since a subscriber's queue refused it.
+    pub(super) fn refused(&self, kind: Option<Kind>, event: &Event) {
+        self.metrics.refused(kind);
+        tracing::warn!(
+            event_id = event.id,
+            message_type = event.message_type,
+            "a queue refuses an event, or does not confirm it (which one, the broker does not say): \
+             it waits and is told again"
+        );
     }
 
     /// The ledger learns that what follows from an end was done. Without this note it is done once
@@ -175,7 +207,7 @@ impl Worker {
     ) -> Result<(), Error> {
         let parking = Parking {
             delay,
-            kind: subject.kind.map_or(Kind::Refund.as_str(), Kind::as_str),
+            kind: subject.kind,
             reason: "busy",
             attempts: delivery.envelope().attempts,
             parked,

@@ -174,14 +174,14 @@ async fn what_is_not_as_needed_at_the_start_is_named_and_ends_it_with_2() {
     assert!(out.contains(&queue), "{out}");
     admin.delete_queue("unrouted").await;
 
-    admin.delete_exchange("retry").await;
-    admin.exchange("retry", ExchangeKind::Fanout).await;
+    admin.delete_exchange("dead").await;
+    admin.exchange("dead", ExchangeKind::Fanout).await;
     let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
     assert_eq!(code, 2, "{said}");
-    for part in [&*rig.broker.name("retry"), "headers", "'fanout'"] {
+    for part in [&*rig.broker.name("dead"), "topic", "'fanout'"] {
         assert!(said.contains(part), "{part} is not named: {said}");
     }
-    admin.delete_exchange("retry").await;
+    admin.delete_exchange("dead").await;
     let mut rig = rig;
     rig.start_worker().await;
     rig.finish().await;
@@ -216,13 +216,13 @@ async fn what_changes_later_pauses_the_kinds_that_need_it_until_it_is_repaired()
     assert_eq!(rig.events_of(["b"]).await["b"].told(), "succeeded response");
 
     proxy.close().await;
-    admin.delete_exchange("retry").await;
-    admin.exchange("retry", ExchangeKind::Fanout).await;
+    admin.delete_exchange("dead").await;
+    admin.exchange("dead", ExchangeKind::Fanout).await;
     proxy.open().await;
     for kind in COMMAND_QUEUES {
         rig.until_metrics("every kind is paused", |now| is_paused(now, kind, "topology")).await;
     }
-    admin.delete_exchange("retry").await;
+    admin.delete_exchange("dead").await;
     rig.worker().ready().await;
     let metrics = rig.metrics().await;
     assert!(COMMAND_QUEUES.iter().all(|kind| !is_paused(&metrics, kind, "topology")));
@@ -250,7 +250,7 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     rig.stub().on_refund("621", [refunded("621")]);
     // As little as the worker can do with.
-    let write = r"^(.*\.(events|dead|retry)|amq\.default)$";
+    let write = r"^(.*\.(events|dead)|amq\.default)$";
     let read = r"^.*\.(refund|refund_otp|transfer_otp|ledger)$";
     let configure = r"^.*\.ledger\.holder$";
     let limited = node.user("limited", [configure, write, read]);
@@ -271,7 +271,7 @@ async fn a_user_who_may_not_declare_finds_what_an_administrator_declared() {
     let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
     assert!(out.contains("this user may not compare its arguments"), "{out}");
     assert_eq!(code, 0, "as little as the worker can do with: {out}");
-    node.permit("limited", ["^$", r"^(.*\.(events|retry)|amq\.default)$", r"^.*\.refund_otp$"]);
+    node.permit("limited", ["^$", r"^(.*\.events|amq\.default)$", r"^.*\.refund_otp$"]);
     rig.stub().on_inquiry("1", checked());
     let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
     assert_eq!(code, 1, "{out}");

@@ -22,6 +22,7 @@ mod pauses;
 mod privacy;
 mod private_eko;
 mod refusals;
+mod refused;
 mod repeats;
 mod results;
 mod retries;

@@ -279,8 +279,8 @@ async fn telling_rig(store: &Store) -> Rig {
 
 async fn search_a_whole_run(store: Store) {
     let mut rig = telling_rig(&store).await;
-    let mut parked = rig.broker.copies_of_parked().await;
     rig.start_worker().await;
+    let parked = rig.broker.watch_parked().await;
     rig.forgive_bad_requests();
     let mut search = Search::new();
     for (command, fault, outcome) in commands() {
@@ -306,7 +306,7 @@ async fn search_a_whole_run(store: Store) {
     while let Some(dead) = rig.broker.get("dead").await {
         search.copy("a dead letter's headers", &dead);
     }
-    for copy in rig.broker.drain(&mut parked).await {
+    for copy in parked.stop().await {
         search.copy("a parked copy's headers", &copy);
     }
     rig.stop_worker().await;

@@ -19,7 +19,7 @@ const ABOUT: &str = "Takes commands from RabbitMQ, makes the signed calls of Eko
     confirms. Events come from the exchange `eko.events`; each may come twice with the same `id`, \
     and with AMQP's `reply_to` it goes to that queue, too. `eko` in the names of exchanges and \
     queues is `AMQP_PREFIX`; types and routing keys always begin with `eko.`. The queues \
-    `eko.retry.*` are the worker's own.\n\n\
+    `eko.retry.*`, `eko.refused.*` are the worker's own.\n\n\
     Schemas describe this version; a later one may add fields and codes to events.";
 
 /// The whole document.

@@ -14,7 +14,8 @@ use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer,
     ExchangeKind,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 
@@ -22,6 +23,9 @@ use super::PATIENCE;
 const END: &[u8] = b"end";
 /// How long a node may take to let the rig in before it is taken for dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a look at a queue may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Routing key, body and properties of a message to publish.
 pub(crate) type ToPublish = (String, Vec<u8>, BasicProperties);
@@ -76,8 +80,23 @@ impl Inbox {
     }
 }
 
+/// Somebody who looks at the commands that wait.
+pub(crate) struct Watch {
+    stop: oneshot::Sender<()>,
+    looking: JoinHandle<Vec<Message>>,
+}
+
+impl Watch {
+    /// Ends it; what was seen.
+    pub(crate) async fn stop(self) -> Vec<Message> {
+        self.stop.send(()).unwrap();
+        self.looking.await.unwrap()
+    }
+}
+
 /// The rig's own connection to RabbitMQ.
 pub(crate) struct Broker {
+    url: String,
     prefix: String,
     connection: Connection,
     channel: Channel,
@@ -123,8 +142,8 @@ impl Broker {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let (prefix, counting) = (prefix.to_owned(), Mutex::default());
-        let broker = Self { prefix, connection, channel, counting };
+        let (url, prefix) = (url.to_owned(), prefix.to_owned());
+        let broker = Self { url, prefix, connection, channel, counting: Mutex::default() };
         for exchange in ["commands", "events"] {
             let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
             let name = broker.name(exchange);
@@ -180,23 +199,35 @@ impl Broker {
         bound.await.unwrap();
     }
 
-    /// A copy of each command that waits up to 4 s. A queue would lose them: they expire.
-    pub(crate) async fn copies_of_parked(&self) -> Inbox {
-        let inbox = self.inbox("copies", None).await;
-        let exchange = self.name("retry");
-        let exchange = exchange.as_str();
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let (kind, none) = (ExchangeKind::Headers, FieldTable::default());
-        self.channel.exchange_declare(exchange.into(), kind, options, none).await.unwrap();
-        for level in ["250", "500", "1000", "2000", "4000"] {
-            let mut of_level = FieldTable::default();
-            of_level.insert("eko-delay".into(), AMQPValue::LongString(level.into()));
-            let (queue, options) = (inbox.queue.as_str().into(), QueueBindOptions::default());
-            let bound =
-                self.channel.queue_bind(queue, exchange.into(), "".into(), options, of_level);
-            bound.await.unwrap();
-        }
-        inbox
+    /// Looks at the commands that wait for at most 5 s, again and again, and leaves them there.
+    pub(crate) async fn watch_parked(&self) -> Watch {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default());
+        let connection = connection.await.unwrap();
+        let levels = ["250", "500", "1000", "2000", "5000"];
+        let kinds = super::COMMAND_QUEUES.into_iter();
+        let queues = kinds.flat_map(|kind| levels.map(|level| format!("retry.{kind}.{level}ms")));
+        let queues: Vec<_> = queues.map(|queue| self.name(&queue)).collect();
+        let (stop, mut stopped) = oneshot::channel();
+        let looking = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while stopped.try_recv().is_err() {
+                // A channel for each round: what a lost answer keeps in hand goes back with it.
+                let channel = connection.create_channel().await.unwrap();
+                for queue in &queues {
+                    let look = tokio::time::timeout(LOOK_TIMEOUT, look_at(&channel, queue));
+                    seen.extend(look.await.ok().flatten());
+                }
+                channel.close(200, "looked at".into()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            seen
+        });
+        Watch { stop, looking }
+    }
+
+    /// The next message of a queue, if there is one now, which stays there.
+    pub(crate) async fn look(&self, queue: &str) -> Option<Message> {
+        look_at(&self.channel, &self.name(queue)).await
     }
 
     /// All that is left in an inbox to which nobody publishes any more.
@@ -252,6 +283,66 @@ impl Broker {
         let (exchange, key) = (exchange.as_str().into(), to.1.into());
         let sent = self.channel.basic_publish(exchange, key, options, body, properties);
         sent.await?.await
+    }
+
+    /// Whether a queue takes a message that is published so.
+    pub(crate) async fn is_taken(&self, to: (&str, &str), body: &[u8]) -> bool {
+        matches!(self.try_publish(to, body).await.unwrap(), Confirmation::Ack(None))
+    }
+
+    /// Puts a message into a queue, past its exchange.
+    pub(crate) async fn put(&self, queue: &str, body: &[u8]) {
+        self.publish("", &self.name(queue), body.to_vec(), BasicProperties::default()).await;
+    }
+
+    /// Publishes to a queue until it refuses more.
+    pub(crate) async fn fill(&self, queue: &str) {
+        let (queue, options) = (self.name(queue), BasicPublishOptions::default());
+        for _ in 0..1_000 {
+            let (exchange, key) = ("".into(), queue.as_str().into());
+            let properties = BasicProperties::default();
+            let sent = self.channel.basic_publish(exchange, key, options, b"fills", properties);
+            if matches!(sent.await.unwrap().await.unwrap(), Confirmation::Nack(_)) {
+                return;
+            }
+        }
+        panic!("{queue} takes all");
+    }
+
+    /// Declares a queue of this type that takes one message and refuses more, bound where that is
+    /// given.
+    pub(crate) async fn queue_of_one(
+        &self,
+        queue: &str,
+        queue_type: &str,
+        binding: Option<(&str, &str)>,
+    ) {
+        let queue = self.name(queue);
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(queue_type.into()));
+        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        let (name, options) = (queue.as_str().into(), QueueDeclareOptions::durable());
+        self.channel.queue_declare(name, options, arguments).await.unwrap();
+        let Some((exchange, key)) = binding else { return };
+        let (exchange, options) = (self.name(exchange), QueueBindOptions::default());
+        let (queue, exchange, table) =
+            (queue.as_str().into(), exchange.as_str().into(), FieldTable::default());
+        self.channel.queue_bind(queue, exchange, key.into(), options, table).await.unwrap();
+    }
+
+    /// Deletes an exchange.
+    pub(crate) async fn delete_exchange(&self, exchange: &str) {
+        let (exchange, options) = (self.name(exchange), ExchangeDeleteOptions::default());
+        self.channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
+    }
+
+    /// Declares a topic exchange as any publisher or subscriber may.
+    pub(crate) async fn declare_exchange(&self, exchange: &str) {
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let (exchange, none) = (self.name(exchange), FieldTable::default());
+        let (exchange, kind) = (exchange.as_str().into(), ExchangeKind::Topic);
+        self.channel.exchange_declare(exchange, kind, options, none).await.unwrap();
     }
 
     /// How many messages are ready in a queue that is there, asked on the rig's own channel.
@@ -347,12 +438,21 @@ impl Broker {
         for queue in queues {
             self.delete(queue).await;
         }
-        for exchange in ["commands", "events", "dead", "retry", "ledger"] {
+        for exchange in ["commands", "events", "dead", "ledger"] {
             let exchange = self.name(exchange);
             let options = ExchangeDeleteOptions::default();
             self.channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
         }
     }
+}
+
+/// The next message of a queue, which is given back.
+async fn look_at(channel: &Channel, queue: &str) -> Option<Message> {
+    let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap();
+    let delivery = got?.delivery;
+    let options = BasicNackOptions { requeue: true, ..Default::default() };
+    delivery.acker.nack(options).await.unwrap();
+    Some(delivery.into())
 }
 
 /// Publishes each message once; those that were refused.

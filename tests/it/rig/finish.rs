@@ -4,10 +4,13 @@ use super::event::Event;
 use super::{COMMAND_QUEUES, Eko, Rig, eventually};
 
 /// The delays of the worker's retry queues, in milliseconds: part of their names.
-const RETRY_LEVELS: [u32; 15] = [
-    250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000,
-    1_024_000, 2_048_000, 3_600_000,
+const RETRY_LEVELS: [u32; 13] = [
+    250, 500, 1_000, 2_000, 5_000, 10_000, 25_000, 60_000, 150_000, 300_000, 900_000, 1_800_000,
+    3_600_000,
 ];
+
+/// How long what was refused waits, in milliseconds.
+const REFUSED_LEVELS: [u32; 3] = [10_000, 120_000, 1_800_000];
 
 impl Rig {
     /// Stops the worker, and fails when an event or a dead letter was not read, a queue is not
@@ -45,8 +48,11 @@ impl Rig {
 
     /// The queues in which commands come and wait: empty once all have ended.
     pub(crate) fn work_queues() -> impl Iterator<Item = String> {
-        let parking = RETRY_LEVELS.into_iter().map(|level| format!("retry.{level}ms"));
-        COMMAND_QUEUES.map(str::to_owned).into_iter().chain(parking)
+        COMMAND_QUEUES.into_iter().flat_map(|kind| {
+            let retry = RETRY_LEVELS.map(|level| format!("retry.{kind}.{level}ms"));
+            let refused = REFUSED_LEVELS.map(|level| format!("refused.{kind}.{level}ms"));
+            [kind.to_owned()].into_iter().chain(retry).chain(refused)
+        })
     }
 
     async fn check_unread(&mut self) {

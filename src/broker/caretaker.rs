@@ -1,0 +1,79 @@
+//! What was declared, while a session lasts: somebody may delete an exchange or remove a binding, and
+//! the broker tells nobody.
+
+use std::sync::Arc;
+
+use lapin::Connection;
+
+use super::Error;
+use super::declare::Declarer;
+use super::link::Link;
+use super::topology::{Names, REFUSED_LEVELS};
+use crate::command::Kind;
+
+/// Looks after exchanges and bindings.
+pub(crate) struct Caretaker {
+    connection: Arc<Connection>,
+    link: Link,
+    names: Arc<Names>,
+    may_declare: bool,
+}
+
+impl Caretaker {
+    /// A caretaker of this session. Where the user may not declare, it only looks.
+    pub(super) const fn new(
+        connection: Arc<Connection>,
+        link: Link,
+        names: Arc<Names>,
+        may_declare: bool,
+    ) -> Self {
+        Self { connection, link, names, may_declare }
+    }
+
+    /// Declares once more what all kinds need, and the bindings of their queues: what is gone is
+    /// there again, and what is there stays as it is. A binding can only be declared: whether it was
+    /// gone the broker does not tell. The loss of a kind's own queues is noticed by who uses them.
+    ///
+    /// # Errors
+    /// Where something is not what this worker needs, or the session is lost.
+    pub(crate) async fn mend(&self) -> Result<(), Error> {
+        let mut declarer = self.declarer();
+        let mended = async {
+            declarer.shared().await?;
+            for kind in Kind::ALL {
+                declarer.bind_kind(kind).await?;
+            }
+            declarer.close().await
+        };
+        tokio::select! {
+            mended = mended => mended,
+            why = self.link.gone() => Err(Error::Lost(why)),
+        }
+    }
+
+    /// How many ended commands of a kind wait until what was refused is told again.
+    ///
+    /// # Errors
+    /// Where the session is lost, or a queue was deleted.
+    pub(crate) async fn refused_waiting(&self, kind: Kind) -> Result<u32, Error> {
+        let mut declarer = self.declarer();
+        let counted = async {
+            let mut waiting = 0;
+            for level in REFUSED_LEVELS {
+                waiting += declarer.count(&self.names.refused_queue(kind, level)).await?;
+            }
+            declarer.close().await?;
+            Ok(waiting)
+        };
+        tokio::select! {
+            counted = counted => counted,
+            why = self.link.gone() => Err(Error::Lost(why)),
+        }
+    }
+
+    fn declarer(&self) -> Declarer<'_> {
+        let mut declarer = Declarer::new(&self.connection, &self.names);
+        declarer.may_declare = self.may_declare;
+        declarer
+    }
+}
