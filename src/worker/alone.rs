@@ -11,7 +11,7 @@ use crate::broker::{CopyAge, Delivery, Teller};
 use crate::command::Kind;
 use crate::decision::{self, Message, Step, Task, Turn};
 use crate::event::{About, Event};
-use crate::gate::{Permit, Sample, Sight};
+use crate::gate::{Permit, Purpose, Sample, Sight};
 use crate::ledger::{self, Ask, Case, Claim, Held};
 use crate::metrics;
 use crate::outcome::{Code, Outcome, Problem};
@@ -129,7 +129,8 @@ impl Worker {
             let step = decision::decide(task, &case.history, &policy, turn, random_f64(), now);
             match step {
                 Step::Inquire => {
-                    let mut permit = self.gate.again(task.kind, held.take()).await;
+                    let mut permit =
+                        self.gate.again(task.kind, Purpose::Inquiry, held.take()).await;
                     if self.inquire_alone(task.kind, case, &mut permit).await? == Held::Lost {
                         return Ok(Alone::Lost);
                     }

@@ -9,7 +9,7 @@ use crate::broker::{CopyAge, Delivery, Parking};
 use crate::clock::Now;
 use crate::command::{Command, Kind};
 use crate::decision::{self, Policy, Step, Task, Turn};
-use crate::gate::{Gate, Permit, Sample, Sight};
+use crate::gate::{Gate, Permit, Purpose, Sample, Sight};
 use crate::history::{Entry, History};
 use crate::ledger::{self, Case, Held};
 use crate::otel::Call;
@@ -38,7 +38,7 @@ impl Worker {
         let (subject, kind) = (Subject::of(command), command.kind());
         let mut turn = Turn::Ready;
         if let Some(begun) = begun {
-            let mut held = self.gate.again(kind, permit.take()).await;
+            let mut held = self.gate.again(kind, Purpose::Command(kind), permit.take()).await;
             self.call(command, received, &mut case, begun, &mut held).await;
             permit = Some(held);
             turn = Turn::Answered;
@@ -52,8 +52,11 @@ impl Worker {
             let held = permit.take();
             let went = match step {
                 Step::Attempt | Step::Inquire => {
-                    let held = permit.insert(self.gate.again(kind, held).await);
-                    match step == Step::Attempt {
+                    let is_attempt = step == Step::Attempt;
+                    let purpose =
+                        if is_attempt { Purpose::Command(kind) } else { Purpose::Inquiry };
+                    let held = permit.insert(self.gate.again(kind, purpose, held).await);
+                    match is_attempt {
                         true => self.attempt(command, received, &mut case, held).await,
                         false => self.inquire(command, received, &mut case, held).await,
                     }
