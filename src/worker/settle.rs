@@ -183,7 +183,7 @@ impl Worker {
             url: self.eko.inquiry_url(tid),
             attempt: None,
         });
-        let called = self.eko.inquire(command, tid, deadline).await;
+        let called = self.eko.inquire(command, tid, command.account(), deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
         let sight = sight_of_inquiry(command.kind(), &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
