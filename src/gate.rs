@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::command::Kind;
 use lane::Lane;
+pub(crate) use lane::Witness;
 pub(crate) use limit::Sample;
 use pace::Pace;
 pub(crate) use pace::Purpose;
@@ -125,8 +126,42 @@ impl Gate {
 
     /// Notes what a command's call told; may close the gate of its kind. All times here are how long
     /// the process has run.
-    pub(crate) fn saw(&self, kind: Kind, command_id: &str, sight: Sight, now: Duration) {
-        self.lane(kind).saw(command_id, sight, now);
+    pub(crate) fn saw(&self, kind: Kind, witness: Witness<'_>, sight: Sight, now: Duration) {
+        self.lane(kind).saw(witness, sight, now);
+    }
+
+    /// Notes that a kind's own endpoint took a call: it was executed, or refused for what it asked.
+    pub(crate) fn serves(&self, kind: Kind, is_own_account: bool, now: Duration) {
+        self.lane(kind).serves(is_own_account, now);
+    }
+
+    /// Whether a kind's own endpoint has taken a call since then.
+    pub(crate) fn has_served_since(&self, kind: Kind, since: Duration) -> bool {
+        self.lane(kind).has_served_since(since)
+    }
+
+    /// For what fault of ours Eko refuses a kind's commands with the settings' account, if it has
+    /// taken none since.
+    pub(crate) fn refuses_ours(&self, kind: Kind) -> Option<Reason> {
+        self.lane(kind).refuses_ours()
+    }
+
+    /// Whether a command may show whether a pause is over, though a probe was answered as if it were
+    /// not. An OTP call that an outage leaves unclear may not be repeated often: there the pause must have
+    /// lasted for `patience`, or another kind's endpoint have taken a call since it began.
+    pub(crate) fn is_blind_trial_due(
+        &self,
+        kind: Kind,
+        reason: Reason,
+        patience: Duration,
+        now: Duration,
+    ) -> bool {
+        let lane = self.lane(kind);
+        let is_costly = kind != Kind::Refund && !reason.is_ours();
+        let since = lane.closed_since().unwrap_or(now);
+        let has_lasted = !is_costly || now.saturating_sub(since) >= patience;
+        let others_work = || self.lanes.iter().any(|lane| lane.has_served_since(since));
+        (has_lasted && lane.is_blind_trial_due()) || (is_costly && others_work())
     }
 
     /// Notes by how many seconds Eko's clock is ahead of ours; closes all kinds where answers

@@ -1,5 +1,6 @@
 //! The journey of one delivery: the only file that knows the order.
 
+mod account;
 mod alone;
 mod pause;
 mod refuse;

@@ -8,7 +8,7 @@ use super::{
     Error, Received, Subject, Worker, clock, random_f64, random_u32, random_u64, random_u128,
 };
 use crate::broker::{CopyAge, Delivery, Teller};
-use crate::command::Kind;
+use crate::command::{Account, Kind};
 use crate::decision::{self, Message, Step, Task, Turn};
 use crate::event::{About, Event};
 use crate::gate::{Permit, Purpose, Sample, Sight};
@@ -272,7 +272,7 @@ impl Worker {
         }
         let (asked, deadline) = (self.now(), clock() + self.policy.call_timeout);
         permit.begin();
-        let (initiator_id, user_code) = self.ours();
+        let Account { initiator_id, user_code } = self.defaults.account();
         let called = self.eko.look_up_until(&tid, initiator_id, user_code, deadline).await;
         let sight = Sight::from(&called.meaning);
         self.note_load(kind, permit, Sample { took: None, has_failed: sight.is_strain() });
