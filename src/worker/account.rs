@@ -1,20 +1,48 @@
 //! As whom Eko is called: for a command that names an account of its own, an initiator or a retailer,
 //! what Eko has against that account is the command's fault, and nobody else's.
 
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Worker;
 use crate::clock::Now;
-use crate::command::{Account, Command, Kind};
+use crate::command::{Account, Command, Defaults, Kind};
 use crate::gate::{Reason, Sight, Witness};
 use crate::history::{Entry, History};
 use crate::outcome::{Answer, Code, Problem, Refusal};
+use crate::privacy::Mobile;
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
 
 /// Eko's code for an initiator that it does not know.
 const UNKNOWN_INITIATOR: i64 = 319;
 
+/// The account that Eko last took a command's call with: where the settings name none, inquiries that
+/// no command's own account will do for are made with it.
+#[derive(Default)]
+pub(crate) struct LastTaken(Mutex<Option<Defaults>>);
+
+impl LastTaken {
+    fn get(&self) -> Option<Defaults> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, Account { initiator_id, user_code }: Account<'_>) {
+        let initiator_id = Some(Mobile::new(initiator_id));
+        let taken = Defaults { initiator_id, user_code: Some(user_code.to_owned()) };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+    }
+}
+
 impl Worker {
+    /// As whom we ask about what no command in hand is about.
+    pub(super) fn ours(&self) -> Cow<'_, Defaults> {
+        if self.defaults.initiator_id.is_some() {
+            return Cow::Borrowed(&self.defaults);
+        }
+        self.last_taken.get().map_or(Cow::Borrowed(&self.defaults), Cow::Owned)
+    }
+
     /// Who makes a command's own call.
     pub(super) fn witness(command: &Command) -> Witness<'_> {
         Witness { command_id: &command.id, is_own_account: command.has_own_account }
@@ -22,11 +50,11 @@ impl Worker {
 
     /// As whom to inquire for a command: as its call was made, unless Eko refuses that account.
     pub(super) fn inquiring_account<'a>(
-        &'a self,
         command: &'a Command,
         history: &History,
+        ours: &'a Defaults,
     ) -> Account<'a> {
-        let ours = self.defaults.account();
+        let ours = ours.account();
         match command.has_own_account && !ours.initiator_id.is_empty() && is_refused(history) {
             true => ours,
             false => command.account(),
@@ -90,6 +118,9 @@ impl Worker {
             && !is_refusal_of_account(verdict)
         {
             self.gate.serves(command.kind(), command.has_own_account, now.monotonic);
+            if self.defaults.initiator_id.is_none() {
+                self.last_taken.set(command.account());
+            }
         }
     }
 }

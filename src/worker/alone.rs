@@ -272,7 +272,8 @@ impl Worker {
         }
         let (asked, deadline) = (self.now(), clock() + self.policy.call_timeout);
         permit.begin();
-        let Account { initiator_id, user_code } = self.defaults.account();
+        let ours = self.ours();
+        let Account { initiator_id, user_code } = ours.account();
         let called = self.eko.look_up_until(&tid, initiator_id, user_code, deadline).await;
         let sight = Sight::from(&called.meaning);
         self.note_load(kind, permit, Sample { took: None, has_failed: sight.is_strain() });

@@ -99,7 +99,8 @@ impl Worker {
     /// what it meets closes the gate again, for that reason.
     async fn probe_eko(&self, kind: Kind, reason: Reason) -> bool {
         self.reread_keys();
-        let Account { initiator_id, user_code } = self.defaults.account();
+        let ours = self.ours();
+        let Account { initiator_id, user_code } = ours.account();
         let called = self.eko.probe(initiator_id, user_code).await;
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);

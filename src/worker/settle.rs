@@ -188,7 +188,8 @@ impl Worker {
             url: self.eko.inquiry_url(tid),
             attempt: None,
         });
-        let account = self.inquiring_account(command, &case.history);
+        let ours = self.ours();
+        let account = Self::inquiring_account(command, &case.history, &ours);
         let is_own_account = command.has_own_account && account == command.account();
         let called = self.eko.inquire(command, tid, account, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());

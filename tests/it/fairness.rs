@@ -63,6 +63,25 @@ async fn a_refund_that_was_executed_though_its_own_initiator_was_refused_is_succ
 }
 
 #[tokio::test]
+async fn without_an_account_in_the_settings_a_refused_one_is_settled_as_another_that_eko_takes() {
+    let rig = Rig::builder().stub().impatient();
+    let mut rig = rig.start_without_worker().await;
+    rig.settings.remove("EKO_INITIATOR_ID");
+    rig.start_worker().await;
+    rig.stub().on_refund("703", [unknown_initiator()]);
+    rig.stub().on_inquiry("703", [found("703", 3)]);
+    rig.stub().on_refund("704", [refunded("704")]);
+    let works = refund("good", "704").with("/data/initiator_id", json!(INITIATOR));
+    assert_eq!(rig.outcome_of(&works).await.outcome(), "succeeded");
+    let event = rig.outcome_of(&own(refund("odd", "703"))).await;
+    assert_eq!(event.told(), "rejected invalid_params");
+    let ours = format!("initiator_id={INITIATOR}");
+    let inquiries = rig.stub().requests(&stub::inquiry("703"));
+    assert!(inquiries.iter().all(|inquiry| inquiry.line.contains(&ours)), "{inquiries:?}");
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn accounts_that_commands_bring_and_eko_refuses_pause_nothing() {
     let mut rig = Rig::builder().stub().impatient().start().await;
     let refuse_by = [unknown_initiator(), http(403), http(404)];
@@ -135,9 +154,11 @@ async fn an_account_of_the_settings_that_eko_refuses_pauses_and_rejects_nobody()
 
 #[tokio::test]
 async fn a_page_in_place_of_every_answer_is_an_outage_that_otps_wait_out() {
-    let mut rig = Rig::start().await;
+    let times = ["EKO_TIMEOUT", "EKO_STAMP_TOLERANCE", "SETTLE_QUIET"];
+    let rig = times.into_iter().fold(Rig::builder(), |rig, name| rig.set(name, "2s"));
+    let mut rig = rig.start().await;
     rig.simulator().fail_all(&json!({ "fault": "html" })).await;
-    let tids: Vec<_> = (751..=780).map(|tid: u32| tid.to_string()).collect();
+    let tids: Vec<_> = (751..=765).map(|tid: u32| tid.to_string()).collect();
     let otp = |tid: &String| refund_otp(&format!("otp-{tid}"), tid);
     let money = |tid: &String| refund(&format!("refund-{tid}"), tid);
     let commands: Vec<_> = tids.iter().map(otp).chain(tids.iter().map(money)).collect();
