@@ -1,4 +1,4 @@
-//! An HTTP answer of Eko → a [`Verdict`], or a [`Reading`] of an inquiry.
+//! An HTTP answer of Eko → a [`Verdict`], or a [`crate::verdict::Reading`] of an inquiry.
 //!
 //! The rule behind every row: what may have happened is never read as not having happened,
 //! and `status` 0 alone proves nothing. For a refund, evidence outranks every code.
