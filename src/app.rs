@@ -28,7 +28,7 @@ use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
-use crate::worker::{Clock, Counted, Worker};
+use crate::worker::{Clock, Counted, LastTaken, Worker};
 use crate::{log, shutdown, systemd};
 use pairing::Keeper;
 pub(crate) use pairing::mispaired;
@@ -142,6 +142,7 @@ async fn worker(
         lease: config.lease,
         clock: Clock::begin(),
         counted: Counted::default(),
+        last_taken: LastTaken::default(),
         mispaired: watch::Sender::new(None),
     }))
 }

@@ -64,6 +64,8 @@ pub(crate) struct Command {
     pub id: String,
     /// What Eko is asked for.
     pub request: Request,
+    /// Whether it names an initiator or a retailer of its own, other than those of the settings.
+    pub has_own_account: bool,
     /// After it, the command is not started any more.
     pub expiry: Option<Timestamp>,
     /// The attribute `correlationid`, else the AMQP property.
@@ -82,6 +84,33 @@ pub(crate) enum Request {
     Refund(Refund),
     /// Send Transaction OTP.
     TransferOtp(TransferOtp),
+}
+
+/// As whom Eko is called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Account<'a> {
+    /// The registered mobile number of the API user; empty where there is none.
+    pub(crate) initiator_id: &'a str,
+    /// The retailer that the service is run for; empty where there is none.
+    pub(crate) user_code: &'a str,
+}
+
+impl Request {
+    fn account(&self) -> Account<'_> {
+        let (initiator_id, user_code) = match self {
+            Self::RefundOtp(data) => (&data.initiator_id, ""),
+            Self::Refund(data) => (&data.initiator_id, data.user_code.as_str()),
+            Self::TransferOtp(data) => (&data.initiator_id, data.user_code.as_str()),
+        };
+        Account { initiator_id: initiator_id.expose(), user_code }
+    }
+
+    /// Whether it names another initiator or retailer than the settings.
+    fn has_own_account(&self, defaults: &Defaults) -> bool {
+        let (asked, ours) = (self.account(), defaults.account());
+        let has_own_retailer = !asked.user_code.is_empty() && asked.user_code != ours.user_code;
+        asked.initiator_id != ours.initiator_id || has_own_retailer
+    }
 }
 
 /// Data of `refund_otp`.
@@ -138,6 +167,14 @@ pub(crate) struct Defaults {
     pub user_code: Option<String>,
 }
 
+impl Defaults {
+    /// As whom Eko is called where no command says otherwise.
+    pub(crate) fn account(&self) -> Account<'_> {
+        let initiator_id = self.initiator_id.as_ref().map_or("", Mobile::expose);
+        Account { initiator_id, user_code: self.user_code.as_deref().unwrap_or_default() }
+    }
+}
+
 /// A message that is no valid command, and all that could be read of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Invalid {
@@ -190,6 +227,11 @@ impl Command {
             Request::Refund(data) => &data.tid,
             Request::TransferOtp(data) => &data.client_ref_id,
         }
+    }
+
+    /// As whom it is called: the initiator, and the retailer where the kind has one.
+    pub(crate) fn account(&self) -> Account<'_> {
+        self.request.account()
     }
 
     /// Type and data as given, normalised: equal for two messages that ask for the same. It

@@ -3,6 +3,7 @@
 
 mod lane;
 mod limit;
+mod pace;
 mod reason;
 mod slots;
 
@@ -11,7 +12,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::command::Kind;
 use lane::Lane;
+pub(crate) use lane::Witness;
 pub(crate) use limit::Sample;
+use pace::Pace;
+pub(crate) use pace::Purpose;
 pub(crate) use reason::{Reason, Sight};
 pub(crate) use slots::Permit;
 
@@ -43,7 +46,7 @@ pub(crate) struct Settings {
 
 /// What every call passes.
 pub(crate) struct Gate {
-    limiter: Option<DefaultDirectRateLimiter>,
+    pace: Pace,
     lanes: [Lane; Kind::ALL.len()],
     skewed: AtomicU32,
     /// When Eko's clock was last seen to agree with ours.
@@ -59,14 +62,9 @@ pub(crate) struct Shut(pub(crate) Option<Reason>);
 impl Gate {
     /// An open gate, until it is asked to stop.
     pub(crate) fn new(settings: Settings, stop: CancellationToken) -> Self {
-        let limiter = settings.rate.map(|rate| {
-            // Without a burst, calls are spread evenly over each second.
-            let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
-            RateLimiter::direct(quota)
-        });
         let lane = |_| Lane::new(settings.concurrency, settings.is_adaptive);
         Self {
-            limiter,
+            pace: Pace::new(settings.rate),
             lanes: Kind::ALL.map(lane),
             skewed: AtomicU32::new(0),
             agreed: Mutex::new(None),
@@ -82,8 +80,9 @@ impl Gate {
         if reason.is_some() || self.stop.is_cancelled() {
             return Err(Shut(reason));
         }
+        let purpose = Purpose::Command(kind);
         if let Some(permit) = lane.slots.try_take()
-            && self.limiter.as_ref().is_none_or(|limiter| limiter.check().is_ok())
+            && self.pace.try_pass(purpose)
         {
             return Ok(permit);
         }
@@ -92,33 +91,32 @@ impl Gate {
             biased;
             () = self.stop.cancelled() => Err(Shut(None)),
             closed = closed.wait_for(Option::is_some) => Err(Shut(closed.ok().and_then(|it| *it))),
-            permit = self.wait(lane) => Ok(permit),
+            permit = self.wait(lane, purpose) => Ok(permit),
         }
     }
 
-    /// Waits until one more call for a command that is begun may be made: also while the gate
-    /// is closed, since what is in flight ends.
-    pub(crate) async fn again<'a>(&'a self, kind: Kind, held: Option<Permit<'a>>) -> Permit<'a> {
+    /// Waits until one more call for a command of a kind that is begun may be made: also while the
+    /// gate is closed, since what is in flight ends.
+    pub(crate) async fn again<'a>(
+        &'a self,
+        kind: Kind,
+        purpose: Purpose,
+        held: Option<Permit<'a>>,
+    ) -> Permit<'a> {
         match held {
             Some(permit) if permit.is_fresh() => permit,
             Some(permit) => {
-                self.pace().await;
+                self.pace.pass(purpose).await;
                 permit
             }
-            None => self.wait(self.lane(kind)).await,
+            None => self.wait(self.lane(kind), purpose).await,
         }
     }
 
-    async fn wait<'a>(&'a self, lane: &'a Lane) -> Permit<'a> {
+    async fn wait<'a>(&'a self, lane: &'a Lane, purpose: Purpose) -> Permit<'a> {
         let permit = lane.slots.take().await;
-        self.pace().await;
+        self.pace.pass(purpose).await;
         permit
-    }
-
-    async fn pace(&self) {
-        if let Some(limiter) = &self.limiter {
-            limiter.until_ready().await;
-        }
     }
 
     /// How many calls of a kind may be in flight now.
@@ -128,8 +126,42 @@ impl Gate {
 
     /// Notes what a command's call told; may close the gate of its kind. All times here are how long
     /// the process has run.
-    pub(crate) fn saw(&self, kind: Kind, command_id: &str, sight: Sight, now: Duration) {
-        self.lane(kind).saw(command_id, sight, now);
+    pub(crate) fn saw(&self, kind: Kind, witness: Witness<'_>, sight: Sight, now: Duration) {
+        self.lane(kind).saw(witness, sight, now);
+    }
+
+    /// Notes that a kind's own endpoint took a call: it was executed, or refused for what it asked.
+    pub(crate) fn serves(&self, kind: Kind, is_own_account: bool, now: Duration) {
+        self.lane(kind).serves(is_own_account, now);
+    }
+
+    /// Whether a kind's own endpoint has taken a call since then.
+    pub(crate) fn has_served_since(&self, kind: Kind, since: Duration) -> bool {
+        self.lane(kind).has_served_since(since)
+    }
+
+    /// For what fault of ours Eko refuses a kind's commands with the settings' account, if it has
+    /// taken none since.
+    pub(crate) fn refuses_ours(&self, kind: Kind) -> Option<Reason> {
+        self.lane(kind).refuses_ours()
+    }
+
+    /// Whether a command may show whether a pause is over, though a probe was answered as if it were
+    /// not. An OTP call that an outage leaves unclear may not be repeated often: there the pause must have
+    /// lasted for `patience`, or another kind's endpoint have taken a call since it began.
+    pub(crate) fn is_blind_trial_due(
+        &self,
+        kind: Kind,
+        reason: Reason,
+        patience: Duration,
+        now: Duration,
+    ) -> bool {
+        let lane = self.lane(kind);
+        let is_costly = kind != Kind::Refund && !reason.is_ours();
+        let since = lane.closed_since().unwrap_or(now);
+        let has_lasted = !is_costly || now.saturating_sub(since) >= patience;
+        let others_work = || self.lanes.iter().any(|lane| lane.has_served_since(since));
+        (has_lasted && lane.is_blind_trial_due()) || (is_costly && others_work())
     }
 
     /// Notes by how many seconds Eko's clock is ahead of ours; closes all kinds where answers
@@ -213,178 +245,4 @@ impl Gate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UNAUTHORIZED: Sight = Sight::Against(Reason::Unauthorized);
-    const OUTAGE_SEEN: Sight = Sight::Against(Reason::Outage);
-
-    fn gate() -> Gate {
-        let settings = Settings { rate: None, concurrency: 4, is_adaptive: true };
-        Gate::new(settings, CancellationToken::new())
-    }
-
-    fn at(second: u64) -> Duration {
-        Duration::from_secs(second)
-    }
-
-    fn closed(gate: &Gate, kind: Kind) -> Option<Reason> {
-        *gate.watch(kind).borrow()
-    }
-
-    #[test]
-    fn a_second_command_with_the_same_fault_closes_its_kind_only() {
-        let gate = gate();
-        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(0));
-        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(1));
-        assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
-        gate.saw(Kind::Refund, "b", UNAUTHORIZED, at(2));
-        assert_eq!(closed(&gate, Kind::Refund), Some(Reason::Unauthorized));
-        assert_eq!(closed(&gate, Kind::RefundOtp), None);
-    }
-
-    #[test]
-    fn a_call_that_goes_well_clears_a_suspicion() {
-        let gate = gate();
-        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(0));
-        gate.saw(Kind::Refund, "c", Sight::Fine, at(1));
-        gate.saw(Kind::Refund, "b", UNAUTHORIZED, at(2));
-        assert_eq!(closed(&gate, Kind::Refund), None);
-    }
-
-    #[test]
-    fn ten_failures_in_a_row_are_an_outage() {
-        let gate = gate();
-        for second in 0..9 {
-            gate.saw(Kind::TransferOtp, "a", OUTAGE_SEEN, at(second));
-        }
-        assert_eq!(closed(&gate, Kind::TransferOtp), None);
-        gate.saw(Kind::TransferOtp, "a", OUTAGE_SEEN, at(9));
-        assert_eq!(closed(&gate, Kind::TransferOtp), Some(Reason::Outage));
-    }
-
-    #[test]
-    fn after_opening_the_next_failure_closes_again_and_probes_go_on_counting() {
-        let gate = gate();
-        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(0));
-        gate.saw(Kind::Refund, "b", UNAUTHORIZED, at(0));
-        assert_eq!((gate.next_probe(Kind::Refund), gate.next_probe(Kind::Refund)), (1, 2));
-        gate.open(Kind::Refund, at(10));
-        assert_eq!(closed(&gate, Kind::Refund), None);
-        gate.saw(Kind::Refund, "c", UNAUTHORIZED, at(11));
-        assert_eq!(closed(&gate, Kind::Refund), Some(Reason::Unauthorized));
-        assert_eq!(gate.next_probe(Kind::Refund), 3);
-        gate.open(Kind::Refund, at(20));
-        gate.saw(Kind::Refund, "c", Sight::Fine, at(21));
-        assert_eq!(gate.next_probe(Kind::Refund), 1);
-    }
-
-    #[test]
-    fn a_pause_that_no_call_told_is_over_without_a_trial() {
-        let gate = gate();
-        gate.close(Kind::Refund, Reason::BrokerBlocked, at(10));
-        gate.close(Kind::Refund, Reason::Topology, at(12));
-        assert_eq!(closed(&gate, Kind::Refund), Some(Reason::BrokerBlocked), "the first holds");
-        gate.open(Kind::Refund, at(3_610));
-        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(3_611));
-        assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
-        let still = gate.stood_still(Kind::Refund, at(4_000), at(4_000));
-        assert_eq!(still, Duration::from_secs(3_600));
-    }
-
-    #[test]
-    fn give_up_times_stand_still_while_it_is_closed() {
-        let gate = gate();
-        let still =
-            |since, now| gate.stood_still(Kind::Refund, at(now) - at(since), at(now)).as_secs();
-        assert_eq!(still(0, 100), 0);
-        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(10));
-        gate.saw(Kind::Refund, "b", UNAUTHORIZED, at(10));
-        assert_eq!(still(0, 15), 5);
-        gate.open(Kind::Refund, at(30));
-        assert_eq!((still(0, 100), still(20, 100), still(40, 100)), (20, 10, 0));
-    }
-
-    #[test]
-    fn a_ledger_that_fails_closes_every_kind_at_once_and_leaves_no_trial_behind() {
-        let gate = gate();
-        assert!(gate.close_all(Reason::Ledger, at(0)));
-        assert!(!gate.close_all(Reason::Ledger, at(1)), "they were closed before");
-        assert_eq!(Kind::ALL.map(|kind| closed(&gate, kind)), [Some(Reason::Ledger); 3]);
-        gate.open(Kind::Refund, at(5));
-        gate.saw(Kind::Refund, "a", UNAUTHORIZED, at(6));
-        assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
-        assert_eq!(gate.stood_still(Kind::Refund, at(9), at(9)).as_secs(), 5);
-    }
-
-    /// The wall clock at the beginning of the process, and how long that runs.
-    fn wall(begin: i64, second: u64) -> Now {
-        let wall = Timestamp::from_second(begin).unwrap() + at(second);
-        Now { wall, process: 1, monotonic: at(second) }
-    }
-
-    #[test]
-    fn the_time_that_is_agreed_on_is_not_moved_by_a_wall_clock_that_is_set() {
-        let gate = gate();
-        let (right, year_ahead) = (1_800_000_000, 1_831_536_000);
-        let agreed = |now| gate.agreed_time(now).map(Timestamp::as_second);
-        assert_eq!(agreed(wall(right, 5)), None, "Eko has not told its time");
-        gate.saw_clock(-31_536_000.0, wall(year_ahead, 6));
-        assert_eq!(agreed(wall(year_ahead, 6)), None, "Eko's clock tells another time");
-        gate.saw_clock(1.0, wall(right, 10));
-        assert_eq!(agreed(wall(year_ahead, 70)), Some(right + 70));
-        gate.saw_clock(-31_536_000.0, wall(year_ahead, 80));
-        assert_eq!(agreed(wall(year_ahead, 90)), Some(right + 90));
-    }
-
-    #[test]
-    fn a_clock_far_off_in_two_answers_in_a_row_closes_every_kind() {
-        let gate = gate();
-        let now = |second| wall(1_800_000_000, second);
-        assert!(!gate.saw_clock(-91.0, now(0)), "one answer may be a proxy's");
-        assert!(!gate.saw_clock(3.0, now(1)));
-        assert!(!gate.saw_clock(95.0, now(2)));
-        assert_eq!(closed(&gate, Kind::Refund), None);
-        assert!(gate.saw_clock(95.0, now(3)));
-        assert_eq!(Kind::ALL.map(|kind| closed(&gate, kind)), [Some(Reason::Clock); 3]);
-        assert!(Gate::is_right(-90.0) && !Gate::is_right(-90.5));
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_a_permit_is_turned_away_when_it_closes() {
-        let ledger_fails: fn(&Gate) = |gate| assert!(gate.close_all(Reason::Ledger, at(0)));
-        let worker_stops: fn(&Gate) = |gate| gate.stop.cancel();
-        for (close, shut) in
-            [(ledger_fails, Shut(Some(Reason::Ledger))), (worker_stops, Shut(None))]
-        {
-            let gate = gate();
-            let mut taken = Vec::new();
-            for _ in 0..4 {
-                taken.push(gate.enter(Kind::Refund).await.unwrap());
-            }
-            assert!(gate.enter(Kind::RefundOtp).await.is_ok(), "each kind has its own");
-            let fifth = gate.enter(Kind::Refund);
-            tokio::pin!(fifth);
-            assert!(futures_util::poll!(&mut fifth).is_pending());
-            close(&gate);
-            let turned_away = tokio::time::timeout(Duration::from_secs(5), fifth).await.unwrap();
-            assert_eq!(turned_away.err().as_ref(), Some(&shut));
-            assert_eq!(gate.enter(Kind::Refund).await.err(), Some(shut));
-            // What is begun goes on.
-            drop(gate.again(Kind::Refund, taken.pop()).await);
-            drop(gate.again(Kind::Refund, None).await);
-        }
-    }
-
-    #[tokio::test]
-    async fn after_an_outage_one_call_at_a_time_shows_whether_it_is_over() {
-        let gate = gate();
-        (0..10).for_each(|second| gate.saw(Kind::Refund, "a", OUTAGE_SEEN, at(second)));
-        gate.open(Kind::Refund, at(20));
-        assert_eq!(gate.limit(Kind::Refund), 1);
-        gate.saw(Kind::Refund, "a", Sight::Nothing, at(21));
-        assert_eq!(gate.limit(Kind::Refund), 1);
-        gate.saw(Kind::Refund, "a", Sight::Fine, at(22));
-        assert_eq!(gate.limit(Kind::Refund), 4);
-    }
-}
+mod tests;

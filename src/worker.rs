@@ -1,11 +1,13 @@
 //! The journey of one delivery: the only file that knows the order.
 
+mod account;
 mod alone;
 mod pause;
 mod refuse;
 mod settle;
 mod tell;
 
+pub(crate) use account::LastTaken;
 pub(crate) use alone::Looked;
 
 use std::collections::HashSet;
@@ -47,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     /// Ends that were counted, and that the ledger does not know to be told yet.
     pub(crate) counted: Counted,
+    /// As whom to inquire where the settings name no account.
+    pub(crate) last_taken: LastTaken,
     /// Why nothing may be consumed, where the queues belong to another ledger.
     pub(crate) mispaired: watch::Sender<Option<String>>,
 }

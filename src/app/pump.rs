@@ -295,7 +295,7 @@ impl Pump {
     ) -> bool {
         loop {
             self.worker.until_next_probe(kind, &mut hurries).await;
-            if self.worker.probe(reason).await {
+            if self.worker.probe(kind, reason).await {
                 return true;
             }
         }

@@ -138,6 +138,7 @@ fn read_command(
         read_request(kind, &id, data, defaults).map_err(&invalid)?;
     Ok(Command {
         id,
+        has_own_account: request.has_own_account(defaults),
         request,
         expiry,
         correlation_id: given.or_else(|| correlation_id.map(str::to_owned)),

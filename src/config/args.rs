@@ -17,10 +17,10 @@ pub struct Args {
     /// Calls in flight at most, for each kind
     #[arg(long, env, value_name = "N", default_value = "64")]
     pub worker_concurrency: String,
-    /// Fewer calls in flight, down to one, while Eko is slow or fails
+    /// Fewer calls in flight, down to one, while Eko fails, or answers nothing as fast as usual
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub worker_adaptive: bool,
-    /// Calls a second at most, over all kinds [default: none]
+    /// Calls a second at most, over all kinds, of which each has a share [default: none]
     #[arg(long, env, value_name = "N")]
     pub worker_rate_limit: Option<String>,
     /// First wait before a retry; each is about twice the one before, with jitter

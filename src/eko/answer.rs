@@ -1,4 +1,4 @@
-//! An HTTP answer of Eko → a [`Verdict`], or a [`Reading`] of an inquiry.
+//! An HTTP answer of Eko → a [`Verdict`], or a [`crate::verdict::Reading`] of an inquiry.
 //!
 //! The rule behind every row: what may have happened is never read as not having happened,
 //! and `status` 0 alone proves nothing. For a refund, evidence outranks every code.
@@ -6,16 +6,18 @@
 mod evidence;
 #[cfg(any(test, feature = "fuzz"))]
 mod harness;
+mod inquiry;
 mod receipt;
 
 use std::time::Duration;
 
-use self::evidence::{beside_evidence, outranked};
-use super::envelope::{Envelope, is_id};
+use self::evidence::outranked;
+pub(super) use self::inquiry::reading;
+use super::envelope::{Envelope, is_id, may_be_envelope};
 use crate::command::{Command, Kind, normal_tid};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::{hide_otps, scrub};
-use crate::verdict::{Cause, IfNot, Reading, Verdict};
+use crate::verdict::{Cause, IfNot, Verdict};
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use harness::harness;
@@ -61,13 +63,23 @@ pub(super) fn verdict(command: &Command, http: &HttpAnswer) -> Read<Verdict> {
 fn verdict_of_code(command: &Command, http: &HttpAnswer) -> Read<Verdict> {
     let envelope = http.body.as_deref().and_then(Envelope::read);
     if let Some(cause) = envelope.as_ref().and_then(|envelope| our_fault(envelope.status)) {
-        return Read::known(Verdict::not_now(cause));
+        let is_of_account = cause == Cause::Misconfigured && command.has_own_account;
+        return Read::known(match envelope {
+            Some(envelope) if is_of_account => Answered { command, http, envelope }.of_account(),
+            Some(_) | None => Verdict::not_now(cause),
+        });
     }
+    let answered = envelope.map(|envelope| Answered { command, http, envelope });
     match http.status {
-        200..=299 => match envelope {
-            Some(envelope) => Answered { command, http, envelope }.verdict(),
-            None => Read::known(Verdict::unclear(Cause::BadResponse)),
+        200..=299 => match answered {
+            Some(answered) => answered.verdict(),
+            None => Read::known(Verdict::unclear(cause_without_envelope(http.body.as_deref()))),
         },
+        400..=428 | 430..=499
+            if let Some(verdict) = answered.as_ref().and_then(Answered::refused_beside_status) =>
+        {
+            Read::known(verdict)
+        }
         300..=399 | 404 | 405 | 415 => Read::known(Verdict::not_now(Cause::Misconfigured)),
         401 | 403 => Read::known(Verdict::not_now(Cause::Unauthorized)),
         429 => Read::known(unclear_until(Cause::RateLimited, http.after)),
@@ -78,6 +90,16 @@ fn verdict_of_code(command: &Command, http: &HttpAnswer) -> Read<Verdict> {
 
 const fn unclear_until(cause: Cause, after: Option<Duration>) -> Verdict {
     Verdict::Unclear { cause, after, if_not: IfNot::Repeat }
+}
+
+/// What a successful HTTP status means without an envelope of Eko's. A page or an empty body comes
+/// from something on the way, and so does JSON that has nothing of Eko's: that is an outage, whatever
+/// its status says. What may be Eko's own is an answer that cannot be read.
+fn cause_without_envelope(body: Option<&[u8]>) -> Cause {
+    match body {
+        Some(body) if !may_be_envelope(body) => Cause::EkoUnavailable,
+        Some(_) | None => Cause::BadResponse,
+    }
 }
 
 /// What Eko has against this worker rather than against the command.
@@ -103,6 +125,7 @@ enum Meaning {
     Refused(Code),
     AlreadyRefunded,
     NotRefundable,
+    OfAccount,
     NotNow(Cause),
     Unknown,
 }
@@ -129,7 +152,28 @@ impl Answered<'_> {
                 Kind::Refund => self.doubtful(Code::NotRefundable),
                 Kind::RefundOtp | Kind::TransferOtp => self.refused(Code::NotRefundable),
             }),
+            Meaning::OfAccount => Read::known(self.of_account()),
             Meaning::Unknown => Read::unknown(self.doubtful(Code::EkoRefused)),
+        }
+    }
+
+    /// What a code that refuses the command's own data means beside an HTTP status that speaks of the
+    /// setup: the code is Eko's, and the setup is fine. A refund is inquired all the same.
+    fn refused_beside_status(&self) -> Option<Verdict> {
+        match (self.meaning(), self.command.kind()) {
+            (Meaning::Refused(code), Kind::Refund) => Some(self.doubtful(code)),
+            (Meaning::Refused(code), Kind::RefundOtp | Kind::TransferOtp) => {
+                Some(self.refused(code))
+            }
+            (Meaning::OfAccount, _) => Some(self.of_account()),
+            (
+                Meaning::Success
+                | Meaning::AlreadyRefunded
+                | Meaning::NotRefundable
+                | Meaning::NotNow(_)
+                | Meaning::Unknown,
+                _,
+            ) => None,
         }
     }
 
@@ -149,6 +193,7 @@ impl Answered<'_> {
             461 => Meaning::Refused(self.invalid_params()),
             36 | 314 | 945 if is_otp => Meaning::Refused(Code::LimitExhausted),
             544 => Meaning::NotNow(Cause::BankUnavailable),
+            319 if self.command.has_own_account => Meaning::OfAccount,
             code => match our_fault(code) {
                 Some(cause) => Meaning::NotNow(cause),
                 None => self.meaning_of_text(),
@@ -187,6 +232,16 @@ impl Answered<'_> {
         match &self.envelope.invalid_params {
             Some(names) if names.contains("otp") => Code::WrongOtp,
             Some(_) | None => Code::InvalidParams,
+        }
+    }
+
+    /// A refusal of the account that the command names itself, which ends the command; a refund only
+    /// once inquiries find nothing executed.
+    fn of_account(&self) -> Verdict {
+        let refusal = self.refusal(Code::InvalidParams);
+        match self.command.kind() {
+            Kind::Refund => self.unclear(Cause::Misconfigured, IfNot::Refuse(refusal)),
+            Kind::RefundOtp | Kind::TransferOtp => Verdict::Refused(refusal),
         }
     }
 
@@ -291,69 +346,6 @@ fn answer(http_status: u16, envelope: &Envelope<'_>, secrets: &[&str]) -> Answer
         response_type_id: envelope.response_type_id,
         message: (!message.is_empty()).then_some(message),
     }
-}
-
-/// Reads the answer to an inquiry about `tid`.
-pub(super) fn reading(tid: &str, secrets: &[&str], http: &HttpAnswer) -> Read<Reading> {
-    let envelope = http.body.as_deref().and_then(Envelope::read);
-    if let Some(cause) = envelope.as_ref().and_then(|envelope| our_fault(envelope.status)) {
-        return Read::known(Reading::NoAnswer(cause));
-    }
-    match http.status {
-        200..=299 => match envelope {
-            Some(envelope) => {
-                let Read { meaning, is_known } = inquired(tid, secrets, http.status, &envelope);
-                let body = http.body.as_deref().unwrap_or_default();
-                Read { meaning: beside_evidence(meaning, &envelope, body), is_known }
-            }
-            None => Read::known(Reading::NoAnswer(Cause::BadResponse)),
-        },
-        300..=399 | 404 | 405 | 415 => Read::known(Reading::NoAnswer(Cause::Misconfigured)),
-        401 | 403 => Read::known(Reading::NoAnswer(Cause::Unauthorized)),
-        429 => Read::known(Reading::NoAnswer(Cause::RateLimited)),
-        500..=599 => Read::known(Reading::NoAnswer(Cause::EkoUnavailable)),
-        _ => Read::unknown(Reading::NoAnswer(Cause::BadResponse)),
-    }
-}
-
-fn inquired(
-    tid: &str,
-    secrets: &[&str],
-    http_status: u16,
-    envelope: &Envelope<'_>,
-) -> Read<Reading> {
-    let code = match (envelope.status, envelope.response_status_id) {
-        (1, Some(code)) if !(-2..=5).contains(&code) => code,
-        (status, _) => status,
-    };
-    match code {
-        0 => {}
-        69 | 168 | 463 => return Read::known(Reading::NotFound),
-        _ if envelope.message.to_lowercase().contains("no transaction found") => {
-            return Read::known(Reading::NotFound);
-        }
-        _ => return Read::unknown(Reading::NoAnswer(Cause::BadResponse)),
-    }
-    let is_other = !envelope.data.tid.is_empty() && is_another(&envelope.data.tid, tid);
-    if is_other || envelope.invalid_params.is_some() {
-        return Read::known(Reading::Contradictory);
-    }
-    let Some(&first) = envelope.tx_statuses.first() else {
-        return Read::known(Reading::NoAnswer(Cause::BadResponse));
-    };
-    if envelope.tx_statuses.iter().any(|&tx| tx != first) {
-        return Read::known(Reading::Contradictory);
-    }
-    Read::known(match first {
-        Some(0) => Reading::Succeeded,
-        Some(1) => Reading::Failed,
-        Some(3) => Reading::RefundPending,
-        Some(4) => {
-            let answer = answer(http_status, envelope, secrets);
-            Reading::Refunded(receipt::refund(tid, envelope), answer)
-        }
-        Some(_) | None => Reading::InProgress,
-    })
 }
 
 #[cfg(test)]

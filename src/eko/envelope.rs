@@ -2,8 +2,10 @@
 //! `tx_status` in either place; but no known field twice.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::json;
@@ -160,6 +162,23 @@ impl<'a> From<&RawData<'a>> for Data<'a> {
     }
 }
 
+/// Whether a body that is no envelope may be one that cannot be read: JSON, or the beginning of it, and
+/// not an object without any field of Eko's.
+pub(super) fn may_be_envelope(body: &[u8]) -> bool {
+    const FIELDS: [&str; 6] =
+        ["status", "response_status_id", "response_type_id", "tx_status", "invalid_params", "data"];
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    match text.as_bytes().first() {
+        Some(b'{') => match serde_json::from_str::<BTreeMap<String, IgnoredAny>>(text) {
+            Ok(fields) => FIELDS.iter().any(|field| fields.contains_key(*field)),
+            Err(_) => true,
+        },
+        Some(b'[') => true,
+        Some(_) | None => false,
+    }
+}
+
 /// Whether a text is the id of a refund or a transaction: digits, and not zero. The rest of a
 /// template (`{2}`) is none.
 pub(super) fn is_id(text: &str) -> bool {
@@ -205,6 +224,31 @@ mod tests {
         assert_eq!(read("\u{feff} \r\n{\"status\":302}"), Some(302));
         assert_eq!(read("\u{feff}"), None);
         assert_eq!(read("{\u{feff}\"status\":0}"), None);
+    }
+
+    #[test]
+    fn a_page_and_json_of_somebody_else_are_no_envelope_that_cannot_be_read() {
+        for body in [
+            "",
+            " \n",
+            "<html>maintenance</html>",
+            "\u{feff}<!doctype html>",
+            "Service unavailable",
+            "\"down\"",
+            "{}",
+            r#"{"error":"maintenance","retry":5}"#,
+        ] {
+            assert!(!may_be_envelope(body.as_bytes()), "{body}");
+        }
+        for body in [
+            r#"{"data":{"refund_tid":"1"}}"#,
+            r#"{"status":"done"}"#,
+            r#"{"status":0,"status":1}"#,
+            r#"[{"status":0}]"#,
+            r#"{"message":"cut of"#,
+        ] {
+            assert!(may_be_envelope(body.as_bytes()), "{body}");
+        }
     }
 
     #[test]

@@ -10,8 +10,11 @@ use super::reason::{Reason, Sight};
 use super::slots::Slots;
 
 /// How many failures in a row make an outage: more than the odd lost call, fewer than what is
-/// in flight.
-const OUTAGE: u32 = 10;
+/// in flight. So many refusals of commands' own accounts in a row are not these commands' fault.
+const IN_A_ROW: u32 = 10;
+
+/// How many times in a row a pause must be probed in vain before a command shows whether it is over.
+const BLIND: u32 = 3;
 
 /// How many past pauses of a kind are remembered: more than a day of flapping.
 const REMEMBERED: usize = 512;
@@ -25,15 +28,36 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct State {
-    /// The reason that was last seen, how often in a row, and by which command first.
-    suspicion: Option<(Reason, u32, String)>,
-    /// Whether it has just been opened: one call goes at a time, and the next failure closes
-    /// it again.
+    suspicion: Option<Suspicion>,
+    /// Whether it has just been opened: one call goes at a time, and what may close it does so sooner.
     is_on_trial: bool,
+    /// When the kind's own endpoint last took a call.
+    served: Option<Duration>,
+    /// For what fault of ours Eko last refused a command with the settings' account, if it has taken
+    /// none since.
+    refuses_ours: Option<Reason>,
     /// How often it was probed since a call last went well.
     probes: u32,
     closed: Option<(Reason, Duration)>,
     past: VecDeque<(Duration, Duration)>,
+}
+
+/// What calls in a row tell that it may be that nothing works.
+struct Suspicion {
+    reason: Reason,
+    /// How often in a row it was seen.
+    times: u32,
+    /// The first command with the settings' account that told it.
+    by: Option<String>,
+}
+
+/// Who has made a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Witness<'a> {
+    /// The command that it was made for.
+    pub(crate) command_id: &'a str,
+    /// Whether it named an account of the command's own, so that its refusal says nothing of ours.
+    pub(crate) is_own_account: bool,
 }
 
 impl Lane {
@@ -44,7 +68,7 @@ impl Lane {
     }
 
     /// Notes what a command's call told; may close.
-    pub(super) fn saw(&self, command_id: &str, sight: Sight, now: Duration) {
+    pub(super) fn saw(&self, witness: Witness<'_>, sight: Sight, now: Duration) {
         let mut state = self.lock();
         match sight {
             Sight::Nothing => {}
@@ -55,12 +79,45 @@ impl Lane {
                 }
             }
             Sight::Against(reason) => {
-                if state.closed.is_none() && state.confirms(reason, command_id) {
+                if reason.is_ours() && !witness.is_own_account {
+                    state.refuses_ours = Some(reason);
+                }
+                if state.closed.is_none() && state.confirms(reason, witness) {
                     state.closed = Some((reason, now));
                     self.closed.send_replace(Some(reason));
                 }
             }
         }
+    }
+
+    /// Notes that the kind's own endpoint took a call: it was executed, or refused for what it asked.
+    pub(super) fn serves(&self, is_own_account: bool, now: Duration) {
+        let mut state = self.lock();
+        state.served = Some(now);
+        if !is_own_account {
+            state.refuses_ours = None;
+        }
+    }
+
+    /// Whether the kind's own endpoint has taken a call since then.
+    pub(super) fn has_served_since(&self, since: Duration) -> bool {
+        self.lock().served.is_some_and(|served| served >= since)
+    }
+
+    /// For what fault of ours Eko refuses commands with the settings' account.
+    pub(super) fn refuses_ours(&self) -> Option<Reason> {
+        self.lock().refuses_ours
+    }
+
+    /// Whether it was probed so often in vain that a command may show whether the pause is over: a
+    /// probe may be answered otherwise than a command.
+    pub(super) fn is_blind_trial_due(&self) -> bool {
+        self.lock().probes.is_multiple_of(BLIND)
+    }
+
+    /// Since when it is closed.
+    pub(super) fn closed_since(&self) -> Option<Duration> {
+        self.lock().closed.map(|(_, since)| since)
     }
 
     /// Closes it, if it is open; tells whether it was.
@@ -110,18 +167,24 @@ impl Lane {
 }
 
 impl State {
-    /// Whether this sight is enough. One odd command alone does not stop the line.
-    fn confirms(&mut self, reason: Reason, command_id: &str) -> bool {
-        if self.is_on_trial {
-            return true;
+    /// Whether this sight is enough. One odd command alone does not stop the line, and one account
+    /// that Eko refuses is no fault of the settings'.
+    fn confirms(&mut self, reason: Reason, witness: Witness<'_>) -> bool {
+        if self.suspicion.as_ref().is_none_or(|suspicion| suspicion.reason != reason) {
+            self.suspicion = Some(Suspicion { reason, times: 0, by: None });
         }
-        match &mut self.suspicion {
-            Some((suspected, times, first)) if *suspected == reason => {
-                *times = times.saturating_add(1);
-                if reason.is_ours() { first != command_id } else { *times >= OUTAGE }
-            }
-            _ => {
-                self.suspicion = Some((reason, 1, command_id.to_owned()));
+        let Some(suspicion) = &mut self.suspicion else { return false };
+        suspicion.times = suspicion.times.saturating_add(1);
+        if !reason.is_ours() {
+            return self.is_on_trial || suspicion.times >= IN_A_ROW;
+        }
+        if witness.is_own_account {
+            return suspicion.times >= IN_A_ROW;
+        }
+        match &suspicion.by {
+            Some(first) => first != witness.command_id,
+            None => {
+                suspicion.by = Some(witness.command_id.to_owned());
                 false
             }
         }

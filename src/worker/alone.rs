@@ -8,10 +8,10 @@ use super::{
     Error, Received, Subject, Worker, clock, random_f64, random_u32, random_u64, random_u128,
 };
 use crate::broker::{CopyAge, Delivery, Teller};
-use crate::command::Kind;
+use crate::command::{Account, Kind};
 use crate::decision::{self, Message, Step, Task, Turn};
 use crate::event::{About, Event};
-use crate::gate::{Permit, Sample, Sight};
+use crate::gate::{Permit, Purpose, Sample, Sight};
 use crate::ledger::{self, Ask, Case, Claim, Held};
 use crate::metrics;
 use crate::outcome::{Code, Outcome, Problem};
@@ -129,7 +129,8 @@ impl Worker {
             let step = decision::decide(task, &case.history, &policy, turn, random_f64(), now);
             match step {
                 Step::Inquire => {
-                    let mut permit = self.gate.again(task.kind, held.take()).await;
+                    let mut permit =
+                        self.gate.again(task.kind, Purpose::Inquiry, held.take()).await;
                     if self.inquire_alone(task.kind, case, &mut permit).await? == Held::Lost {
                         return Ok(Alone::Lost);
                     }
@@ -275,7 +276,8 @@ impl Worker {
         }
         let (asked, deadline) = (self.now(), clock() + self.policy.call_timeout);
         permit.begin();
-        let (initiator_id, user_code) = self.ours();
+        let ours = self.ours();
+        let Account { initiator_id, user_code } = ours.account();
         let called = self.eko.look_up_until(&tid, initiator_id, user_code, deadline).await;
         let sight = Sight::from(&called.meaning);
         self.note_load(kind, permit, Sample { took: None, has_failed: sight.is_strain() });

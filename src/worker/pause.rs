@@ -6,10 +6,11 @@ use tokio::sync::watch;
 
 use super::{Error, Subject, Worker, random_f64};
 use crate::broker::{Delivery, Parking};
-use crate::command::Kind;
+use crate::command::{Account, Kind};
 use crate::eko::Reread;
 use crate::gate::{Gate, Reason, Shut, Sight};
 use crate::ledger;
+use crate::verdict::{Cause, Reading};
 
 impl Worker {
     /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
@@ -68,8 +69,9 @@ impl Worker {
         self.gate.agreed_time(self.now())
     }
 
-    /// Whether what closed the gate of a kind is over.
-    pub(crate) async fn probe(&self, reason: Reason) -> bool {
+    /// Whether what closed the gate of a kind is over, as far as a probe tells; or whether a command
+    /// is to show it.
+    pub(crate) async fn probe(&self, kind: Kind, reason: Reason) -> bool {
         match reason {
             Reason::Ledger if self.mispaired().is_some() => false,
             Reason::Ledger => match self.ledger.probe().await {
@@ -85,27 +87,43 @@ impl Worker {
             | Reason::Outage
             | Reason::RateLimited
             | Reason::BrokerBlocked
-            | Reason::Topology => self.probe_eko().await,
+            | Reason::Topology => self.probe_eko(kind, reason).await,
         }
     }
 
     /// One read-only call: whether Eko can be worked with. Key files are read again first, so
     /// that new keys need no restart.
-    async fn probe_eko(&self) -> bool {
+    ///
+    /// Something may be wrong with the probe alone. So where it tells another reason than the pause
+    /// has, or the same one for long, a command shows what holds now: after a pause one goes at a time, and
+    /// what it meets closes the gate again, for that reason.
+    async fn probe_eko(&self, kind: Kind, reason: Reason) -> bool {
         self.reread_keys();
-        let (initiator_id, user_code) = self.ours();
+        let ours = self.ours();
+        let Account { initiator_id, user_code } = ours.account();
         let called = self.eko.probe(initiator_id, user_code).await;
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
-        let is_right = called.skew.is_none_or(Gate::is_right);
-        is_right && !matches!(Sight::from(&called.meaning), Sight::Against(_))
-    }
-
-    /// As whom we ask about what no command in hand is about.
-    pub(super) fn ours(&self) -> (&str, &str) {
-        let initiator_id = self.defaults.initiator_id.as_ref();
-        let user_code = self.defaults.user_code.as_deref().unwrap_or_default();
-        (initiator_id.map_or("", |initiator_id| initiator_id.expose()), user_code)
+        let told = match told_by_probe(&called.meaning, called.skew) {
+            Sight::Against(told) => told,
+            Sight::Fine | Sight::Nothing => return true,
+        };
+        let (now, patience) = (self.now().monotonic, self.policy.retry.max);
+        let is_blind_trial_due = || {
+            // Which time it is, a command would not be told otherwise.
+            let is_clock_fine = called.skew.is_none_or(Gate::is_right);
+            is_clock_fine && self.gate.is_blind_trial_due(kind, reason, patience, now)
+        };
+        let is_tried = told != reason || is_blind_trial_due();
+        if is_tried {
+            tracing::info!(
+                kind = kind.as_str(),
+                reason = reason.as_str(),
+                probe = told.as_str(),
+                "the probe goes wrong: one command at a time shows whether the pause is over"
+            );
+        }
+        is_tried
     }
 
     /// Stops a kind for a reason that no call of Eko tells.
@@ -206,5 +224,15 @@ impl Worker {
             traceparent: None,
         };
         delivery.set_aside(parking).await
+    }
+}
+
+/// What a probe tells about Eko as a whole. A refused timestamp says nothing while Eko's `Date` agrees
+/// with our clock: another worker with the same key had it.
+fn told_by_probe(reading: &Reading, skew: Option<f64>) -> Sight {
+    match (reading, skew) {
+        (_, Some(skew)) if !Gate::is_right(skew) => Sight::Against(Reason::Clock),
+        (Reading::NoAnswer(Cause::Clock), Some(_)) => Sight::Nothing,
+        _ => reading.into(),
     }
 }

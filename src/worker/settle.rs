@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::account::sight_of_account;
 use super::{Error, Received, Subject, Worker, clock, random_f64};
 use crate::broker::{CopyAge, Delivery, Parking};
 use crate::clock::Now;
 use crate::command::{Command, Kind};
 use crate::decision::{self, Policy, Step, Task, Turn};
-use crate::gate::{Gate, Permit, Sample, Sight};
+use crate::gate::{Gate, Permit, Purpose, Sample, Sight, Witness};
 use crate::history::{Entry, History};
 use crate::ledger::{self, Case, Held};
 use crate::metrics;
@@ -39,7 +40,7 @@ impl Worker {
         let (subject, kind) = (Subject::of(command), command.kind());
         let mut turn = Turn::Ready;
         if let Some(begun) = begun {
-            let mut held = self.gate.again(kind, permit.take()).await;
+            let mut held = self.gate.again(kind, Purpose::Command(kind), permit.take()).await;
             self.call(command, received, &mut case, begun, &mut held).await;
             permit = Some(held);
             turn = Turn::Answered;
@@ -53,8 +54,11 @@ impl Worker {
             let held = permit.take();
             let went = match step {
                 Step::Attempt | Step::Inquire => {
-                    let held = permit.insert(self.gate.again(kind, held).await);
-                    match step == Step::Attempt {
+                    let is_attempt = step == Step::Attempt;
+                    let purpose =
+                        if is_attempt { Purpose::Command(kind) } else { Purpose::Inquiry };
+                    let held = permit.insert(self.gate.again(kind, purpose, held).await);
+                    match is_attempt {
                         true => self.attempt(command, received, &mut case, held).await,
                         false => self.inquire(command, received, &mut case, held).await,
                     }
@@ -139,23 +143,27 @@ impl Worker {
             return;
         };
         let called = self.eko.call(command, signed.stamp, deadline).await;
-        span.answered(called.http_status, called.meaning.as_str());
-        let sight = sight(kind, &case.history, &called.meaning, called.skew);
+        let status = called.http_status;
+        let verdict = self.in_view_of_others(command, &case.history, called.meaning, status);
+        span.answered(status, verdict.as_str());
+        let sight = sight(kind, &case.history, &verdict, called.skew);
+        let sight = sight_of_account(command, &verdict, sight);
         let has_failed = sight.is_strain();
         self.note_load(kind, permit, Sample { took: Some(called.took), has_failed });
-        self.metrics.called(kind, &called.meaning, called.took, called.is_known);
+        self.metrics.called(kind, &verdict, called.took, called.is_known);
         self.note_skew(called.skew);
         tracing::debug!(
             command_id = command.id,
             kind = kind.as_str(),
-            verdict = called.meaning.as_str(),
-            http_status = called.http_status,
+            verdict = verdict.as_str(),
+            http_status = status,
             took_ms = u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX),
             "Eko was called"
         );
         let ended = self.now();
-        self.gate.saw(kind, &command.id, sight, ended.monotonic);
-        case.history.end(ended, called.meaning);
+        self.gate.saw(kind, Self::witness(command), sight, ended.monotonic);
+        self.note_service(command, &verdict, ended);
+        case.history.end(ended, verdict);
     }
 
     /// Inquires what became of the transaction; what is known so far is kept first.
@@ -181,7 +189,10 @@ impl Worker {
             url: self.eko.inquiry_url(tid),
             attempt: None,
         });
-        let called = self.eko.inquire(command, tid, deadline).await;
+        let ours = self.ours();
+        let account = Self::inquiring_account(command, &case.history, &ours);
+        let is_own_account = command.has_own_account && account == command.account();
+        let called = self.eko.inquire(command, tid, account, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
         let sight = sight_of_inquiry(command.kind(), &case.history, &called.meaning, called.skew);
         let has_failed = sight.is_strain();
@@ -196,7 +207,8 @@ impl Worker {
                 "an inquiry contradicts itself or tells of another transaction"
             );
         }
-        self.gate.saw(command.kind(), &command.id, sight, self.now().monotonic);
+        let witness = Witness { command_id: &command.id, is_own_account };
+        self.gate.saw(command.kind(), witness, sight, self.now().monotonic);
         // A reading counts from when it was asked for: what it says may be that old.
         case.history.inquired(asked, called.eko_time, called.meaning);
         Ok(Went::On)

@@ -12,6 +12,7 @@ mod commands;
 mod contracts;
 mod crashes;
 mod examples;
+mod fairness;
 mod faults;
 mod invalid;
 mod limits;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{Defaults, parse};
 use crate::privacy::Mobile;
+use crate::verdict::Reading;
 
 const TID: &str = "13192443";
 
@@ -32,6 +33,12 @@ fn command(kind: Kind) -> Command {
         user_code: Some("20810200".to_owned()),
     };
     parse(body.as_bytes(), None, &defaults).command.unwrap()
+}
+
+fn with_own_account(kind: Kind) -> Command {
+    let mut command = command(kind);
+    command.has_own_account = true;
+    command
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -83,6 +90,7 @@ fn check(folder_name: &str, rows: &[(&str, u16, &str)], read: impl Fn(&HttpAnswe
 fn every_answer_to_a_refund_has_its_verdict() {
     const WAIT: &str = "unclear bad_response, else wait";
     const PENDING: &str = "unclear pending, else wait";
+    const AWAY: &str = "unclear eko_unavailable, else repeat";
     const UNREADABLE: &str = "unclear bad_response, else repeat";
     let command = command(Kind::Refund);
     check(
@@ -176,7 +184,7 @@ fn every_answer_to_a_refund_has_its_verdict() {
             ("claimed_refund_tid_template.json", 200, WAIT),
             ("claimed_refund_tid_on_top.json", 200, WAIT),
             ("done_template_with_tx_status.json", 200, "done"),
-            ("page.html", 200, UNREADABLE),
+            ("page.html", 200, AWAY),
             ("page.html", 500, "unclear eko_unavailable, else repeat"),
             ("page.html", 502, "unclear eko_unavailable, else repeat"),
             ("done.json", 503, "unclear eko_unavailable, else wait"),
@@ -184,11 +192,25 @@ fn every_answer_to_a_refund_has_its_verdict() {
             ("done.json", 403, "unclear unauthorized, else wait"),
             ("done.json", 404, "unclear misconfigured, else wait"),
             ("done.json", 422, "unclear bad_response, else wait?"),
+            (
+                "user_not_found_in_status.json",
+                403,
+                "unclear bad_response, else refuse user_not_found",
+            ),
+            (
+                "code_346_in_status_id.json",
+                404,
+                "unclear bad_response, else refuse agent_not_allowed",
+            ),
+            ("refused_yet_refunded.json", 403, WAIT),
+            ("already_refunded.json", 403, "unclear unauthorized, else repeat"),
+            ("user_not_found_in_status.json", 503, "unclear eko_unavailable, else repeat"),
+            ("user_not_found_in_status.json", 429, "unclear rate_limited, else repeat"),
             ("done.json", 429, "unclear rate_limited, else wait"),
-            ("empty.txt", 200, UNREADABLE),
+            ("empty.txt", 200, AWAY),
             ("truncated.json", 200, WAIT),
             ("array.json", 200, UNREADABLE),
-            ("string.json", 200, UNREADABLE),
+            ("string.json", 200, AWAY),
             ("status_missing.json", 200, WAIT),
             ("status_no_number.json", 200, WAIT),
             ("status_twice.json", 200, WAIT),
@@ -214,6 +236,32 @@ fn every_answer_to_a_refund_has_its_verdict() {
 }
 
 #[test]
+fn a_refused_account_is_the_command_s_own_fault_where_it_named_it() {
+    let answer = |status: u16, code: &str| HttpAnswer {
+        status,
+        after: None,
+        body: Some(format!("{{{code},\"message\":\"Invalid Initiator\"}}").into_bytes()),
+    };
+    let (plain, beside) = (r#""status":319"#, r#""status":1,"response_status_id":319"#);
+    for (status, code) in [(200, plain), (403, plain), (500, plain), (200, beside)] {
+        for kind in Kind::ALL {
+            let answer = answer(status, code);
+            let ours = words(&verdict(&command(kind), &answer));
+            let own = with_own_account(kind);
+            let expected = match kind {
+                Kind::Refund => "unclear misconfigured, else refuse invalid_params",
+                Kind::RefundOtp | Kind::TransferOtp => "refused invalid_params",
+            };
+            assert_eq!(words(&verdict(&own, &answer)), expected, "{kind:?} {status} {code}");
+            assert!(ours.contains("misconfigured") && !ours.contains("refuse "), "{ours}");
+        }
+    }
+    let refunded = answer(200, r#""status":319,"data":{"refund_tid":"2147591637"}"#);
+    let own = with_own_account(Kind::Refund);
+    assert_eq!(words(&verdict(&own, &refunded)), "unclear misconfigured, else wait");
+}
+
+#[test]
 fn every_answer_to_a_refund_otp_has_its_verdict() {
     let command = command(Kind::RefundOtp);
     check(
@@ -226,12 +274,13 @@ fn every_answer_to_a_refund_otp_has_its_verdict() {
             ("invalid_tid.json", 200, "refused invalid_params"),
             ("tid_not_found.json", 200, "refused tid_not_found"),
             ("user_not_found.json", 200, "refused user_not_found"),
+            ("user_not_found.json", 403, "refused user_not_found"),
             ("already_refunded.json", 200, "refused already_refunded"),
             ("not_refundable.json", 200, "refused not_refundable"),
             ("in_progress.json", 200, "not now in_progress"),
             ("bank_not_available.json", 200, "not now bank_unavailable"),
             ("unknown_code.json", 200, "unclear bad_response, else refuse eko_refused?"),
-            ("page.html", 200, "unclear bad_response, else repeat"),
+            ("page.html", 200, "unclear eko_unavailable, else repeat"),
             ("page.html", 503, "unclear eko_unavailable, else repeat"),
             ("page.html", 429, "unclear rate_limited, else repeat"),
             ("page.html", 403, "not now unauthorized"),
@@ -295,10 +344,12 @@ fn every_answer_to_an_inquiry_has_its_reading() {
             ("tx_status_missing.json", 200, "no_answer bad_response"),
             ("another_tid.json", 200, "contradictory"),
             ("not_found_69.json", 200, "not_found"),
+            ("not_found_69.json", 404, "not_found"),
+            ("tx_status_3.json", 404, "no_answer misconfigured"),
             ("not_found_463.json", 200, "not_found"),
             ("not_found_text.json", 200, "not_found"),
             ("unknown_code.json", 200, "no_answer bad_response?"),
-            ("page.html", 200, "no_answer bad_response"),
+            ("page.html", 200, "no_answer eko_unavailable"),
             ("page.html", 502, "no_answer eko_unavailable"),
             ("page.html", 429, "no_answer rate_limited"),
             ("page.html", 403, "no_answer unauthorized"),

@@ -8,7 +8,7 @@ use reqwest::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use tokio::time::Instant;
 
 use super::{Called, Client, Lost, deadline_after, now};
-use crate::command::{Command, Request};
+use crate::command::{Account, Command};
 use crate::eko::answer::{self, HttpAnswer, Read};
 use crate::eko::endpoint;
 use crate::verdict::{Cause, Reading};
@@ -19,16 +19,12 @@ impl Client {
         &self,
         command: &Command,
         tid: &str,
+        account: Account<'_>,
         deadline: Instant,
     ) -> Called<Reading> {
-        let (initiator_id, user_code) = match &command.request {
-            Request::Refund(data) => (data.initiator_id.expose(), data.user_code.as_str()),
-            Request::RefundOtp(data) => (data.initiator_id.expose(), ""),
-            Request::TransferOtp(data) => (data.initiator_id.expose(), data.user_code.as_str()),
-        };
-        let secrets = command.secrets();
+        let secrets = [command.secrets().as_slice(), &[account.initiator_id]].concat();
         let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
-        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+        self.inquire_as(tid, account.initiator_id, account.user_code, deadline, read).await
     }
 
     /// One read-only call, to see whether Eko can be reached and takes our signature.

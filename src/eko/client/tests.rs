@@ -145,7 +145,8 @@ async fn an_inquiry_forbids_caching_and_each_call_carries_its_own_timestamp() {
     client.look_up("1", "9962981729", "").await;
     let stamp = client.stamp().await.at;
     client.call(&a_refund(), stamp, deadline).await;
-    client.inquire(&a_refund(), "1", deadline).await;
+    let command = a_refund();
+    client.inquire(&command, "1", command.account(), deadline).await;
     let sent = sent.await.unwrap();
     let header = |sent: &String, name: &str| {
         let line = sent.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));

@@ -163,3 +163,90 @@ proptest! {
         }
     }
 }
+
+/// A stream of calls of which each `nth` is fast and the others are slow, as in the real flow: they
+/// begin when they come and may, and end when they are done.
+struct Mixed {
+    rate: f64,
+    nth: u64,
+    fast: Duration,
+    slow: Duration,
+}
+
+impl Mixed {
+    /// Runs for so long; gives the limit's mean over the time, its least, and how many calls still wait.
+    fn run(&self, length: Duration) -> (f64, u32, u64) {
+        let mut flow = Flow::new(64);
+        let step = Duration::from_millis(25);
+        let (mut waiting, mut come, mut begun) = (0u64, 0u64, 0u64);
+        let mut in_flight: Vec<(Instant, Duration, u32)> = Vec::new();
+        let (mut sum, mut least, steps) = (0.0, u32::MAX, length.as_millis() / step.as_millis());
+        let begin = flow.now;
+        for _ in 0..steps {
+            flow.now += step;
+            let due = ((flow.now - begin).as_secs_f64() * self.rate).floor();
+            while (come as f64) < due {
+                (come, waiting) = (come + 1, waiting + 1);
+            }
+            let (done, still): (Vec<_>, Vec<_>) =
+                in_flight.into_iter().partition(|(ends, ..)| *ends <= flow.now);
+            in_flight = still;
+            let mut busy = u32::try_from(in_flight.len() + done.len()).unwrap();
+            for (_, took, cuts) in done {
+                flow.limit.learn(fine(took), cuts, busy, flow.now);
+                busy -= 1;
+            }
+            while waiting > 0 && in_flight.len() < flow.limit.get() as usize {
+                // Drawn by a fixed rule that has no period in common with a window.
+                let is_fast =
+                    begun.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32 < (1 << 32) / self.nth;
+                let took = if is_fast { self.fast } else { self.slow };
+                in_flight.push((flow.now + took, took, flow.limit.cuts()));
+                (begun, waiting) = (begun + 1, waiting - 1);
+            }
+            sum += f64::from(flow.limit.get());
+            least = least.min(flow.limit.get());
+        }
+        (sum / steps as f64, least, waiting)
+    }
+}
+
+#[test]
+fn two_groups_of_latency_are_no_overload() {
+    let mixed =
+        Mixed { rate: 22.0, nth: 2, fast: Duration::from_millis(50), slow: Duration::from_secs(5) };
+    let (_, least, waiting) = mixed.run(Duration::from_secs(420));
+    assert_eq!(least, 64);
+    assert!(waiting < 50, "{waiting} wait");
+}
+
+#[test]
+fn a_few_fast_calls_among_slow_ones_do_not_keep_the_limit_down() {
+    for (nth, rate, slow) in [(3, 15.0, 5.0), (10, 10.0, 5.0), (50, 9.0, 5.0), (50, 45.0, 1.0)] {
+        let slow_time = Duration::from_secs_f64(slow);
+        let mixed = Mixed { rate, nth, fast: Duration::from_millis(50), slow: slow_time };
+        let (mean, _, waiting) = mixed.run(Duration::from_secs(1_200));
+        assert!(mean > 56.0, "one in {nth}: {mean} on average");
+        assert!(waiting < 100, "one in {nth}: {waiting} wait");
+    }
+}
+
+#[test]
+fn fewer_slow_calls_that_stay_slow_become_as_many_as_before_in_about_a_minute() {
+    let mut flow = Flow::new(64);
+    for _ in 0..20 {
+        flow.answered(50);
+    }
+    let slow = flow.now;
+    while flow.limit.get() == 64 {
+        flow.answered(2_000);
+    }
+    while flow.limit.get() < 64 {
+        flow.answered(2_000);
+        assert!(flow.now - slow < Duration::from_secs(120), "{}", flow.limit.get());
+    }
+    while flow.now - slow < Duration::from_secs(600) {
+        flow.answered(2_000);
+        assert_eq!(flow.limit.get(), 64);
+    }
+}

@@ -63,7 +63,7 @@ async fn a_refund_that_another_ledger_began_and_that_cannot_be_read_is_not_calle
         headers.insert("eko-attempt".into(), AMQPValue::LongString(attempt.into()));
         rig.publish_with(&command, BasicProperties::default().with_headers(headers)).await;
         assert_eq!(rig.next_event().await.told(), expected, "{attempt}");
-        rig.broker.get("dead").await;
+        rig.any_dead_letter().await;
     }
     assert_eq!(rig.stub().requests(&stub::refund("6703")).len(), 0);
     rig.finish().await;
