@@ -159,6 +159,8 @@ struct Broker {
     broker_connected: Gauge,
     event_publish_duration: HistogramVec,
     events_unrouted: IntCounterVec,
+    messages_unreadable: IntCounterVec,
+    consumers_lost: IntCounterVec,
 }
 
 impl Broker {
@@ -175,6 +177,16 @@ impl Broker {
                 "events_unrouted_total",
                 "Events that no subscriber's binding took.",
                 &[("kind", kinds_and_unknown())],
+            )?,
+            messages_unreadable: make.counter(
+                "messages_unreadable_total",
+                "Messages whose properties cannot be read, or that are too large, by queue.",
+                &[("kind", kinds())],
+            )?,
+            consumers_lost: make.counter(
+                "consumers_lost_total",
+                "Times that a kind's consumer was lost alone.",
+                &[("kind", kinds())],
             )?,
         })
     }
@@ -322,6 +334,16 @@ impl Metrics {
     /// A command was put where a person looks.
     pub(crate) fn buried(&self, kind: Option<Kind>, code: &str) {
         self.commands.dead_lettered.with_label_values(&[label(kind), code]).inc();
+    }
+
+    /// A message in a kind's queue cannot be read.
+    pub(crate) fn unreadable(&self, kind: Kind) {
+        self.broker.messages_unreadable.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// The consumer of a kind was lost, and the session was not.
+    pub(crate) fn consumer_lost(&self, kind: Kind) {
+        self.broker.consumers_lost.with_label_values(&[kind.as_str()]).inc();
     }
 
     /// A delivery came into the worker's hands, or left them.

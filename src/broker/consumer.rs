@@ -89,6 +89,11 @@ impl Delivery {
         &self.0.envelope
     }
 
+    /// Whose queue it came from; it may be of another kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
     /// The queue it came from.
     pub(crate) fn queue(&self) -> String {
         self.0.names.queue(self.0.kind)
@@ -106,7 +111,7 @@ impl Delivery {
         let told = self.publish_event(event);
         let reply = self.reply(event);
         let buried = async {
-            match bury {
+            match bury && !self.0.envelope.is_cut {
                 true => self.publish_dead(event).await,
                 false => Ok(()),
             }
@@ -120,8 +125,11 @@ impl Delivery {
         Ok(Told { took, is_unrouted })
     }
 
-    /// Puts a copy where it waits, then acknowledges.
+    /// Puts a copy where it waits, then acknowledges. What cannot be copied goes back.
     pub(crate) async fn park(self, parking: Parking<'_>) -> Result<(), Error> {
+        if self.0.envelope.is_cut {
+            return self.hand_back().await;
+        }
         let message = self.parked_copy(parking);
         let unrouted = message.refused("no retry queue takes it");
         match self.0.publisher.publish(message).await? {
@@ -130,9 +138,13 @@ impl Delivery {
         }
     }
 
-    /// Acknowledges: nothing more follows from it.
+    /// Acknowledges: nothing more follows from it. A message whose body is not at hand the broker
+    /// itself puts where a person looks, whole.
     pub(crate) async fn ack(self) -> Result<(), Error> {
-        self.0.ack.ack().await
+        match self.0.envelope.is_cut {
+            true => self.0.ack.bury().await,
+            false => self.0.ack.ack().await,
+        }
     }
 
     /// Hands it back untouched.

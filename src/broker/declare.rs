@@ -11,7 +11,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::Error;
 use super::topology::{
-    DELAY_HEADER, LEVELS, Names, command_key, quorum, retry_arguments, text, work_arguments,
+    DELAY_HEADER, LEVELS, Names, command_key, kept_arguments, retry_arguments, text, work_arguments,
 };
 use crate::command::Kind;
 
@@ -36,9 +36,9 @@ impl<'a> Declarer<'a> {
         self.exchange(&names.events(), ExchangeKind::Topic).await?;
         self.exchange(&names.dead(), ExchangeKind::Topic).await?;
         self.exchange(&names.retry(), ExchangeKind::Headers).await?;
-        self.queue(&names.dead(), quorum()).await?;
+        self.queue(&names.dead(), kept_arguments()).await?;
         self.bind(&names.dead(), &names.dead(), "#", FieldTable::default()).await?;
-        self.queue(&names.unrouted(), quorum()).await?;
+        self.queue(&names.unrouted(), kept_arguments()).await?;
         for level in LEVELS {
             let name = names.retry_queue(level);
             self.queue(&name, retry_arguments(names)).await?;

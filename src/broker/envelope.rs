@@ -8,6 +8,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::topology::Names;
+use super::wire::{CUT, UNREAD};
 use crate::clock::Now;
 use crate::history::History;
 
@@ -55,6 +56,10 @@ pub(crate) struct Envelope {
     pub(crate) waited: Duration,
     /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
+    /// What of it could not be read or is too large, in words.
+    pub(crate) unread: Option<String>,
+    /// Whether its body was too large, so that only what tells it from others stands in its place.
+    pub(super) is_cut: bool,
 }
 
 /// What a parked copy proves: so old is its command at least.
@@ -102,6 +107,10 @@ impl Envelope {
     }
 }
 
+/// Where a publisher by AMQP 1.0 wants its answer: only its own session has a queue of that name, and
+/// RabbitMQ ends a channel that publishes with it.
+const OWN_SESSION: &str = "amq.rabbitmq.reply-to";
+
 /// The properties of a copy. `user_id` is left out: the broker refuses one that is not the
 /// publishing connection's own. An `expiration` was meant for the queue it came from.
 pub(super) fn copy_of(properties: &BasicProperties) -> BasicProperties {
@@ -118,7 +127,9 @@ pub(super) fn copy_of(properties: &BasicProperties) -> BasicProperties {
     if let Some(value) = properties.correlation_id() {
         copy = copy.with_correlation_id(value.clone());
     }
-    if let Some(value) = properties.reply_to() {
+    if let Some(value) = properties.reply_to()
+        && value.as_str() != OWN_SESSION
+    {
         copy = copy.with_reply_to(value.clone());
     }
     if let Some(value) = properties.message_id() {
@@ -170,6 +181,8 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         age: header(AGE).as_deref().and_then(CopyAge::read),
         waited: Duration::ZERO,
         redelivered,
+        unread: header(UNREAD),
+        is_cut: header(CUT).is_some(),
     }
 }
 

@@ -7,9 +7,13 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use crate::command::Kind;
 
-/// Deliveries after which the broker gives up a command by itself. Each crash of a worker
-/// costs every command in its hands one, so this is only a backstop.
-const DELIVERY_LIMIT: i64 = 1_000;
+/// Returns after which the broker gives up a command by itself: one over which consumers are lost.
+/// Each crash of a worker, and each lost connection, costs every command in its hands one.
+const DELIVERY_LIMIT: i64 = 50;
+
+/// Returns that are free: whoever looks at a message and gives it back has it counted. Without a
+/// limit RabbitMQ 4 takes 20; what no limit is written as, earlier versions take for none at all.
+const NO_LIMIT: i64 = 1_000_000;
 
 /// The delays of the retry queues, in milliseconds: doubling, so that any delay is at most a
 /// third longer than asked for, up to an hour.
@@ -118,6 +122,13 @@ fn dead_lettering(exchange: &str) -> FieldTable {
 pub(super) fn work_arguments(names: &Names) -> FieldTable {
     let mut arguments = dead_lettering(&names.dead());
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
+    arguments
+}
+
+/// The arguments of the queues that people look into.
+pub(super) fn kept_arguments() -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(NO_LIMIT));
     arguments
 }
 

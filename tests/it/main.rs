@@ -14,6 +14,7 @@ mod crashes;
 mod examples;
 mod faults;
 mod invalid;
+mod isolation;
 mod limits;
 mod load;
 mod operating;

@@ -320,7 +320,7 @@ impl Broker {
         arguments.insert("x-dead-letter-exchange".into(), text(&self.name("dead")));
         arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
         arguments.insert("x-overflow".into(), text("reject-publish"));
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(50));
         self.declare_command_queue(kind, arguments).await;
     }
 
