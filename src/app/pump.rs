@@ -199,7 +199,7 @@ impl Pump {
             self.shows(kind, Reason::Topology, false, None);
         }
         if let Err(error) = &resumed {
-            tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
+            tracing::debug!(kind = kind.as_str(), %error, "consumption could not go on");
         }
         resumed.is_ok() && !self.stop.is_cancelled() && !self.lost.is_cancelled()
     }

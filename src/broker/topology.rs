@@ -9,7 +9,7 @@ use crate::command::Kind;
 
 /// Returns after which the broker gives up a command by itself: one over which consumers are lost.
 /// Each crash of a worker, and each lost connection, costs every command in its hands one.
-const DELIVERY_LIMIT: i64 = 50;
+const DELIVERY_LIMIT: i64 = 30;
 
 /// Returns that are free: whoever looks at a message and gives it back has it counted. Without a
 /// limit RabbitMQ 4 takes 20; what no limit is written as, earlier versions take for none at all.

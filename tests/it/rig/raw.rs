@@ -23,7 +23,7 @@ impl RawPublisher {
         let login = long(format!("\0{user}\0{password}").as_bytes());
         raw.method(0, [10, 11], &[&long(b"")[..], b"\x05PLAIN", &login, b"\x05en_US"].concat());
         raw.until([10, 30]);
-        raw.method(0, [10, 31], &[0, 0, 0, 2, 0, 0, 0, 0]);
+        raw.method(0, [10, 31], &[0, 16, 0, 2, 0, 0, 0, 0]);
         raw.method(0, [10, 40], b"\x01/\x00\x00");
         raw.until([10, 41]);
         raw.method(1, [20, 10], b"\x00");
