@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
-use crate::broker::{self, Session};
+use crate::broker::{self, Inlet, Session};
 use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
@@ -285,7 +285,7 @@ impl App {
         let mut why = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
-        let _inlets = tokio::select! {
+        let inlets = tokio::select! {
             inlets = &mut pumps => inlets,
             gone = session.gone() => {
                 why = gone;
@@ -305,6 +305,8 @@ impl App {
             }
         }
         let is_refused = session.is_refused();
+        let mut inlets: Vec<_> = inlets.into_iter().filter_map(Result::ok).collect();
+        join_all(inlets.iter_mut().map(Inlet::leave)).await;
         session.close().await;
         End { why, is_refused }
     }

@@ -80,8 +80,8 @@ async fn connect_to(
     node: usize,
     settings: &Settings,
 ) -> Result<Session, Error> {
-    let consuming = Arc::new(open(url, settings, "declares", Room::unlimited()).await?);
-    let publishing = open(url, settings, "publishes", Room::unlimited()).await?;
+    let consuming = Arc::new(open(url, settings, "declares", Some(Room::unlimited())).await?);
+    let publishing = open(url, settings, "publishes", None).await?;
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
     let mut session = Session {
         consuming,
@@ -150,12 +150,13 @@ pub(super) fn way(
     Ok((uri, connector))
 }
 
-/// A connection of its own to a node; `what` it does stands in its name.
+/// A connection of its own to a node; `what` it does stands in its name. Where messages come in, they
+/// need room.
 pub(super) async fn open(
     url: &SecretString,
     settings: &Settings,
     what: &str,
-    room: Arc<Room>,
+    room: Option<Arc<Room>>,
 ) -> Result<Connection, Error> {
     let (mut uri, connector) = way(url, settings)?;
     uri.query.frame_max = Some(FRAME);
@@ -176,7 +177,7 @@ async fn connect_by(
     uri: AMQPUri,
     connector: Option<RustlsConnector>,
     properties: ConnectionProperties,
-    room: Arc<Room>,
+    room: Option<Arc<Room>>,
 ) -> lapin::Result<Connection> {
     let connect = async move |uri: AMQPUri, runtime| {
         let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
@@ -191,7 +192,10 @@ async fn connect_by(
             encrypted.map_err(|error| tls::handshake_failed(&error))
         });
         let stream = stream.await.map_err(io::Error::from)??;
-        Ok(relay::through(stream, Arc::clone(&room))?)
+        match &room {
+            Some(room) => Ok(relay::through(stream, Arc::clone(room))?),
+            None => Ok(stream),
+        }
     };
     Connection::connector(uri, lapin::runtime::default_runtime()?, connect, properties).await
 }
