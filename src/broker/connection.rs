@@ -60,10 +60,7 @@ pub(crate) struct Session {
 ///
 /// # Errors
 /// What the last node tried said.
-pub(crate) async fn connect(
-    settings: &Settings,
-    first: usize,
-) -> Result<Session, Error> {
+pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
     let nodes = settings.urls.iter().enumerate().cycle();
     for (node, url) in nodes.skip(first % settings.urls.len()).take(settings.urls.len()) {

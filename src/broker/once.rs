@@ -16,8 +16,8 @@ use super::envelope::DELIVERY_MODE;
 use super::link::Link;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher, Routed};
-use super::topology::{Names, command_key};
 use super::relay::Room;
+use super::topology::{Names, command_key};
 use super::{Error, Settings};
 
 /// A connection with one channel that publishes and one for all else.

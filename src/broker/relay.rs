@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_compat::Compat;
@@ -23,7 +23,7 @@ pub(super) type Stream = AsyncTcpStream<Compat<TcpStream>>;
 const CHUNK: usize = 64 * 1024;
 
 /// While a body waits for room, lapin hears from us as it would from the node.
-const PULSE: Duration = Duration::from_secs(3);
+const PULSE: Duration = Duration::from_millis(500);
 
 /// Room for the bodies of one connection's messages.
 #[derive(Debug)]

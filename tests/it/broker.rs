@@ -258,7 +258,10 @@ async fn a_command_under_another_kinds_key_waits_for_its_own_kind() {
     let mut rig = Rig::builder().at(&node.url).stub().start().await;
     rig.stop_worker().await;
     rig.stub().on_refund("631", [refunded("631")]);
-    let limited = node.user("limited", [".*", ".*", r"^.*\.(refund_otp|transfer_otp|ledger|commands|dead|retry)$"]);
+    let limited = node.user(
+        "limited",
+        [".*", ".*", r"^.*\.(refund_otp|transfer_otp|ledger|commands|dead|retry)$"],
+    );
     rig.settings.insert("AMQP_URL".to_owned(), limited);
     rig.spawn_worker();
     rig.until_metrics("its kind is paused", |now| is_paused(now, "refund", "topology")).await;
@@ -347,12 +350,14 @@ async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
     let mut rig = rig.start().await;
     rig.stub().on_refund("631", [Answer::Held(Box::new(refunded("631")))]);
     rig.publish(&refund("a", "631")).await;
-    let again = async || (sessions(&mut rig) >= 2).then_some(());
-    eventually("the broker has closed the channel, and it was built anew", again).await;
+    let is_lost = |now: &Metrics| now.value("consumers_lost_total", &[("kind", "refund")]) >= 1.0;
+    rig.until_metrics("the broker has closed the channel, and it was built anew", is_lost).await;
     rig.worker().ready().await;
     rig.stub().release();
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
     assert_eq!(rig.stub().all_requests().len(), 1, "called for once");
+    let is_answered = |now: &Metrics| now.value("replays_total", &[]) >= 1.0;
+    rig.until_metrics("what was delivered again is answered", is_answered).await;
     rig.finish().await;
 }
 

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::rig::broker::{Broker, Message};
 use crate::rig::command::{Edit, refund, refund_otp, transfer_otp};
 use crate::rig::event::Event;
+use crate::rig::metrics::Metrics;
 use crate::rig::proxy::Proxy;
 use crate::rig::raw::{RawPublisher, long, short};
 use crate::rig::script::{found, refunded, transfer_otp_sent};
-use crate::rig::stub::TRANSFER_OTP;
-use crate::rig::broker::Message;
+use crate::rig::stub::{Answer, TRANSFER_OTP};
 use crate::rig::worker::Worker;
 use crate::rig::{Rig, eventually};
 
@@ -41,7 +42,11 @@ fn odd() -> Vec<(u16, Vec<u8>, &'static str)> {
         (CORRELATION_ID, b"\x04\xff\xfe\x80\x81".to_vec(), "correlation_id is not UTF-8"),
         (0x0200, b"\x02\xc3\x28".to_vec(), "reply_to is not UTF-8"),
         (0x0008, b"\x02\xff\xff".to_vec(), "app_id is not UTF-8"),
-        (HEADERS, in_table(&[b"\x02\xff\xfe", &header("", b"x")[1..]].concat()), "1 of the headers"),
+        (
+            HEADERS,
+            in_table(&[b"\x02\xff\xfe", &header("", b"x")[1..]].concat()),
+            "1 of the headers",
+        ),
         (HEADERS, in_table(&nested(5_000)), "1 of the headers"),
         (HEADERS, in_table(&nested(20_000)), "1 of the headers"),
         (HEADERS, in_table(&header("baggage", &[b'x'; 130_700])), "at most 126976"),
@@ -142,7 +147,7 @@ fn death(dead: &Message) -> String {
         let bytes = serde_json::to_string(of.as_bytes()).unwrap();
         reason.contains(**of) || reason.contains(&bytes)
     };
-    reasons.iter().find(is_it).map_or(reason.clone(), ToString::to_string)
+    reasons.iter().find(is_it).map_or_else(|| reason.clone(), ToString::to_string)
 }
 
 /// The largest resident set that a process has had, in MiB.
@@ -152,31 +157,66 @@ fn peak(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
+/// How many messages of 4 MiB are published; the peak is the same with sixty.
+const LARGE: u32 = 24;
+
 #[tokio::test]
-async fn sixty_large_messages_are_in_hand_one_after_the_other() {
+async fn large_messages_are_in_hand_one_after_the_other() {
     let mut rig = Rig::builder().stub().start().await;
     let body = |n: u32| format!("{n}{}", "x".repeat(4 << 20)).into_bytes();
     let before = peak(rig.worker().process.id());
-    for n in 0..60 {
+    for n in 0..LARGE {
         rig.publish_raw(&body(n)).await;
     }
-    for _ in 0..60 {
+    for _ in 0..LARGE {
         let event = rig.next_event().await;
         assert_eq!(event.outcome(), "invalid");
     }
     let after = peak(rig.worker().process.id());
     eprintln!("peak {before} MiB, then {after} MiB");
     assert!(after <= 100, "{before} MiB, then {after} MiB");
-    let all = async || (rig.broker.count("dead").await == Some(60)).then_some(());
+    let all = async || (rig.broker.count("dead").await == Some(LARGE)).then_some(());
     eventually("all are kept", all).await;
     rig.broker.purge("dead").await;
     rig.finish().await;
 }
 
 #[tokio::test]
+async fn bodies_wait_for_room_and_no_connection_is_lost_meanwhile() {
+    let hold = Duration::from_secs(std::env::var("HOLD").map_or(7, |text| text.parse().unwrap()));
+    let url = format!("{}?heartbeat=2", Broker::url());
+    let settings = Rig::builder().set("AMQP_URL", &url).set("WORKER_BUFFER", "1MiB");
+    let mut rig = settings
+        .set("EKO_TIMEOUT", "3m")
+        .set("EKO_STAMP_TOLERANCE", "5m")
+        .set("SETTLE_QUIET", "3m")
+        .stub()
+        .start()
+        .await;
+    rig.stub().on(TRANSFER_OTP, vec![Answer::Held(Box::new(transfer_otp_sent())); 128]);
+    let padding = json!("x".repeat(60_000));
+    let large = |n: u32| {
+        transfer_otp(&format!("a-{n}"), &format!("a-{n}")).with("/padding", padding.clone())
+    };
+    let commands: Vec<_> = (0..128).map(large).collect();
+    rig.publish_all(&commands).await;
+    let held = |now: &Metrics| now.value("in_flight", &[("kind", "transfer_otp")]) == 5.0;
+    rig.until_metrics("there is room for five", held).await;
+    tokio::time::sleep(hold).await;
+    assert!(held(&rig.worker().metrics().await), "five of 60 KB in a third of 1 MiB");
+    let ids: Vec<_> = (0..128).map(|n| format!("a-{n}")).collect();
+    rig.stub().release();
+    rig.events_of(ids.iter().map(String::as_str)).await;
+    assert_eq!(rig.metrics().await.value("consumers_lost_total", &[]), 0.0);
+    assert_eq!(sessions(&rig), 1);
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_body_beyond_the_buffer_is_told_and_kept_whole_by_the_broker() {
     let mut rig = Rig::builder().set("WORKER_BUFFER", "1MiB").stub().start().await;
-    let bodies = ["x", "y"].map(|text| refund(text, "1").with("/data/x", json!(text.repeat(400_000))));
+    let bodies =
+        ["x", "y"].map(|text| refund(text, "1").with("/data/x", json!(text.repeat(400_000))));
     let mut ids = Vec::new();
     for body in &bodies {
         rig.publish(body).await;
