@@ -238,6 +238,15 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_names_no_reply_queue_of_another_session() {
+        let of = |name: &str| copy_of(&BasicProperties::default().with_reply_to(name.into()));
+        assert_eq!(*of("amq.rabbitmq.reply-to").reply_to(), None);
+        for name in ["replies", "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAx"] {
+            assert_eq!(of(name).reply_to().as_ref().map(ShortString::as_str), Some(name));
+        }
+    }
+
+    #[test]
     fn a_copy_tells_that_its_message_may_have_been_called_for() {
         let envelope =
             |attempts, redelivered| Envelope { attempts, redelivered, ..Envelope::default() };
