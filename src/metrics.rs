@@ -1,5 +1,6 @@
 //! Every metric: help, labels, buckets. All label combinations exist from the start, at 0.
 
+mod broker;
 mod families;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::gate::Reason;
 use crate::ledger::Census;
 use crate::outcome::{Code, Outcome};
 use crate::verdict::{Cause, Reading, Verdict};
+use broker::Broker;
 use families::Maker;
 
 /// Seconds of one call: up to `EKO_TIMEOUT` and beyond.
@@ -26,8 +28,6 @@ const COMMAND: &[f64] =
     &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0];
 /// Seconds in the queue.
 const QUEUE: &[f64] = &[0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0];
-/// Seconds from publish to confirm.
-const CONFIRM: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// All metrics of one process.
 pub(crate) struct Metrics {
@@ -149,44 +149,6 @@ impl Calls {
                 "unclassified_answers_total",
                 "Answers of Eko that no row of the tables names.",
                 &[("endpoint", endpoints())],
-            )?,
-        })
-    }
-}
-
-/// The broker.
-struct Broker {
-    broker_connected: Gauge,
-    event_publish_duration: HistogramVec,
-    events_unrouted: IntCounterVec,
-    messages_unreadable: IntCounterVec,
-    consumers_lost: IntCounterVec,
-}
-
-impl Broker {
-    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            broker_connected: make.plain("broker_connected", "1 while both connections stand.")?,
-            event_publish_duration: make.histogram(
-                "event_publish_duration_seconds",
-                "Events, from publish to confirm.",
-                CONFIRM,
-                &[],
-            )?,
-            events_unrouted: make.counter(
-                "events_unrouted_total",
-                "Events that no subscriber's binding took.",
-                &[("kind", kinds_and_unknown())],
-            )?,
-            messages_unreadable: make.counter(
-                "messages_unreadable_total",
-                "Messages whose properties cannot be read, or that are too large, by queue.",
-                &[("kind", kinds())],
-            )?,
-            consumers_lost: make.counter(
-                "consumers_lost_total",
-                "Times that a kind's consumer was lost alone.",
-                &[("kind", kinds())],
             )?,
         })
     }
