@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
-use crate::broker::{self, Frames, Session};
+use crate::broker::{self, Inlet, Session};
 use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
@@ -47,10 +47,6 @@ const REFUSED: Backoff = Backoff { initial: Duration::from_secs(1), max: Duratio
 /// A session that ends sooner was none: without that, one that is lost as soon as it consumes
 /// would be begun again without a wait.
 const SHORTEST_SESSION: Duration = Duration::from_secs(1);
-
-/// A session that ends sooner may have met a message whose headers did not fit into its frames,
-/// and which comes again at once.
-const LONG_SESSION: Duration = Duration::from_secs(60);
 
 /// Runs the worker until a signal asks it to stop.
 ///
@@ -170,10 +166,10 @@ impl App {
     /// Consumes, and begins anew whenever the broker is lost, until asked to stop.
     async fn consume(&self, settings: &broker::Settings) -> anyhow::Result<()> {
         let (mut tries, mut refusals, mut node) = (0_u32, 0_u32, 0);
-        let (mut ever_connected, mut frames) = (false, Frames::Small);
+        let mut ever_connected = false;
         while !self.stop.is_cancelled() {
             let connected = tokio::select! {
-                connected = broker::connect(settings, node, frames) => connected,
+                connected = broker::connect(settings, node) => connected,
                 () = self.stop.cancelled() => break,
             };
             let mut is_refused = false;
@@ -194,14 +190,9 @@ impl App {
                             End { why, is_refused: false }
                         }
                     };
-                    let lasted = began.elapsed();
-                    if lasted >= SHORTEST_SESSION {
+                    if began.elapsed() >= SHORTEST_SESSION {
                         tries = 0;
                     }
-                    frames = match lasted < LONG_SESSION {
-                        true => Frames::Large,
-                        false => Frames::Small,
-                    };
                     is_refused = end.is_refused;
                     end.why
                 }
@@ -297,7 +288,7 @@ impl App {
         let mut why = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
-        let _inlets = tokio::select! {
+        let inlets = tokio::select! {
             inlets = &mut pumps => inlets,
             gone = session.gone() => {
                 why = gone;
@@ -322,6 +313,8 @@ impl App {
             }
         }
         let is_refused = session.is_refused();
+        let mut inlets: Vec<_> = inlets.into_iter().filter_map(Result::ok).collect();
+        join_all(inlets.iter_mut().map(Inlet::leave)).await;
         session.close().await;
         End { why, is_refused }
     }

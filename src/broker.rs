@@ -15,10 +15,12 @@ mod once;
 mod pairing;
 mod permissions;
 mod publisher;
+mod relay;
 mod replier;
 mod teller;
 mod tls;
 mod topology;
+mod wire;
 
 use std::time::Duration;
 
@@ -49,16 +51,8 @@ pub(crate) struct Settings {
     pub(crate) prefix: String,
     /// Deliveries in the worker's hands at a time, for each kind.
     pub(crate) prefetch: u16,
-}
-
-/// How large a connection's frames may be. lapin keeps room for 64 of them, and a message's
-/// headers must fit into one: a connection that meets larger ones is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Frames {
-    /// 16 KiB, enough for all but strange headers, unless `AMQP_URL` says otherwise.
-    Small,
-    /// As large as the broker takes them, or as `AMQP_URL` says.
-    Large,
+    /// `WORKER_BUFFER`: bytes of bodies in the worker's hands at a time, for all kinds.
+    pub(crate) buffer: u64,
 }
 
 /// Why the broker did not do what it was asked for.

@@ -2,6 +2,7 @@
 
 mod args;
 mod blank;
+mod bytes;
 mod dead;
 mod floors;
 mod ledger;
@@ -86,7 +87,10 @@ impl Config {
         let concurrency = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
         // Who begins and who ends waits for ledger and broker meanwhile, not for Eko.
         let prefetch = concurrency.map(|most| most.saturating_mul(2));
+        let buffer = reader.bytes("WORKER_BUFFER", &args.worker_buffer);
         let broker = broker_settings(&args.amqp, prefetch, &mut reader);
+        let broker = broker.zip(buffer);
+        let broker = broker.map(|(broker, buffer)| broker::Settings { buffer, ..broker });
         let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);
         let defaults = args.eko.defaults(&mut reader);
@@ -154,7 +158,8 @@ fn broker_settings(
     let urls = reader.amqp_urls("AMQP_URL", &args.amqp_url, file, allow_plain);
     let tls = urls.as_deref().and_then(|urls| amqp_tls(args, reader, urls));
     let prefix = reader.prefix("AMQP_PREFIX", &args.amqp_prefix);
-    Some(broker::Settings { urls: urls?, tls: tls?, prefix: prefix?, prefetch: prefetch? })
+    let (urls, tls, prefix, prefetch) = (urls?, tls?, prefix?, prefetch?);
+    Some(broker::Settings { urls, tls, prefix, prefetch, buffer: u64::MAX })
 }
 
 /// The certificates, which are nothing without a node that is reached by TLS.

@@ -28,8 +28,6 @@ const COMMAND: &[f64] =
     &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0];
 /// Seconds in the queue.
 const QUEUE: &[f64] = &[0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0];
-/// Seconds from publish to confirm.
-const CONFIRM: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// All metrics of one process.
 pub(crate) struct Metrics {
@@ -309,6 +307,16 @@ impl Metrics {
     /// A command was put where a person looks.
     pub(crate) fn buried(&self, kind: Option<Kind>, code: &str) {
         self.commands.dead_lettered.with_label_values(&[label(kind), code]).inc();
+    }
+
+    /// A message in a kind's queue cannot be read.
+    pub(crate) fn unreadable(&self, kind: Kind) {
+        self.broker.messages_unreadable.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// The consumer of a kind was lost, and the session was not.
+    pub(crate) fn consumer_lost(&self, kind: Kind) {
+        self.broker.consumers_lost.with_label_values(&[kind.as_str()]).inc();
     }
 
     /// A delivery came into the worker's hands, or left them.

@@ -116,13 +116,14 @@ impl Worker {
             .into_iter()
             .flatten()
             .find_map(|parent| Trace::read(parent, state));
-        let span = self.journey(&delivery, &parsed.command, parent.as_ref());
+        let command = self.unless_unread(&delivery, parsed.command);
+        let span = self.journey(&delivery, &command, parent.as_ref());
         let trace = parent.unwrap_or_else(|| match span.place() {
             Some(place) => Trace::begun(place.trace_id, place.is_sampled),
             None => Trace::new(random_u128()),
         });
         let received = Received { at, trace, span, published: envelope.published(parsed.time, at) };
-        let handled = match parsed.command {
+        let handled = match command {
             Ok(command) => self.handle_command(delivery, &command, &received).await,
             Err(invalid) => self.handle_invalid(delivery, &invalid, &received).await,
         };

@@ -1,8 +1,10 @@
 //! One kind's queue: deliveries become journeys, unless consumption is paused.
 
+mod care;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use crate::command::Kind;
 use crate::gate::Reason;
 use crate::metrics::Metrics;
 use crate::worker::Worker;
+use care::Care;
 
 /// Between looks at an exchange or queue that is not what the worker needs: each declares all
 /// that a kind needs, and a person has to repair it.
@@ -42,7 +45,7 @@ pub(super) struct Pump {
     pub(super) journeys: TaskTracker,
     /// The worker is asked to stop.
     pub(super) stop: CancellationToken,
-    /// The session is lost.
+    /// The session is lost; while it runs, of its consumer: that is lost, alone or with the session.
     pub(super) lost: CancellationToken,
     /// Each journey of this pump holds it, too.
     pub(super) held: Arc<()>,
@@ -51,61 +54,128 @@ pub(super) struct Pump {
 impl Pump {
     /// Runs until the worker is asked to stop or the session is lost; gives the inlet back,
     /// which must outlive the journeys.
-    pub(super) async fn run(self, mut inlet: Inlet) -> Inlet {
+    pub(super) async fn run(mut self, mut inlet: Inlet) -> Inlet {
+        let (kind, session, mut care) = (inlet.kind, self.lost.clone(), Care::default());
+        loop {
+            self.lost = session.child_token();
+            inlet.carefully(care.is_needed());
+            let began = clock();
+            self.live(&mut inlet, &mut care).await;
+            self.readiness.consuming(kind, false);
+            self.lost.cancel();
+            if self.stop.is_cancelled() || session.is_cancelled() {
+                return inlet;
+            }
+            self.metrics.consumer_lost(kind);
+            care.lost_after(began.elapsed());
+            tokio::select! {
+                () = self.begin_anew(&mut inlet, &care) => {}
+                () = self.stop.cancelled() => return inlet,
+                () = session.cancelled() => return inlet,
+            }
+        }
+    }
+
+    /// Gives the connection of a consumer that was lost up, and looks at what it needs where it was
+    /// not the connection that was lost.
+    async fn begin_anew(&self, inlet: &mut Inlet, care: &Care) {
+        let (kind, why) = (inlet.kind.as_str(), inlet.why_gone());
+        let is_careful = care.is_needed();
+        if care.lost == 0 || care.lost.is_power_of_two() {
+            let (why, times) = (why.as_deref().unwrap_or("it was cancelled"), care.lost);
+            tracing::warn!(kind, why, times, is_careful, "a consumer was lost and is begun anew");
+        }
+        inlet.leave().await;
+        tokio::time::sleep(care.wait()).await;
+        if why.is_none()
+            && let Err(error) = inlet.recheck().await
+        {
+            tracing::debug!(kind, %error, "the topology could not be checked again");
+        }
+    }
+
+    /// Consumes until the consumer is lost or the worker is asked to stop.
+    async fn live(&self, inlet: &mut Inlet, care: &mut Care) {
         let kind = inlet.kind;
         let mut closed = self.worker.gate.watch(kind);
         let stop = self.stop.clone();
         let mut look = tokio::time::interval(IDLE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut calm = std::pin::pin!(tokio::time::sleep(care::CALM));
         let mut is_idle = false;
         let mut blocked = std::pin::pin!(inlet.blocked());
         loop {
-            if let Some(reason) = broken(&inlet) {
+            if let Some(reason) = broken(inlet) {
                 self.worker.pause(kind, reason);
             } else if self.worker.mispaired().is_some() {
                 self.worker.pause(kind, Reason::Ledger);
             }
             let reason = *closed.borrow_and_update();
             if let Some(reason) = reason {
-                if self.sit_out(&mut inlet, reason).await {
+                if self.sit_out(inlet, reason).await {
                     continue;
                 }
-                break;
+                return;
             }
-            if !inlet.is_consuming() && !self.resume(&mut inlet).await {
-                break;
+            if !inlet.is_consuming() && !self.resume(inlet).await {
+                return;
             }
             if inlet.mismatch().is_some() {
                 continue;
             }
             self.readiness.consuming(kind, true);
             tokio::select! {
-                () = stop.cancelled() => {
-                    self.let_go(&mut inlet).await;
-                    break;
-                }
-                () = self.lost.cancelled() => break,
+                () = stop.cancelled() => return self.let_go(inlet).await,
+                () = self.lost.cancelled() => return,
                 _ = closed.changed() => {}
                 () = &mut blocked => blocked.set(inlet.blocked()),
-                _ = look.tick() => if is_idle && !self.renew(&mut inlet).await {
-                    break;
+                _ = look.tick() => if is_idle && !self.renew(inlet).await {
+                    return;
                 } else {
                     is_idle = self.in_flight() == 0;
+                },
+                () = &mut calm, if care.is_needed() => if !self.relax(inlet, care).await {
+                    return;
                 },
                 delivery = inlet.next() => match delivery {
                     Some(delivery) => {
                         is_idle = false;
                         self.begin(kind, delivery);
+                        care.taken = care.taken.saturating_add(1);
+                        if care.is_needed()
+                            && care.taken > inlet.most()
+                            && !self.relax(inlet, care).await
+                        {
+                            return;
+                        }
                     }
-                    None => break,
+                    None => return,
                 },
             }
         }
-        self.readiness.consuming(kind, false);
-        if !stop.is_cancelled() {
-            self.lost.cancel();
+    }
+
+    /// Consumes as usual again, since whatever a consumer was lost over has not come back; tells
+    /// whether that went well.
+    async fn relax(&self, inlet: &mut Inlet, care: &mut Care) -> bool {
+        let kind = inlet.kind;
+        *care = Care::default();
+        tracing::info!(kind = kind.as_str(), "the consumer lasts; as many at a time as usual");
+        self.took(kind, inlet.relax().await)
+    }
+
+    /// Begins with what came while a consumer was registered anew; tells whether it was.
+    fn took(&self, kind: Kind, renewed: Result<Vec<Delivery>, crate::broker::Error>) -> bool {
+        match renewed {
+            Ok(left) => {
+                left.into_iter().for_each(|delivery| self.begin(kind, delivery));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(kind = kind.as_str(), %error, "the consumer could not be renewed");
+                false
+            }
         }
-        inlet
     }
 
     /// Has the broker deliver; tells whether that went well.
@@ -129,7 +199,7 @@ impl Pump {
             self.shows(kind, Reason::Topology, false, None);
         }
         if let Err(error) = &resumed {
-            tracing::warn!(kind = kind.as_str(), %error, "consumption could not go on");
+            tracing::debug!(kind = kind.as_str(), %error, "consumption could not go on");
         }
         resumed.is_ok() && !self.stop.is_cancelled() && !self.lost.is_cancelled()
     }
@@ -148,16 +218,7 @@ impl Pump {
             renewed = inlet.renew() => renewed,
             () = self.stop.cancelled() => return true,
         };
-        match renewed {
-            Ok(left) => {
-                left.into_iter().for_each(|delivery| self.begin(kind, delivery));
-                true
-            }
-            Err(error) => {
-                tracing::warn!(kind = kind.as_str(), %error, "the consumer could not be renewed");
-                false
-            }
-        }
+        self.took(kind, renewed)
     }
 
     /// How many journeys of this pump there are.
@@ -202,7 +263,7 @@ impl Pump {
 
     /// Takes no more and gives back what has not begun.
     async fn hand_back(&self, inlet: &mut Inlet) {
-        inlet.cancel().await;
+        inlet.cancel();
         while let Some(delivery) = inlet.next().await {
             if let Err(error) = delivery.hand_back().await {
                 tracing::debug!(%error, "a delivery was not handed back; it comes again anyway");
@@ -212,7 +273,7 @@ impl Pump {
 
     /// Takes no more and parks what has not begun.
     async fn set_aside(&self, inlet: &mut Inlet) -> bool {
-        inlet.cancel().await;
+        inlet.cancel();
         while let Some(delivery) = inlet.next().await {
             if let Err(error) = self.worker.set_aside(delivery, inlet.kind).await {
                 tracing::warn!(%error, "a delivery could not be set aside; it comes again");
@@ -309,4 +370,9 @@ fn broken(inlet: &Inlet) -> Option<Reason> {
         (None, true) => Some(Reason::BrokerBlocked),
         (None, false) => None,
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a consumer lasted")]
+fn clock() -> Instant {
+    Instant::now()
 }

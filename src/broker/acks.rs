@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
 use super::link::Link;
+use super::relay::Taken;
 
 /// How a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ enum Settlement {
     Ack,
     /// It goes back to its queue untouched.
     HandBack,
+    /// The broker puts it among the dead letters.
+    Bury,
 }
 
 struct Request {
@@ -39,6 +42,8 @@ pub(super) struct Acks {
 pub(super) struct Ack {
     tag: u64,
     acks: Acks,
+    /// The room of its body.
+    _taken: Taken,
 }
 
 impl Acks {
@@ -51,10 +56,10 @@ impl Acks {
         Self { requests, deliveries }
     }
 
-    /// Notes a delivery.
-    pub(super) fn note(&self, tag: u64) -> Ack {
+    /// Notes a delivery whose body takes some room.
+    pub(super) fn note(&self, tag: u64, taken: Taken) -> Ack {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).note(tag);
-        Ack { tag, acks: self.clone() }
+        Ack { tag, acks: self.clone(), _taken: taken }
     }
 }
 
@@ -62,6 +67,11 @@ impl Ack {
     /// Acknowledges.
     pub(super) async fn ack(self) -> Result<(), Error> {
         self.settle(Settlement::Ack).await
+    }
+
+    /// Has the broker put it among the dead letters.
+    pub(super) async fn bury(self) -> Result<(), Error> {
+        self.settle(Settlement::Bury).await
     }
 
     /// Hands it back.
@@ -108,8 +118,10 @@ async fn run(
 }
 
 async fn carry_out(channel: &Channel, plan: Plan) -> lapin::Result<()> {
-    let requeue = BasicNackOptions { requeue: true, multiple: false };
-    try_join_all(plan.handed_back.iter().map(|&tag| channel.basic_nack(tag, requeue))).await?;
+    for (tags, requeue) in [(&plan.handed_back, true), (&plan.buried, false)] {
+        let options = BasicNackOptions { requeue, multiple: false };
+        try_join_all(tags.iter().map(|&tag| channel.basic_nack(tag, options))).await?;
+    }
     if let Some(tag) = plan.up_to {
         channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
     }
@@ -133,6 +145,7 @@ struct Deliveries {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     handed_back: Vec<u64>,
+    buried: Vec<u64>,
     /// This one, and all before it that are not settled.
     up_to: Option<u64>,
     alone: Vec<u64>,
@@ -152,6 +165,7 @@ impl Deliveries {
             match settlement {
                 Settlement::Ack => plan.alone.push(tag),
                 Settlement::HandBack => plan.handed_back.push(tag),
+                Settlement::Bury => plan.buried.push(tag),
             }
         }
         if self.is_incomplete {

@@ -18,10 +18,11 @@ use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
+use super::relay::{self, Room};
 use super::replier::Replier;
 use super::teller::Teller;
 use super::topology::Names;
-use super::{Error, Frames, Settings, tls};
+use super::{Error, Settings, tls};
 use crate::command::Kind;
 
 /// Time for TCP, TLS and the AMQP handshake, which lapin does not bound itself.
@@ -30,14 +31,15 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds between heartbeats; a broker that went silent is noticed after two.
 const HEARTBEAT: u16 = 10;
 
-/// Bytes of a small frame.
-const SMALL_FRAME: u32 = 16 * 1024;
+/// Bytes of a frame. lapin keeps room for 64 of them.
+const FRAME: u32 = 16 * 1024;
 
 /// Time for an orderly goodbye.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One life of the two connections: consuming and publishing are apart, since a broker that
-/// is short of memory blocks connections that publish, and acks must not stop then.
+/// One life of the connections: consuming and publishing are apart, since a broker that is short
+/// of memory blocks connections that publish, and acks must not stop then. Each kind consumes on
+/// one of its own, which its inlet has; another one declares.
 pub(crate) struct Session {
     pub(super) consuming: Arc<Connection>,
     publishing: Arc<Connection>,
@@ -61,15 +63,11 @@ pub(crate) struct Session {
 ///
 /// # Errors
 /// What the last node tried said.
-pub(crate) async fn connect(
-    settings: &Settings,
-    first: usize,
-    frames: Frames,
-) -> Result<Session, Error> {
+pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
     let nodes = settings.urls.iter().enumerate().cycle();
     for (node, url) in nodes.skip(first % settings.urls.len()).take(settings.urls.len()) {
-        match connect_to(url, node, settings, frames).await {
+        match connect_to(url, node, settings).await {
             Ok(session) => return Ok(session),
             Err(error) => last = error,
         }
@@ -81,10 +79,9 @@ async fn connect_to(
     url: &SecretString,
     node: usize,
     settings: &Settings,
-    frames: Frames,
 ) -> Result<Session, Error> {
-    let consuming = Arc::new(open(url, settings, "consumes", frames).await?);
-    let publishing = Arc::new(open(url, settings, "publishes", frames).await?);
+    let consuming = Arc::new(open(url, settings, "declares", Some(Room::unlimited())).await?);
+    let publishing = Arc::new(open(url, settings, "publishes", None).await?);
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
     let mut session = Session {
         consuming,
@@ -158,21 +155,20 @@ pub(super) fn way(
     Ok((uri, connector))
 }
 
-/// A connection of its own to a node; `what` it does stands in its name.
+/// A connection of its own to a node; `what` it does stands in its name. Where messages come in, they
+/// need room.
 pub(super) async fn open(
     url: &SecretString,
     settings: &Settings,
     what: &str,
-    frames: Frames,
+    room: Option<Arc<Room>>,
 ) -> Result<Connection, Error> {
     let (mut uri, connector) = way(url, settings)?;
-    if frames == Frames::Small {
-        uri.query.frame_max.get_or_insert(SMALL_FRAME);
-    }
+    uri.query.frame_max = Some(FRAME);
     let host = format!("{}:{}", uri.authority.host, uri.authority.port);
     let name = format!("eko-worker {} {what}", settings.prefix);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = connect_by(uri, connector, properties);
+    let connecting = connect_by(uri, connector, properties, room);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(Error::Lost(format!("{host}: {error}"))),
@@ -186,6 +182,7 @@ async fn connect_by(
     uri: AMQPUri,
     connector: Option<RustlsConnector>,
     properties: ConnectionProperties,
+    room: Option<Arc<Room>>,
 ) -> lapin::Result<Connection> {
     let connect = async move |uri: AMQPUri, runtime| {
         let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
@@ -199,7 +196,11 @@ async fn connect_by(
             let encrypted = stream.into_rustls(connector, &plain.authority.host).await;
             encrypted.map_err(|error| tls::handshake_failed(&error))
         });
-        Ok(stream.await.map_err(io::Error::from)??)
+        let stream = stream.await.map_err(io::Error::from)??;
+        match &room {
+            Some(room) => Ok(relay::through(stream, Arc::clone(room))?),
+            None => Ok(stream),
+        }
     };
     Connection::connector(uri, lapin::runtime::default_runtime()?, connect, properties).await
 }
@@ -229,12 +230,13 @@ impl Session {
             publishers.push(Publisher::start(connection, publishing.clone()).await?);
         }
         let publisher = start_publisher(Arc::clone(&self.publishing), &publishing, &names).await?;
-        let (connection, prefetch) = (Arc::clone(&self.consuming), settings.prefetch);
+        let connection = Arc::clone(&self.consuming);
+        let (settings, node) = (Arc::new(settings.clone()), self.node);
         let (link, under) = (consuming.clone(), Names::new(&settings.prefix));
         self.pairing = Some(Pairing::new(connection.clone(), link, publisher.clone(), under));
         let replier = self.replier.clone();
         let shared =
-            Shared { connection, consuming, publisher, publishing, replier, names, prefetch };
+            Shared { connection, consuming, publisher, publishing, replier, names, settings, node };
         self.teller = Some(Teller::new(shared.clone()));
         for ((kind, mismatch), publisher) in mismatches.zip(publishers) {
             self.inlets.push(Inlet::new(kind, Shared { publisher, ..shared.clone() }, mismatch));
@@ -270,7 +272,7 @@ impl Session {
     pub(crate) async fn gone(&self) -> String {
         let [consuming, publishing] = &self.links;
         let (what, why) = tokio::select! {
-            why = consuming.gone() => ("consumes", why),
+            why = consuming.gone() => ("declares", why),
             why = publishing.gone() => ("publishes", why),
         };
         format!("the connection that {what} was lost: {why}")
@@ -284,19 +286,18 @@ impl Session {
     /// Says goodbye; what is not settled is delivered again.
     pub(crate) async fn close(self) {
         self.replier.flush().await;
-        let goodbye = async {
-            let (publishing, consuming) = tokio::join!(
-                self.publishing.close(200, "bye".into()),
-                self.consuming.close(200, "bye".into())
-            );
-            publishing.and(consuming)
-        };
-        if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-            tracing::debug!("the broker's connections were gone before they were closed");
-        }
+        tokio::join!(close(&self.publishing), close(&self.consuming));
         // Journeys may be left that would wait for an answer.
         for link in &self.links {
             link.end("it was closed", false);
         }
+    }
+}
+
+/// An orderly goodbye, unless it takes too long.
+pub(super) async fn close(connection: &Connection) {
+    let goodbye = connection.close(200, "bye".into());
+    if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
+        tracing::debug!("a connection was gone before it was closed");
     }
 }

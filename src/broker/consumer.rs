@@ -103,6 +103,11 @@ impl Delivery {
         &self.0.envelope
     }
 
+    /// Whose queue it came from; it may be of another kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
     /// The queue it came from.
     pub(crate) fn queue(&self) -> String {
         self.0.names.queue(self.0.kind)
@@ -125,7 +130,7 @@ impl Delivery {
             }
         };
         let buried = async {
-            match owed.dead_letter {
+            match owed.dead_letter && !self.0.envelope.is_cut {
                 true => self.publish_dead(event).await,
                 false => Ok(()),
             }
@@ -161,6 +166,10 @@ impl Delivery {
         patience: Duration,
         copy: impl Fn(&Self) -> Message + Send,
     ) -> Result<(), Error> {
+        // What cannot be copied, since its body is not at hand, goes back.
+        if self.0.envelope.is_cut {
+            return self.hand_back().await;
+        }
         let began = started();
         for nth in 1.. {
             let copy = copy(&self);
@@ -183,9 +192,13 @@ impl Delivery {
         self.hand_back().await
     }
 
-    /// Acknowledges: nothing more follows from it.
+    /// Acknowledges: nothing more follows from it. A message whose body is not at hand the broker
+    /// itself puts where a person looks, whole.
     pub(crate) async fn ack(self) -> Result<(), Error> {
-        self.0.ack.ack().await
+        match self.0.envelope.is_cut {
+            true => self.0.ack.bury().await,
+            false => self.0.ack.ack().await,
+        }
     }
 
     /// Hands it back untouched.

@@ -67,19 +67,6 @@ impl DeadLetter {
         self.header(REPLAY_OF)
     }
 
-    /// How often it was delivered and came back.
-    pub(crate) fn deliveries(&self) -> u64 {
-        let headers = self.properties.headers().as_ref();
-        match headers.and_then(|headers| headers.inner().get("x-delivery-count")) {
-            Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            Some(AMQPValue::LongInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            Some(AMQPValue::ShortShortInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            Some(AMQPValue::ShortShortUInt(count)) => u64::from(*count),
-            Some(AMQPValue::ShortInt(count)) => u64::try_from(*count).unwrap_or_default(),
-            _ => 0,
-        }
-    }
-
     /// Why and when the broker itself gave it up last, where it was the broker.
     pub(crate) fn death(&self) -> Option<(String, Option<Timestamp>)> {
         let headers = self.properties.headers().as_ref()?;

@@ -11,7 +11,8 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::Error;
 use super::topology::{
-    LEVELS, Names, REFUSED_LEVELS, command_key, longest, quorum, waiting_arguments, work_arguments,
+    LEVELS, Names, REFUSED_LEVELS, command_key, kept_arguments, longest, waiting_arguments,
+    work_arguments,
 };
 use crate::command::Kind;
 
@@ -38,9 +39,9 @@ impl<'a> Declarer<'a> {
             self.exchange(&exchange, ExchangeKind::Topic).await?;
         }
         let dead = names.dead();
-        self.queue(&dead, quorum()).await?;
+        self.queue(&dead, kept_arguments()).await?;
         self.bind(&dead, &dead, "#").await?;
-        self.queue(&names.unrouted(), quorum()).await
+        self.queue(&names.unrouted(), kept_arguments()).await
     }
 
     /// The binding of a kind's queue, which is there.

@@ -8,6 +8,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::topology::Names;
+use super::wire::{CUT, UNREAD};
 use crate::clock::Now;
 use crate::history::History;
 
@@ -63,6 +64,10 @@ pub(crate) struct Envelope {
     pub(crate) refused: Option<Owed>,
     /// How often it has refused that.
     pub(super) refusals: u32,
+    /// What of it could not be read or is too large, in words.
+    pub(crate) unread: Option<String>,
+    /// Whether its body was too large, so that only what tells it from others stands in its place.
+    pub(super) is_cut: bool,
 }
 
 /// What follows from the end of a command and is not in the broker yet.
@@ -141,6 +146,10 @@ impl Envelope {
     }
 }
 
+/// Where a publisher by AMQP 1.0 wants its answer: only its own session has a queue of that name, and
+/// RabbitMQ ends a channel that publishes with it.
+const OWN_SESSION: &str = "amq.rabbitmq.reply-to";
+
 /// The properties of a copy. `user_id` is left out: the broker refuses one that is not the
 /// publishing connection's own. An `expiration` was meant for the queue it came from.
 pub(super) fn copy_of(properties: &BasicProperties) -> BasicProperties {
@@ -157,7 +166,9 @@ pub(super) fn copy_of(properties: &BasicProperties) -> BasicProperties {
     if let Some(value) = properties.correlation_id() {
         copy = copy.with_correlation_id(value.clone());
     }
-    if let Some(value) = properties.reply_to() {
+    if let Some(value) = properties.reply_to()
+        && value.as_str() != OWN_SESSION
+    {
         copy = copy.with_reply_to(value.clone());
     }
     if let Some(value) = properties.message_id() {
@@ -211,6 +222,8 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         redelivered,
         refused: header(REFUSED).as_deref().map(Owed::read),
         refusals: count(REFUSALS),
+        unread: header(UNREAD),
+        is_cut: header(CUT).is_some(),
     }
 }
 
@@ -272,6 +285,15 @@ mod tests {
             assert_eq!(Owed::read(owed.written()), owed);
         }
         assert_eq!(Owed::read("anything"), Owed { event: true, dead_letter: false });
+    }
+
+    #[test]
+    fn a_copy_names_no_reply_queue_of_another_session() {
+        let of = |name: &str| copy_of(&BasicProperties::default().with_reply_to(name.into()));
+        assert_eq!(*of("amq.rabbitmq.reply-to").reply_to(), None);
+        for name in ["replies", "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAx"] {
+            assert_eq!(of(name).reply_to().as_ref().map(ShortString::as_str), Some(name));
+        }
     }
 
     #[test]

@@ -8,38 +8,55 @@ use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 
-use super::Error;
 use super::acks::Acks;
+use super::connection::{close, open};
 use super::consumer::Delivery;
 use super::declare::{Declarer, said, soft_error};
 use super::link::Link;
 use super::publisher::Publisher;
+use super::relay::Room;
 use super::replier::Replier;
 use super::topology::Names;
+use super::{Error, Settings};
 use crate::command::Kind;
 
 /// What the inlets of one session share.
 #[derive(Clone)]
 pub(super) struct Shared {
+    /// Declares and looks; it consumes nothing, so that no message can end it.
     pub(super) connection: Arc<Connection>,
     pub(super) consuming: Link,
     pub(super) publisher: Publisher,
     pub(super) publishing: Link,
     pub(super) replier: Replier,
     pub(super) names: Arc<Names>,
-    pub(super) prefetch: u16,
+    pub(super) settings: Arc<Settings>,
+    /// Which of the nodes the session is connected to.
+    pub(super) node: usize,
 }
 
-/// The consumer of one kind's queue, if it is consumed now. Its channel goes with it, and with
-/// the channel whatever is not settled: it must be kept until the last delivery is.
+/// The connection of one consumer: what ends it, such as a message that the broker cannot deliver,
+/// leaves all others consuming.
+struct Line {
+    connection: Connection,
+    link: Link,
+    channel: Channel,
+    /// What settles its deliveries.
+    acks: Acks,
+    room: Arc<Room>,
+}
+
+/// The consumer of one kind's queue, if it is consumed now. Its connection goes with it, and with
+/// that whatever is not settled: it must be kept until the last delivery is.
 pub(crate) struct Inlet {
     /// Whose queue it is; a message in it may be of another kind.
     pub(crate) kind: Kind,
     shared: Shared,
-    /// With what settles its deliveries.
-    channel: Option<(Channel, Acks)>,
+    line: Option<Line>,
     consumer: Option<Consumer>,
     is_consuming: bool,
+    /// How many deliveries are in the worker's hands at a time.
+    prefetch: u16,
     /// How often a consumer was registered.
     registered: u32,
     mismatch: Option<String>,
@@ -47,23 +64,24 @@ pub(crate) struct Inlet {
 
 impl Inlet {
     /// An inlet that does not consume yet, with what keeps it from it.
-    pub(super) const fn new(kind: Kind, shared: Shared, mismatch: Option<String>) -> Self {
-        let (channel, consumer) = (None, None);
-        Self { kind, shared, channel, consumer, is_consuming: false, registered: 0, mismatch }
+    pub(super) fn new(kind: Kind, shared: Shared, mismatch: Option<String>) -> Self {
+        let (line, consumer, prefetch) = (None, None, shared.settings.prefetch);
+        let (is_consuming, registered) = (false, 0);
+        Self { kind, shared, line, consumer, is_consuming, prefetch, registered, mismatch }
     }
 
     /// The next delivery; `None` once the consumer is gone, for whatever reason.
     pub(crate) async fn next(&mut self) -> Option<Delivery> {
-        let consumer = self.consumer.as_mut()?;
+        let (line, consumer) = (self.line.as_ref()?, self.consumer.as_mut()?);
         let next = tokio::select! {
             biased;
             next = consumer.next() => next,
-            _ = self.shared.consuming.gone() => None,
+            _ = line.link.gone() => None,
         };
         match next? {
             Ok(delivery) => {
-                let (_, acks) = self.channel.as_ref()?;
-                let ack = acks.note(delivery.delivery_tag);
+                let taken = line.room.taken(delivery.data.len());
+                let ack = line.acks.note(delivery.delivery_tag, taken);
                 Some(Delivery::new(self.kind, delivery, ack, &self.shared))
             }
             Err(error) => {
@@ -79,25 +97,25 @@ impl Inlet {
         if self.is_consuming {
             return Ok(());
         }
-        let channel = match &self.channel {
-            Some((channel, _)) => channel.clone(),
-            None => self.open().await?,
-        };
         let queue = self.shared.names.queue(self.kind);
         // Each time another tag: the channel of RabbitMQ 3.10 crashes where that of a quorum
         // queue is used again while a delivery to its first consumer is not acknowledged.
         self.registered = self.registered.wrapping_add(1);
         let tag = format!("eko-worker-{}-{}", self.kind.as_str(), self.registered);
-        let options = BasicConsumeOptions::default();
+        let (kind, options) = (self.kind, BasicConsumeOptions::default());
+        let line = match self.line.take().filter(|line| !line.link.is_gone()) {
+            Some(line) => self.line.insert(line),
+            None => self.line.insert(Line::open(&self.shared, kind, self.prefetch).await?),
+        };
         let (name, table) = (queue.as_str().into(), FieldTable::default());
-        let consume = channel.basic_consume(name, tag.into(), options, table);
-        match self.shared.consuming.during(consume).await {
+        let consume = line.channel.basic_consume(name, tag.into(), options, table);
+        match line.link.during(consume).await {
             Ok(consumer) => {
                 (self.consumer, self.is_consuming) = (Some(consumer), true);
                 Ok(())
             }
             Err(error) if soft_error(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
-                self.channel = None;
+                self.leave().await;
                 self.mismatch = Some(format!("queue {queue} can not be read: {}", said(&error)));
                 Ok(())
             }
@@ -110,6 +128,50 @@ impl Inlet {
         self.is_consuming
     }
 
+    /// Why its connection is gone, if it is.
+    pub(crate) fn why_gone(&self) -> Option<String> {
+        self.line.as_ref()?.link.why_gone()
+    }
+
+    /// From the next connection on, one delivery at a time, or as many as the settings say.
+    pub(crate) fn carefully(&mut self, is_careful: bool) {
+        self.prefetch = if is_careful { 1 } else { self.shared.settings.prefetch };
+    }
+
+    /// More than so many deliveries cannot have been in hand when a consumer was lost.
+    pub(crate) fn most(&self) -> u32 {
+        u32::from(self.shared.settings.prefetch) * 2
+    }
+
+    /// As many deliveries at a time as the settings say, again; those that came before that.
+    pub(crate) async fn relax(&mut self) -> Result<Vec<Delivery>, Error> {
+        self.cancel();
+        let mut left = Vec::new();
+        while let Some(delivery) = self.next().await {
+            left.push(delivery);
+        }
+        self.carefully(false);
+        if let Some(line) = &self.line {
+            let qos = line.channel.basic_qos(self.prefetch, BasicQosOptions::default());
+            line.link.during(qos).await?;
+        }
+        self.resume().await?;
+        Ok(left)
+    }
+
+    /// Gives its connection up; what is not settled is delivered again.
+    pub(crate) async fn leave(&mut self) {
+        (self.consumer, self.is_consuming) = (None, false);
+        if let Some(line) = self.line.take() {
+            // lapin may never answer on a connection that is gone.
+            if !line.link.is_gone() {
+                close(&line.connection).await;
+            }
+            // Journeys may be left that would wait for an answer.
+            line.link.end("it was closed", false);
+        }
+    }
+
     /// What is to be said where the broker does not answer.
     pub(crate) fn silence(&self) -> String {
         let queue = self.shared.names.queue(self.kind);
@@ -119,46 +181,40 @@ impl Inlet {
         )
     }
 
-    async fn open(&mut self) -> Result<Channel, Error> {
-        let Shared { connection, consuming, prefetch, .. } = &self.shared;
-        let channel = consuming.during(connection.create_channel()).await?;
-        consuming.during(channel.basic_qos(*prefetch, BasicQosOptions::default())).await?;
-        let acks = Acks::start(channel.clone(), consuming.clone(), *prefetch);
-        self.channel = Some((channel.clone(), acks));
-        Ok(channel)
-    }
-
-    /// Registers the consumer anew, on a channel of its own unless there was something left to
+    /// Registers the consumer anew, on a connection of its own unless there was something left to
     /// deliver, which is given back: RabbitMQ 3.10 delivers nothing any more where a queue was
     /// deleted and declared again at once, tells nobody, and counts the consumer as well. With
     /// the old channel goes what the broker believes to have delivered.
     pub(crate) async fn renew(&mut self) -> Result<Vec<Delivery>, Error> {
-        self.cancel().await;
+        self.cancel();
         let mut left = Vec::new();
         while let Some(delivery) = self.next().await {
             left.push(delivery);
         }
-        if left.is_empty()
-            && let Some((channel, _)) = self.channel.take()
-        {
-            self.shared.consuming.during(channel.close(200, "renewed".into())).await?;
+        if left.is_empty() {
+            self.leave().await;
         }
         self.resume().await?;
         Ok(left)
     }
 
-    /// Tells the broker to deliver no more; what it has sent already still comes.
-    pub(crate) async fn cancel(&mut self) {
+    /// Tells the broker to deliver no more; what it has sent already still comes, and then an end.
+    pub(crate) fn cancel(&mut self) {
         if !std::mem::replace(&mut self.is_consuming, false) {
             return;
         }
-        let (Some((channel, _)), Some(consumer)) = (&self.channel, &self.consumer) else {
+        let (Some(line), Some(consumer)) = (&self.line, &self.consumer) else {
             return;
         };
-        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-        if let Err(error) = self.shared.consuming.during(cancel).await {
-            tracing::debug!(kind = self.kind.as_str(), %error, "the consumer was gone already");
-        }
+        let (channel, link) = (line.channel.clone(), line.link.clone());
+        let (kind, tag) = (self.kind, consumer.tag());
+        // Its answer comes behind bodies that may wait for room, so that nobody waits for it here.
+        tokio::spawn(async move {
+            let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
+            if let Err(error) = link.during(cancel).await {
+                tracing::debug!(kind = kind.as_str(), %error, "the consumer was gone already");
+            }
+        });
     }
 
     /// What keeps the queue from being consumed: an exchange or queue that is not what this
@@ -206,5 +262,21 @@ impl Inlet {
     /// Waits until the broker takes messages.
     pub(crate) async fn unblocked(&self) {
         self.shared.publishing.fine().await;
+    }
+}
+
+impl Line {
+    async fn open(shared: &Shared, kind: Kind, prefetch: u16) -> Result<Self, Error> {
+        let Shared { settings, node, .. } = shared;
+        let lost = || Error::Lost("there is no such node".to_owned());
+        let url = settings.urls.get(*node).ok_or_else(lost)?;
+        let room = Room::new(settings.buffer / Kind::ALL.len() as u64);
+        let what = format!("consumes {}", kind.as_str());
+        let connection = open(url, settings, &what, Some(Arc::clone(&room))).await?;
+        let link = Link::follow(&connection, false);
+        let channel = link.during(connection.create_channel()).await?;
+        link.during(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        let acks = Acks::start(channel.clone(), link.clone(), settings.prefetch);
+        Ok(Self { connection, link, channel, acks, room })
     }
 }

@@ -81,6 +81,19 @@ impl Link {
         *self.0.borrow() == Standing::Blocked
     }
 
+    /// Why it is gone, if it is.
+    pub(super) fn why_gone(&self) -> Option<String> {
+        match &*self.0.borrow() {
+            Standing::Gone(gone) => Some(gone.why.clone()),
+            Standing::Fine | Standing::Blocked => None,
+        }
+    }
+
+    /// Whether it is gone.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(&*self.0.borrow(), Standing::Gone(_))
+    }
+
     /// Whether it is gone since the broker did not let this user publish.
     pub(super) fn is_refused(&self) -> bool {
         matches!(&*self.0.borrow(), Standing::Gone(gone) if gone.is_refusal)

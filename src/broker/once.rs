@@ -14,8 +14,9 @@ use super::envelope::DELIVERY_MODE;
 use super::link::Link;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher, Routed};
+use super::relay::Room;
 use super::topology::{Names, command_key};
-use super::{Error, Frames, Settings};
+use super::{Error, Settings};
 
 /// A connection with one channel that publishes and one for all else.
 pub(crate) struct Once {
@@ -72,7 +73,7 @@ impl Once {
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
         let mut last = Error::Lost("no node is named".to_owned());
         for url in &settings.urls {
-            match open(url, settings, "operates", Frames::Large).await {
+            match open(url, settings, "operates", Some(Room::unlimited())).await {
                 Ok(connection) => return Self::on(connection, settings).await,
                 Err(error) => last = error,
             }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::{CLOSE_TIMEOUT, open};
 use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
-use super::{Error, Frames, Settings};
+use super::{Error, Settings};
 
 /// How many replies may wait; what comes while so many do is dropped.
 const WAITING: usize = 1_000;
@@ -83,7 +83,7 @@ impl Line {
         if let Some((_, publisher)) = &self.open {
             return Ok(publisher.clone());
         }
-        let connection = open(&self.url, &self.settings, "replies", Frames::Large).await?;
+        let connection = open(&self.url, &self.settings, "replies", None).await?;
         let (link, connection) = (Link::follow(&connection, true), Arc::new(connection));
         let publisher = Publisher::start(Arc::clone(&connection), link).await?;
         self.open = Some((connection, publisher.clone()));

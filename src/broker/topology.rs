@@ -7,9 +7,13 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use crate::command::Kind;
 
-/// Deliveries after which the broker gives up a command by itself. Each crash of a worker
-/// costs every command in its hands one, so this is only a backstop.
-const DELIVERY_LIMIT: i64 = 1_000;
+/// Returns after which the broker gives up a command by itself: one over which consumers are lost.
+/// Each crash of a worker, and each lost connection, costs every command in its hands one.
+const DELIVERY_LIMIT: i64 = 30;
+
+/// Returns that are free: whoever looks at a message and gives it back has it counted. Without a
+/// limit RabbitMQ 4 takes 20; what no limit is written as, earlier versions take for none at all.
+const NO_LIMIT: i64 = 1_000_000;
 
 /// The delays of the retry queues of a kind, in milliseconds: no delay becomes more than twice as
 /// long as it was asked for, up to an hour, and those that the settings name by default stay what
@@ -152,6 +156,13 @@ pub(super) fn waiting_arguments(names: &Names, kind: Kind, longest: u64) -> Fiel
 /// The longest that a copy may wait in a retry queue.
 pub(super) const fn longest(level: u64) -> u64 {
     level + level / 5
+}
+
+/// The arguments of the queues that people look into.
+pub(super) fn kept_arguments() -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(NO_LIMIT));
+    arguments
 }
 
 pub(super) fn text(value: &str) -> AMQPValue {

@@ -17,6 +17,10 @@ pub struct Args {
     /// Calls in flight at most, for each kind
     #[arg(long, env, value_name = "N", default_value = "64")]
     pub worker_concurrency: String,
+    /// Bodies of messages in the worker's hands at most, all together, such as 16MiB; each kind has a
+    /// third of it, and a larger body is refused
+    #[arg(long, env, value_name = "BYTES", default_value = "16MiB")]
+    pub worker_buffer: String,
     /// Fewer calls in flight, down to one, while Eko fails, or answers nothing as fast as usual
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub worker_adaptive: bool,

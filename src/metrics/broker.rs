@@ -3,7 +3,10 @@
 use prometheus::{Gauge, HistogramVec, IntCounterVec, IntGaugeVec};
 
 use super::families::Maker;
-use super::{CONFIRM, kinds, kinds_and_unknown};
+use super::{kinds, kinds_and_unknown};
+
+/// Seconds from publish to confirm.
+const CONFIRM: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// The broker.
 pub(super) struct Broker {
@@ -12,12 +15,16 @@ pub(super) struct Broker {
     pub(super) events_unrouted: IntCounterVec,
     pub(super) events_refused: IntCounterVec,
     pub(super) events_refused_waiting: IntGaugeVec,
+    pub(super) messages_unreadable: IntCounterVec,
+    pub(super) consumers_lost: IntCounterVec,
 }
 
 impl Broker {
+    /// All of them, at 0.
     pub(super) fn new(make: &Maker) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            broker_connected: make.plain("broker_connected", "1 while both connections stand.")?,
+            broker_connected: make
+                .plain("broker_connected", "1 while the connections that all kinds share stand.")?,
             event_publish_duration: make.histogram(
                 "event_publish_duration_seconds",
                 "Events, from publish to confirm.",
@@ -28,6 +35,16 @@ impl Broker {
                 "events_unrouted_total",
                 "Events that no subscriber's binding took.",
                 &[("kind", kinds_and_unknown())],
+            )?,
+            messages_unreadable: make.counter(
+                "messages_unreadable_total",
+                "Messages whose properties cannot be read, or that are too large, by queue.",
+                &[("kind", kinds())],
+            )?,
+            consumers_lost: make.counter(
+                "consumers_lost_total",
+                "Times that a kind's consumer was lost alone.",
+                &[("kind", kinds())],
             )?,
             events_refused: make.counter(
                 "events_refused_total",

@@ -183,9 +183,12 @@ impl Worker {
         Shut(reason): Shut,
     ) -> Result<(), Error> {
         match reason {
-            Some(Reason::BrokerBlocked | Reason::Topology) => delivery.hand_back().await,
+            Some(Reason::BrokerBlocked) => delivery.hand_back().await,
+            // Out of its own queue nothing more comes; out of another one it would, again and again.
+            Some(Reason::Topology) if delivery.kind() == kind => delivery.hand_back().await,
             Some(
-                Reason::Unauthorized
+                Reason::Topology
+                | Reason::Unauthorized
                 | Reason::Misconfigured
                 | Reason::Clock
                 | Reason::Outage

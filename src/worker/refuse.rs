@@ -5,12 +5,37 @@ use serde_json::Value;
 
 use super::{Error, Received, Subject, Worker, random_u32};
 use crate::broker::Delivery;
-use crate::command::{Invalid, Kind, read_tid};
+use crate::command::{Command, Invalid, Kind, read_tid};
 use crate::ledger::{Ask, Claim};
 use crate::metrics;
 use crate::outcome::{Code, Outcome, Problem};
 
 impl Worker {
+    /// A message whose properties or headers cannot be read is no command, whatever its body says:
+    /// what was left out may have mattered.
+    pub(super) fn unless_unread(
+        &self,
+        delivery: &Delivery,
+        command: Result<Command, Invalid>,
+    ) -> Result<Command, Invalid> {
+        let Some(why) = &delivery.envelope().unread else { return command };
+        let (id, kind, correlation_id) = match command {
+            Ok(command) => (Some(command.id.clone()), Some(command.kind()), command.correlation_id),
+            Err(Invalid { id, kind, correlation_id, .. }) => (id, kind, correlation_id),
+        };
+        tracing::warn!(
+            queue = delivery.queue(),
+            bytes = delivery.body().len(),
+            command_id = id,
+            why,
+            "a message cannot be read and is set aside"
+        );
+        self.metrics.unreadable(delivery.kind());
+        let message = format!("the message cannot be read: {why}");
+        let problem = Problem::new(Code::InvalidCommand, message);
+        Err(Invalid { kind, id, correlation_id, problem })
+    }
+
     pub(super) async fn handle_invalid(
         &self,
         delivery: Delivery,

@@ -7,8 +7,8 @@ mod tls;
 
 use std::time::{Duration, Instant};
 
-use lapin::ExchangeKind;
 use lapin::types::AMQPValue;
+use lapin::{BasicProperties, ExchangeKind};
 
 use crate::load::node::Node;
 use crate::rig::broker::Broker;
@@ -113,14 +113,22 @@ async fn a_connection_that_ends_while_idle_is_noticed_at_once() {
              {{<<\"connection_name\">>, longstr, <<\"{name}\">>}} <- L]."
         )
     };
-    let (publishes, consumes) = (end("publishes"), end("consumes"));
-    for (ends, expression) in [(1, &publishes), (2, &consumes), (3, &publishes)] {
+    let (publishes, declares) = (end("publishes"), end("declares"));
+    let consumes = end("consumes transfer_otp");
+    for (ends, expression) in [(1, &publishes), (2, &declares), (3, &publishes)] {
         let said = node.ctl(&["eval", expression]);
         assert!(said.contains("ok"), "no such connection: {said}");
         let again = async || (sessions(&mut rig) == ends + 1).then_some(());
         eventually("it has built everything anew", again).await;
         rig.worker().ready().await;
     }
+    let said = node.ctl(&["eval", &consumes]);
+    assert!(said.contains("ok"), "no such connection: {said}");
+    let is_lost = |now: &Metrics, kind| now.value("consumers_lost_total", &[("kind", kind)]) == 1.0;
+    rig.until_metrics("its consumer is lost", |now| is_lost(now, "transfer_otp")).await;
+    rig.worker().ready().await;
+    assert_eq!(sessions(&mut rig), 4, "the others were not disturbed");
+    assert_eq!(rig.worker().metrics().await.value("consumers_lost_total", &[]), 1.0);
     rig.publish(&transfer_otp("a", "REF-A")).await;
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
     rig.finish().await;
@@ -235,11 +243,36 @@ async fn a_queue_that_is_deleted_is_made_again_and_consumed() {
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let admin = admin(&rig, &Broker::url()).await;
     admin.delete_queue("transfer_otp").await;
-    let again = async || (sessions(&mut rig) == 2).then_some(());
-    eventually("it has built everything anew", again).await;
+    let is_there = async || rig.broker.count("transfer_otp").await;
+    eventually("it is there again", is_there).await;
     rig.worker().ready().await;
+    assert_eq!(sessions(&mut rig), 1, "the other kinds were not disturbed");
     rig.publish(&transfer_otp("a", "REF-A")).await;
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_under_another_kinds_key_waits_for_its_own_kind() {
+    let node = own_node();
+    let mut rig = Rig::builder().at(&node.url).stub().start().await;
+    rig.stop_worker().await;
+    rig.stub().on_refund("631", [refunded("631")]);
+    let limited = node.user(
+        "limited",
+        [".*", ".*", r"^.*\.(refund_otp|transfer_otp|ledger|commands|dead|retry)$"],
+    );
+    rig.settings.insert("AMQP_URL".to_owned(), limited);
+    rig.spawn_worker();
+    rig.until_metrics("its kind is paused", |now| is_paused(now, "refund", "topology")).await;
+    let strayed = refund("strayed", "631").to_string().into_bytes();
+    rig.broker.command("eko.refund_otp.request", strayed, BasicProperties::default()).await;
+    let waits = async || (rig.broker.count("refund").await == Some(1)).then_some(());
+    eventually("it waits in the queue of its own kind", waits).await;
+    assert_eq!(rig.broker.count("dead").await, Some(0));
+    node.permit("limited", [".*", ".*", ".*"]);
+    let event = rig.next_event().await;
+    assert_eq!((event.command_id(), event.told().as_str()), ("strayed", "succeeded response"));
     rig.finish().await;
 }
 
@@ -317,12 +350,14 @@ async fn a_delivery_that_the_broker_gave_up_waiting_for_is_called_for_once() {
     let mut rig = rig.start().await;
     rig.stub().on_refund("631", [Answer::Held(Box::new(refunded("631")))]);
     rig.publish(&refund("a", "631")).await;
-    let again = async || (sessions(&mut rig) >= 2).then_some(());
-    eventually("the broker has closed the channel, and it was built anew", again).await;
+    let is_lost = |now: &Metrics| now.value("consumers_lost_total", &[("kind", "refund")]) >= 1.0;
+    rig.until_metrics("the broker has closed the channel, and it was built anew", is_lost).await;
     rig.worker().ready().await;
     rig.stub().release();
     assert_eq!(rig.events_of(["a"]).await["a"].told(), "succeeded response");
     assert_eq!(rig.stub().all_requests().len(), 1, "called for once");
+    let is_answered = |now: &Metrics| now.value("replays_total", &[]) >= 1.0;
+    rig.until_metrics("what was delivered again is answered", is_answered).await;
     rig.finish().await;
 }
 

@@ -15,6 +15,7 @@ mod examples;
 mod fairness;
 mod faults;
 mod invalid;
+mod isolation;
 mod limits;
 mod load;
 mod operating;

@@ -13,6 +13,7 @@ pub(crate) mod lossy;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw;
 pub(crate) mod script;
 pub(crate) mod simulator;
 pub(crate) mod stub;

@@ -12,10 +12,6 @@ use crate::config::DeadChoice;
 use crate::operate::now;
 use crate::operate::progress::Progress;
 
-/// How often a message may be looked at before its reader is warned: RabbitMQ 4 drops it from
-/// the queue after twenty times, unless a policy says otherwise.
-const LOOKS: u64 = 10;
-
 /// One way through the queue.
 pub(super) struct Walk<'a> {
     /// Where the queue is.
@@ -26,7 +22,6 @@ pub(super) struct Walk<'a> {
     began: Timestamp,
     seen: u32,
     found: u32,
-    most_looks: u64,
     /// How far it is.
     pub(super) progress: Progress,
 }
@@ -36,8 +31,8 @@ impl<'a> Walk<'a> {
         let ages = choice.ages()?;
         let letters = once.dead_letters().await.context("cannot look at the dead letters")?;
         let progress = Progress::new("dead letters looked at", letters.count);
-        let (began, seen, found, most_looks) = (now(), 0, 0, 0);
-        Ok(Self { once, letters, choice, ages, began, seen, found, most_looks, progress })
+        let (began, seen, found) = (now(), 0, 0);
+        Ok(Self { once, letters, choice, ages, began, seen, found, progress })
     }
 
     /// The next one that is chosen. Unless it is settled, it stays in the queue.
@@ -46,7 +41,6 @@ impl<'a> Walk<'a> {
             let Some(dead) = self.letters.next().await? else { return Ok(None) };
             self.seen += 1;
             self.progress.step();
-            self.most_looks = self.most_looks.max(dead.deliveries());
             let letter = Letter::of(&dead);
             if self.takes(&letter) {
                 self.found += 1;
@@ -69,13 +63,6 @@ impl<'a> Walk<'a> {
         self.progress.clear();
         if left > 0 {
             eprintln!("{left} more were not looked at: --limit, or in somebody else's hands");
-        }
-        if self.most_looks >= LOOKS {
-            eprintln!(
-                "one was looked at {} times: RabbitMQ 4 drops a message after 20, unless a policy \
-                 sets its delivery-limit to -1",
-                self.most_looks
-            );
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Admin {
             ("x-dead-letter-exchange", text(&self.name("dead"))),
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
-            ("x-delivery-limit", AMQPValue::LongLongInt(1_000)),
+            ("x-delivery-limit", AMQPValue::LongLongInt(30)),
         ];
         self.queue(kind, &arguments).await;
         let (queue, exchange) = (self.name(kind), self.name("commands"));

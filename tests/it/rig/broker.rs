@@ -419,8 +419,16 @@ impl Broker {
         arguments.insert("x-dead-letter-exchange".into(), text(&self.name("dead")));
         arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
         arguments.insert("x-overflow".into(), text("reject-publish"));
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(30));
         self.declare_command_queue(kind, arguments).await;
+    }
+
+    /// Declares a queue that keeps what people look at as the worker does, before it.
+    pub(crate) async fn declare_kept(&self, queue: &str, limit: i64) {
+        let (queue, mut arguments) = (self.name(queue), quorum());
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(limit));
+        let options = QueueDeclareOptions::durable();
+        self.channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
     }
 
     async fn declare_command_queue(&self, kind: &str, arguments: FieldTable) {

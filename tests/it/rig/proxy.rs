@@ -35,6 +35,8 @@ struct Rules {
     cut: (&'static str, usize),
     /// Connections made under a lower number are cut.
     generation: u64,
+    /// Connections over which the server says this are reset.
+    poison: Option<&'static str>,
 }
 
 impl Proxy {
@@ -118,6 +120,11 @@ impl Proxy {
         self.rules.send_modify(|rules| (rules.cuts_left, rules.cut) = (1, (said, within)));
     }
 
+    /// From now on, connections over which the server says this are reset, before it is passed on.
+    pub(crate) fn poison(&self, said: &'static str) {
+        self.rules.send_modify(|rules| rules.poison = Some(said));
+    }
+
     /// How many connections were reset at random so far.
     pub(crate) fn cuts(&self) -> usize {
         self.cuts.load(Ordering::Relaxed)
@@ -146,8 +153,16 @@ async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cut
         }
     };
     let down = async {
-        let (mut chunk, mut watched) = ([0; 4096], rules.subscribe());
+        let (mut chunk, mut watched, mut tail) = ([0; 4096], rules.subscribe(), Vec::new());
         while let Some(count) = read(&mut far_in, &mut chunk).await {
+            let poison = rules.borrow().poison;
+            if let Some(poison) = poison {
+                tail.extend_from_slice(&chunk[..count]);
+                if contains(&tail, poison) {
+                    return;
+                }
+                tail.drain(..tail.len().saturating_sub(poison.len()));
+            }
             let flows = |rules: &Rules| {
                 rules.stalled.is_none_or(|needle| !contains(&greeting.borrow(), needle))
             };
