@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -81,7 +81,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         return Ok(());
     };
     let worker = Arc::new(worker);
-    let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
+    let hurry = Arc::new(Notify::new());
+    let rereading = start::Rereading {
+        worker: Arc::clone(&worker),
+        broker: config.broker.clone(),
+        ledger: config.ledger.clone(),
+        hurry: Arc::clone(&hurry),
+    };
+    let rereading = tokio::spawn(rereading.on(hangups));
+    let showing = tokio::spawn(start::show_ledger(Arc::clone(&worker), readiness.clone()));
     let upkeep = tokio::spawn(upkeep::forget_finished(Arc::clone(&worker), config.retention));
     let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
     let forgotten = worker.ledger.forgotten();
@@ -100,6 +108,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stop,
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
+        hurry,
     };
     let stamps = tokio::spawn(stamps::reserve(Arc::clone(&worker)));
     let result = app.consume(&config.broker).await;
@@ -108,6 +117,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     stamps.abort();
     counting.abort();
     rereading.abort();
+    showing.abort();
     worker.tracer.stop().await;
     admin.stop().await;
     tracing::info!("stopped");
@@ -142,6 +152,7 @@ async fn worker(
         clock: Clock::begin(),
         counted: Counted::default(),
         mispaired: watch::Sender::new(None),
+        ledger_problem: watch::Sender::new(None),
     }))
 }
 
@@ -155,6 +166,8 @@ struct App {
     grace: Duration,
     /// `ORPHAN_AFTER`.
     orphan_after: Duration,
+    /// An operator wants the broker to be tried now.
+    hurry: Arc<Notify>,
 }
 
 /// How a session ended.
@@ -256,6 +269,7 @@ impl App {
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
+            () = self.hurry.notified() => {}
             () = self.stop.cancelled() => {}
         }
     }

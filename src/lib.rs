@@ -25,6 +25,7 @@
 //! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
 //! `log`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
+mod addresses;
 mod admin;
 mod app;
 mod backoff;
@@ -35,6 +36,7 @@ mod broker;
 mod clock;
 mod command;
 mod config;
+mod credential;
 mod decision;
 mod eko;
 mod event;
@@ -54,6 +56,7 @@ mod metrics;
 mod operate;
 mod otel;
 mod outcome;
+mod pem;
 mod privacy;
 mod shutdown;
 mod systemd;

@@ -13,6 +13,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::declare::Declarer;
+use super::dial::dial;
 use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::pairing::Pairing;
@@ -64,8 +65,10 @@ pub(crate) async fn connect(
     frames: Frames,
 ) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
-    let nodes = settings.urls.iter().enumerate().cycle();
-    for (node, url) in nodes.skip(first % settings.urls.len()).take(settings.urls.len()) {
+    // The password may be another one by now.
+    let urls = settings.urls.renewed();
+    let nodes = urls.iter().enumerate().cycle();
+    for (node, url) in nodes.skip(first % urls.len()).take(urls.len()) {
         match connect_to(url, node, settings, frames).await {
             Ok(session) => return Ok(session),
             Err(error) => last = error,
@@ -180,17 +183,19 @@ async fn connect_by(
     properties: ConnectionProperties,
 ) -> lapin::Result<Connection> {
     let connect = async move |uri: AMQPUri, runtime| {
-        let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
-        let stream = plain.connect_async(&runtime);
-        // lapin's thread would wait on, whoever has given up waiting for it.
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            let stream = stream.await?;
-            let Some(connector) = &connector else {
-                return Ok(stream);
-            };
-            let encrypted = stream.into_rustls(connector, &plain.authority.host).await;
-            encrypted.map_err(|error| tls::handshake_failed(&error))
+        let dialled = dial(&uri, |plain| {
+            let (name, connector, runtime) = (&uri.authority.host, &connector, &runtime);
+            async move {
+                let stream = plain.connect_async(runtime).await?;
+                let Some(connector) = connector else {
+                    return Ok(stream);
+                };
+                let encrypted = stream.into_rustls(connector, name).await;
+                encrypted.map_err(|error| tls::handshake_failed(&error))
+            }
         });
+        // lapin's thread would wait on, whoever has given up waiting for it.
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, dialled);
         Ok(stream.await.map_err(io::Error::from)??)
     };
     Connection::connector(uri, lapin::runtime::default_runtime()?, connect, properties).await

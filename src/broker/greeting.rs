@@ -8,9 +8,10 @@ use futures_io::{AsyncRead, AsyncWrite};
 use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector};
 use lapin::types::parsing::parse_field_table;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::AMQPUri;
 
 use super::connection::{CONNECT_TIMEOUT, way};
+use super::dial::dial;
 use super::{Error, Settings, tls};
 
 /// What a client says first: AMQP 0-9-1.
@@ -28,7 +29,8 @@ const MAX_FRAME: usize = 64 * 1024;
 /// Product and version of a node, such as `RabbitMQ` and `3.10.8`. It is asked on a connection
 /// that ends before the login.
 pub(crate) async fn version(settings: &Settings, node: usize) -> Result<(String, String), Error> {
-    let Some(url) = settings.urls.get(node) else {
+    let urls = settings.urls.value();
+    let Some(url) = urls.get(node) else {
         return Err(Error::Lost("there is no such node".to_owned()));
     };
     let (uri, connector) = way(url, settings)?;
@@ -39,16 +41,19 @@ pub(crate) async fn version(settings: &Settings, node: usize) -> Result<(String,
 }
 
 async fn ask(uri: AMQPUri, connector: Option<RustlsConnector>) -> io::Result<FieldTable> {
-    let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
-    let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
-    let stream = plain.connect_async(&runtime).await?;
-    let mut stream = match &connector {
-        Some(connector) => stream
-            .into_rustls(connector, &plain.authority.host)
-            .await
-            .map_err(|error| tls::handshake_failed(&error))?,
-        None => stream,
-    };
+    let runtime = &lapin::runtime::default_runtime().map_err(io::Error::other)?;
+    let mut stream = dial(&uri, |plain| {
+        let (name, connector) = (&uri.authority.host, &connector);
+        async move {
+            let stream = plain.connect_async(runtime).await?;
+            let Some(connector) = connector else {
+                return Ok(stream);
+            };
+            let encrypted = stream.into_rustls(connector, name).await;
+            encrypted.map_err(|error| tls::handshake_failed(&error))
+        }
+    })
+    .await?;
     write(&mut stream, HEADER).await?;
     let mut header = [0; FRAME_HEADER];
     read(&mut stream, &mut header).await?;

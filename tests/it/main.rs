@@ -19,6 +19,7 @@ mod load;
 mod operating;
 mod operations;
 mod pauses;
+mod postgres;
 mod privacy;
 mod private_eko;
 mod refusals;

@@ -1,10 +1,13 @@
 //! Rows as PostgreSQL keeps them: statements over many at once.
+//!
+//! No statement has a name: a pool such as PgBouncer gives each transaction another connection of the
+//! server, where other clients have statements of the same name.
 
 use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 
-use super::meta::{self, NOW};
+use super::meta::NOW;
 use crate::ledger::rules::{Finished, Lease, Row};
 use crate::ledger::{Census, Error, Open, OpenState, Stranded};
 
@@ -28,51 +31,43 @@ const UPSERT: &str = "WITH counted AS (
         doubted_since = EXCLUDED.doubted_since, unsettled = EXCLUDED.unsettled,
         untold = EXCLUDED.untold, outcome = EXCLUDED.outcome, finished = EXCLUDED.finished, event = EXCLUDED.event";
 
-/// The statements of one connection.
-pub(super) struct Statements {
-    /// Takes advisory locks in the order given.
-    pub(super) lock: Statement,
-    /// Loads commands by id.
-    pub(super) by_id: Statement,
-    /// Loads refunds by tid.
-    pub(super) by_tid: Statement,
-    /// Writes rows.
-    pub(super) upsert: Statement,
-    /// Reads what each batch looks at first.
-    pub(super) glance: Statement,
+/// Takes advisory locks in the order given.
+pub(super) async fn lock(client: &Client, keys: &[i64]) -> Result<(), super::Trouble> {
+    let lock = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key";
+    client.execute_typed(lock, &[(&keys, Type::INT8_ARRAY)]).await?;
+    Ok(())
 }
 
-impl Statements {
-    /// Prepares them.
-    pub(super) async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
-        let by_id = format!("SELECT {COLUMNS} FROM commands WHERE id = ANY($1::text[])");
-        let by_tid = format!(
-            "SELECT {COLUMNS} FROM commands WHERE tid = ANY($1::text[]) AND kind = 'refund'"
-        );
-        Ok(Self {
-            lock: client
-                .prepare("SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key")
-                .await?,
-            by_id: client.prepare(&by_id).await?,
-            by_tid: client.prepare(&by_tid).await?,
-            upsert: client.prepare(UPSERT).await?,
-            glance: client.prepare(&meta::glance_sql()).await?,
-        })
-    }
+/// Loads commands by id.
+pub(super) async fn by_id(
+    client: &Client,
+    ids: &[&str],
+) -> Result<Vec<tokio_postgres::Row>, super::Trouble> {
+    let select = format!("SELECT {COLUMNS} FROM commands WHERE id = ANY($1::text[])");
+    Ok(client.query_typed(&select, &[(&ids, Type::TEXT_ARRAY)]).await?)
+}
+
+/// Loads refunds by tid.
+pub(super) async fn by_tid(
+    client: &Client,
+    tids: &[&str],
+) -> Result<Vec<tokio_postgres::Row>, super::Trouble> {
+    let select =
+        format!("SELECT {COLUMNS} FROM commands WHERE tid = ANY($1::text[]) AND kind = 'refund'");
+    Ok(client.query_typed(&select, &[(&tids, Type::TEXT_ARRAY)]).await?)
 }
 
 /// The rows of one id, or of a tid, oldest first.
 pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super::Trouble> {
     let query =
         format!("SELECT {COLUMNS} FROM commands WHERE id = $1 OR tid = $1 ORDER BY first_received");
-    let rows = client.query(&query, &[&what]).await?;
+    let rows = client.query_typed(&query, &[(&what, Type::TEXT)]).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
 /// Writes rows, new or known, in a commit that counts for a worker.
 pub(super) async fn upsert(
     client: &Client,
-    statement: &Statement,
     rows: &[&Row],
     worker: i64,
 ) -> Result<(), super::Trouble> {
@@ -95,27 +90,27 @@ pub(super) async fn upsert(
     let outcomes = each(rows, |row| row.finished.as_ref().map(|end| end.outcome.as_str()));
     let finished = each(rows, |row| row.finished.as_ref().map(|end| end.at.as_millisecond()));
     let events = each(rows, |row| row.finished.as_ref().map(|end| end.event.as_slice()));
-    let columns: [&(dyn ToSql + Sync); 18] = [
-        &ids,
-        &kinds,
-        &tids,
-        &digests,
-        &received,
-        &histories,
-        &tokens,
-        &untils,
-        &dues,
-        &parked,
-        &interruptions,
-        &doubted,
-        &unsettled,
-        &untold,
-        &outcomes,
-        &finished,
-        &events,
-        &worker,
+    let columns: [(&(dyn ToSql + Sync), Type); 18] = [
+        (&ids, Type::TEXT_ARRAY),
+        (&kinds, Type::TEXT_ARRAY),
+        (&tids, Type::TEXT_ARRAY),
+        (&digests, Type::TEXT_ARRAY),
+        (&received, Type::INT8_ARRAY),
+        (&histories, Type::TEXT_ARRAY),
+        (&tokens, Type::INT8_ARRAY),
+        (&untils, Type::INT8_ARRAY),
+        (&dues, Type::INT8_ARRAY),
+        (&parked, Type::INT8_ARRAY),
+        (&interruptions, Type::INT8_ARRAY),
+        (&doubted, Type::INT8_ARRAY),
+        (&unsettled, Type::BOOL_ARRAY),
+        (&untold, Type::BOOL_ARRAY),
+        (&outcomes, Type::TEXT_ARRAY),
+        (&finished, Type::INT8_ARRAY),
+        (&events, Type::BYTEA_ARRAY),
+        (&worker, Type::INT8),
     ];
-    client.execute(statement, &columns).await?;
+    client.execute_typed(UPSERT, &columns).await?;
     Ok(())
 }
 
@@ -162,11 +157,11 @@ pub(super) async fn census(client: &Client) -> Result<Census, super::Trouble> {
     let mut census = Census::default();
     let unsettled = "SELECT kind, count(*), min(doubted_since) FROM commands
                      WHERE unsettled AND doubted_since IS NOT NULL GROUP BY kind";
-    for row in client.query(unsettled, &[]).await? {
+    for row in client.query_typed(unsettled, &[]).await? {
         census.unsettled.insert(row.get(0), (count(row.get(1)), time(row.get(2))?));
     }
     let parked = "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind";
-    for row in client.query(parked, &[]).await? {
+    for row in client.query_typed(parked, &[]).await? {
         census.parked.insert(row.get(0), count(row.get(1)));
     }
     Ok(census)
@@ -192,8 +187,10 @@ pub(super) async fn stranded(client: &Client, most: u32) -> Result<Stranded, sup
             interruptions: row.get(6),
         },
     };
-    let open = client.query(&open, &[&most]).await?.iter().map(read).collect();
-    let untold = client.query("SELECT id FROM commands WHERE untold LIMIT $1", &[&most]).await?;
+    let most: [(&(dyn ToSql + Sync), Type); 1] = [(&most, Type::INT8)];
+    let open = client.query_typed(&open, &most).await?.iter().map(read).collect();
+    let untold = "SELECT id FROM commands WHERE untold LIMIT $1";
+    let untold = client.query_typed(untold, &most).await?;
     Ok(Stranded { open, untold: untold.iter().map(|row| row.get(0)).collect() })
 }
 
@@ -207,7 +204,9 @@ pub(super) async fn prune(
     let forget = "DELETE FROM commands WHERE id IN (
                       SELECT id FROM commands WHERE first_received < $1 AND finished < $1
                       ORDER BY first_received LIMIT $2 FOR UPDATE SKIP LOCKED)";
-    let forgotten = client.execute(forget, &[&before.as_millisecond(), &i64::from(most)]).await?;
+    let (before, most) = (before.as_millisecond(), i64::from(most));
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&before, Type::INT8), (&most, Type::INT8)];
+    let forgotten = client.execute_typed(forget, &parameters).await?;
     Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }
 
