@@ -18,7 +18,8 @@
 //! | `json` | strings out of JSON that was read before |
 //!
 //! Three rooms reach the world and never import each other: `eko` (the only HTTP client),
-//! `broker` (the only AMQP), `ledger` (the only SQL).
+//! `broker` (the only AMQP), `ledger` (the only SQL). They share `credential` (a secret in a file that
+//! is read again), `addresses` (all addresses of a name) and `pem` (certificates in files).
 //!
 //! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
 //! whether a call may start; `app` composes everything and stops it in order; `operate` is what

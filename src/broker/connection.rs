@@ -13,7 +13,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::declare::Declarer;
-use super::dial::dial;
+use super::dial::at_first_address;
 use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::pairing::Pairing;
@@ -164,38 +164,31 @@ pub(super) async fn open(
     if frames == Frames::Small {
         uri.query.frame_max.get_or_insert(SMALL_FRAME);
     }
-    let host = format!("{}:{}", uri.authority.host, uri.authority.port);
     let name = format!("eko-worker {} {what}", settings.prefix);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = connect_by(uri, connector, properties);
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(Error::Lost(format!("{host}: {error}"))),
-        Err(_) => Err(Error::Lost(format!("{host}: no answer within {CONNECT_TIMEOUT:?}"))),
-    }
+    let connect = |plain| connect_by(plain, uri.clone(), connector.clone(), properties.clone());
+    at_first_address(&uri, connect).await
 }
 
-/// lapin's own TLS settings would trust the system's certificates besides those of a given CA,
-/// and refuse a system that has none.
+/// Connects to the address in `plain`. lapin's own TLS settings would trust the system's certificates
+/// besides those of a given CA, and refuse a system that has none.
 async fn connect_by(
+    plain: AMQPUri,
     uri: AMQPUri,
     connector: Option<RustlsConnector>,
     properties: ConnectionProperties,
 ) -> lapin::Result<Connection> {
     let connect = async move |uri: AMQPUri, runtime| {
-        let dialled = dial(&uri, |plain| {
-            let (name, connector, runtime) = (&uri.authority.host, &connector, &runtime);
-            async move {
-                let stream = plain.connect_async(runtime).await?;
-                let Some(connector) = connector else {
-                    return Ok(stream);
-                };
-                let encrypted = stream.into_rustls(connector, name).await;
-                encrypted.map_err(|error| tls::handshake_failed(&error))
-            }
-        });
+        let stream = plain.connect_async(&runtime);
         // lapin's thread would wait on, whoever has given up waiting for it.
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, dialled);
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, async {
+            let stream = stream.await?;
+            let Some(connector) = &connector else {
+                return Ok(stream);
+            };
+            let encrypted = stream.into_rustls(connector, &uri.authority.host).await;
+            encrypted.map_err(|error| tls::handshake_failed(&error))
+        });
         Ok(stream.await.map_err(io::Error::from)??)
     };
     Connection::connector(uri, lapin::runtime::default_runtime()?, connect, properties).await

@@ -1,32 +1,39 @@
-//! The bytes' way to a node: every address of its name is tried.
+//! A node's name may have several addresses: a node is asked at each of them.
 
-use std::io;
-use std::time::Duration;
+use std::fmt::Display;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
+use tokio::time::timeout;
 
+use super::Error;
 use super::connection::CONNECT_TIMEOUT;
 use crate::addresses::{Failed, first_that_answers};
 
-/// Of the time to connect, what is left for the AMQP handshake.
-const FOR_THE_HANDSHAKE: Duration = Duration::from_secs(2);
-
-/// Connects by `connect` to the first address of a node's name that answers; each is a plain URI with
-/// the address for the name.
-pub(super) async fn dial<T, F>(uri: &AMQPUri, connect: impl FnMut(AMQPUri) -> F) -> io::Result<T>
+/// What `ask` gets at the first address of a node's name that answers. It is given a plain URI with
+/// the address for the name. One that takes connections and is silent then has its share of the time,
+/// too.
+pub(super) async fn at_first_address<T, E, F>(
+    uri: &AMQPUri,
+    ask: impl FnMut(AMQPUri) -> F,
+) -> Result<T, Error>
 where
-    F: Future<Output = io::Result<T>>,
+    E: Display,
+    F: Future<Output = Result<T, E>>,
 {
     let (name, port) = (uri.authority.host.as_str(), uri.authority.port);
-    let addresses = tokio::net::lookup_host((name, port)).await?.map(|address| {
+    let lost = |why: String| Error::Lost(format!("{name}:{port}: {why}"));
+    let silent = || lost(format!("no answer within {CONNECT_TIMEOUT:?}"));
+    let found = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name, port))).await;
+    let found = found.map_err(|_| silent())?.map_err(|error| lost(error.to_string()))?;
+    let addresses = found.map(|address| {
         let mut plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
         plain.authority.host = address.ip().to_string();
         plain
     });
-    let time = CONNECT_TIMEOUT - FOR_THE_HANDSHAKE;
-    first_that_answers(addresses.collect(), time, connect).await.map_err(|failed| match failed {
-        Failed::Said(error) => error,
-        Failed::Silent => io::Error::new(io::ErrorKind::TimedOut, "none of its addresses answers"),
-        Failed::None => io::Error::new(io::ErrorKind::NotFound, "its name has no address"),
+    let asked = first_that_answers(addresses.collect(), CONNECT_TIMEOUT, ask).await;
+    asked.map_err(|failed| match failed {
+        Failed::Said(error) => lost(error.to_string()),
+        Failed::Silent => silent(),
+        Failed::None => lost("its name has no address".to_owned()),
     })
 }

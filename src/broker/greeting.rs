@@ -10,8 +10,8 @@ use lapin::types::parsing::parse_field_table;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 
-use super::connection::{CONNECT_TIMEOUT, way};
-use super::dial::dial;
+use super::connection::way;
+use super::dial::at_first_address;
 use super::{Error, Settings, tls};
 
 /// What a client says first: AMQP 0-9-1.
@@ -34,26 +34,25 @@ pub(crate) async fn version(settings: &Settings, node: usize) -> Result<(String,
         return Err(Error::Lost("there is no such node".to_owned()));
     };
     let (uri, connector) = way(url, settings)?;
-    let asked = tokio::time::timeout(CONNECT_TIMEOUT, ask(uri, connector)).await;
-    let lost = |why: io::Error| Error::Lost(why.to_string());
-    let properties = asked.map_err(io::Error::from).and_then(|asked| asked).map_err(lost)?;
+    let ask = |plain| ask(plain, uri.authority.host.clone(), connector.clone());
+    let properties = at_first_address(&uri, ask).await?;
     Ok((text(&properties, "product"), text(&properties, "version")))
 }
 
-async fn ask(uri: AMQPUri, connector: Option<RustlsConnector>) -> io::Result<FieldTable> {
-    let runtime = &lapin::runtime::default_runtime().map_err(io::Error::other)?;
-    let mut stream = dial(&uri, |plain| {
-        let (name, connector) = (&uri.authority.host, &connector);
-        async move {
-            let stream = plain.connect_async(runtime).await?;
-            let Some(connector) = connector else {
-                return Ok(stream);
-            };
-            let encrypted = stream.into_rustls(connector, name).await;
-            encrypted.map_err(|error| tls::handshake_failed(&error))
-        }
-    })
-    .await?;
+async fn ask(
+    plain: AMQPUri,
+    name: String,
+    connector: Option<RustlsConnector>,
+) -> io::Result<FieldTable> {
+    let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
+    let stream = plain.connect_async(&runtime).await?;
+    let mut stream = match &connector {
+        Some(connector) => stream
+            .into_rustls(connector, &name)
+            .await
+            .map_err(|error| tls::handshake_failed(&error))?,
+        None => stream,
+    };
     write(&mut stream, HEADER).await?;
     let mut header = [0; FRAME_HEADER];
     read(&mut stream, &mut header).await?;

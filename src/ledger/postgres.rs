@@ -14,8 +14,10 @@ mod connect;
 mod home;
 mod link;
 mod meta;
+mod pooled;
 mod rows;
 mod schema;
+mod statements;
 mod tls;
 
 use std::sync::Arc;
@@ -264,21 +266,21 @@ async fn load(
     worker: i64,
     retention: i64,
 ) -> Result<(Vec<Row>, Glance), Trouble> {
-    let client = &session.client;
+    let (client, statements) = (&session.client, &session.statements);
     let locks = subjects.locks();
     let ids: Vec<&str> = subjects.ids.iter().map(String::as_str).collect();
     let tids: Vec<&str> = subjects.tids.iter().map(String::as_str).collect();
     let (begun, locked, known, refunds, glance) = join5(
         session.begin(),
-        rows::lock(client, &locks),
-        rows::by_id(client, &ids),
-        rows::by_tid(client, &tids),
-        meta::glance(&session, worker, retention),
+        statements.lock.run(client, &[&locks]),
+        statements.by_id.run(client, &[&ids]),
+        statements.by_tid.run(client, &[&tids]),
+        statements.glance.run(client, &[&worker, &retention, &session.promoted]),
     )
     .await;
     begun?;
     locked?;
-    let (known, refunds, glance) = (known?, refunds?, glance?);
+    let (known, refunds, glance) = (known?, refunds?, meta::glance(&glance?, &session)?);
     // A row that comes twice counts as the later statement saw it.
     let rows: Result<Vec<Row>, Error> = known.iter().chain(&refunds).map(rows::read).collect();
     Ok((rows?, glance))
@@ -291,7 +293,7 @@ fn monotonic() -> Instant {
 
 /// Commits; how many commits that counts as.
 async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, Trouble> {
-    let client = &session.client;
+    let (client, statements) = (&session.client, &session.statements);
     let changed = book.changed();
     if book.has_forgotten() {
         meta::change(client, Change::Forget).await?;
@@ -299,7 +301,7 @@ async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, 
         client.batch_execute("COMMIT").await?;
         return Ok(0);
     }
-    let write = rows::upsert(client, &changed, worker);
+    let write = rows::upsert(client, &statements.upsert, &changed, worker);
     let (written, committed) = join(write, client.batch_execute("COMMIT")).await;
     // The commit of a transaction whose write failed "succeeds" as a rollback.
     written?;

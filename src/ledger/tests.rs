@@ -240,6 +240,7 @@ macro_rules! on_both_stores {
 }
 
 mod memory;
+mod places;
 
 on_both_stores! {
     async fn a_new_command_is_fresh_and_has_begun(rig) {

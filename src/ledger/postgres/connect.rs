@@ -1,12 +1,14 @@
 //! The way to the ledger's server: every host and every address of its name is tried, until one can
 //! be written.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config};
@@ -17,7 +19,10 @@ use super::tls::Tls;
 use crate::addresses::{Failed, first_that_answers};
 
 /// Time for all addresses together: it leaves something of the time that a request has.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_500);
+
+/// Time for the addresses of one name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One of the places where a server may answer.
 #[derive(Clone)]
@@ -52,7 +57,8 @@ async fn resolve(server: Endpoint) -> Result<Vec<Place>, Trouble> {
     let Endpoint { name, host, port } = server;
     match host {
         Host::Tcp(host) => {
-            let found = lookup_host((host.as_str(), port)).await;
+            let found = timeout(RESOLVE_TIMEOUT, lookup_host((host.as_str(), port))).await;
+            let found = found.map_err(io::Error::from).and_then(|found| found);
             let found = found.map_err(|error| unreached(format!("{host}: {error}")))?;
             Ok(found.map(|address| Place::Tcp { name: name.clone(), address }).collect())
         }

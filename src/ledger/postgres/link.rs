@@ -10,6 +10,8 @@ use tokio_postgres::error::SqlState;
 use super::address::Address;
 use super::connect::connect;
 use super::home::Home;
+use super::pooled::is_direct;
+use super::statements::Statements;
 use super::{PATIENCE, meta, schema};
 use crate::backoff::Backoff;
 use crate::ledger::{Error, Server};
@@ -21,10 +23,12 @@ const RECONNECT: Backoff =
 /// What each transaction sets for itself, and leaves to nobody: a pool such as PgBouncer gives the
 /// connection to others. Timeouts: a worker that loses its network holds its locks no longer than that.
 /// Plans: each statement here has an index, and a table that has grown since its last ANALYZE must not
-/// be scanned. A commit that the server may still lose is none.
+/// be scanned; what that forbids is compiled as if it were dear, each time. A commit that the server may still lose is none.
 const SETTINGS: &str = "set_config('statement_timeout', '5s', true),
     set_config('idle_in_transaction_session_timeout', '5s', true),
     set_config('enable_seqscan', 'off', true),
+    set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('jit', 'off', true),
     set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)";
 
 /// What went wrong with one use of the connection.
@@ -88,6 +92,7 @@ fn is_of_the_server(code: &SqlState) -> bool {
 /// A connection that is ready for batches.
 pub(super) struct Session {
     pub(super) client: Client,
+    pub(super) statements: Statements,
     /// What begins each transaction.
     begin: String,
     /// The ledger's id, by which each batch knows that it has the right one.
@@ -179,8 +184,21 @@ impl Link {
         if self.problem.take().is_some() {
             tracing::info!("connected to the ledger's server again");
         }
-        let (begin, timeline) = (begin(&self.address.schema), self.timeline.clone());
-        let session = Arc::new(Session { client, begin, id, timeline, promoted: self.promoted });
+        let timeline = self.timeline.clone();
+        let mut session = Session {
+            statements: Statements::new(timeline.as_deref()),
+            begin: begin(&self.address.schema),
+            client,
+            id,
+            timeline,
+            promoted: self.promoted,
+        };
+        if is_direct(&session.client).await? {
+            session.begin().await?;
+            session.statements.prepare(&session.client).await?;
+            session.client.batch_execute("COMMIT").await?;
+        }
+        let session = Arc::new(session);
         self.session = Some(Arc::clone(&session));
         Ok(session)
     }

@@ -29,26 +29,21 @@ pub(super) struct Glance {
 const SETTLING: i64 = 60_000;
 
 /// Reads how often a worker has committed, and whether the ledger may lack attempts: since it took
-/// over, forgot, or since a standby was promoted.
-pub(super) async fn glance(
-    session: &Session,
-    worker: i64,
-    retention: i64,
-) -> Result<Glance, Trouble> {
-    // Which server is behind a pool may change between two transactions.
-    let timeline = match session.timeline {
-        Some(_) => TIMELINE,
-        None => "NULL",
-    };
-    let select = format!(
+/// over, forgot, or since a standby was promoted. Which server is behind a pool may change between two
+/// transactions: so it reads whose it is, too.
+pub(super) fn glance_sql(timeline: Option<&str>) -> String {
+    let timeline = timeline.map_or("NULL::text", |_| TIMELINE);
+    format!(
         "SELECT coalesce((SELECT count FROM commits WHERE worker = $1), 0),
             CASE WHEN adopted > {NOW} - $2 THEN adopted END,
             CASE WHEN $3 > {NOW} - {SETTLING} THEN $3 WHEN forgot > {NOW} - $2 THEN forgot END,
             {NOW}, {timeline}, ledger_id FROM meta"
-    );
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&worker, Type::INT8), (&retention, Type::INT8), (&session.promoted, Type::INT8)];
-    let row = session.client.query_typed_one(&select, &parameters).await?;
+    )
+}
+
+/// What it has read.
+pub(super) fn glance(rows: &[tokio_postgres::Row], session: &Session) -> Result<Glance, Trouble> {
+    let row = rows.first().ok_or(Trouble::Moved)?;
     let (timeline, id): (Option<String>, Option<String>) = (row.get(4), row.get(5));
     if timeline != session.timeline || id.as_ref() != Some(&session.id) {
         return Err(Trouble::Moved);

@@ -1,13 +1,11 @@
 //! Rows as PostgreSQL keeps them: statements over many at once.
-//!
-//! No statement has a name: a pool such as PgBouncer gives each transaction another connection of the
-//! server, where other clients have statements of the same name.
 
 use jiff::Timestamp;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::meta::NOW;
+use super::statements::Statement;
 use crate::ledger::rules::{Finished, Lease, Row};
 use crate::ledger::{Census, Error, Open, OpenState, Stranded};
 
@@ -15,7 +13,7 @@ const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until,
                        interruptions, unsettled, untold, outcome, finished, event";
 
 /// Counts the commit that it is part of, too.
-const UPSERT: &str = "WITH counted AS (
+pub(super) const UPSERT: &str = "WITH counted AS (
         INSERT INTO commits (worker, count) VALUES ($18, 1)
         ON CONFLICT (worker) DO UPDATE SET count = commits.count + 1)
     INSERT INTO commands (id, kind, tid, digest, first_received, history,
@@ -31,30 +29,24 @@ const UPSERT: &str = "WITH counted AS (
         doubted_since = EXCLUDED.doubted_since, unsettled = EXCLUDED.unsettled,
         untold = EXCLUDED.untold, outcome = EXCLUDED.outcome, finished = EXCLUDED.finished, event = EXCLUDED.event";
 
-/// Takes advisory locks in the order given.
-pub(super) async fn lock(client: &Client, keys: &[i64]) -> Result<(), super::Trouble> {
-    let lock = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key";
-    client.execute_typed(lock, &[(&keys, Type::INT8_ARRAY)]).await?;
-    Ok(())
-}
-
 /// Loads commands by id.
-pub(super) async fn by_id(
-    client: &Client,
-    ids: &[&str],
-) -> Result<Vec<tokio_postgres::Row>, super::Trouble> {
-    let select = format!("SELECT {COLUMNS} FROM commands WHERE id = ANY($1::text[])");
-    Ok(client.query_typed(&select, &[(&ids, Type::TEXT_ARRAY)]).await?)
+pub(super) fn by_id() -> String {
+    format!("SELECT {COLUMNS} FROM commands WHERE id = ANY($1::text[])")
 }
 
 /// Loads refunds by tid.
-pub(super) async fn by_tid(
-    client: &Client,
-    tids: &[&str],
-) -> Result<Vec<tokio_postgres::Row>, super::Trouble> {
-    let select =
-        format!("SELECT {COLUMNS} FROM commands WHERE tid = ANY($1::text[]) AND kind = 'refund'");
-    Ok(client.query_typed(&select, &[(&tids, Type::TEXT_ARRAY)]).await?)
+pub(super) fn by_tid() -> String {
+    format!("SELECT {COLUMNS} FROM commands WHERE tid = ANY($1::text[]) AND kind = 'refund'")
+}
+
+/// The types of what [`UPSERT`] takes.
+pub(super) fn upsert_types() -> Vec<Type> {
+    let (text, int, bool) = (Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::BOOL_ARRAY);
+    let mut types = vec![text.clone(); 4];
+    types.extend([int.clone(), text.clone()]);
+    types.extend(vec![int.clone(); 6]);
+    types.extend([bool.clone(), bool, text, int, Type::BYTEA_ARRAY, Type::INT8]);
+    types
 }
 
 /// The rows of one id, or of a tid, oldest first.
@@ -68,6 +60,7 @@ pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super:
 /// Writes rows, new or known, in a commit that counts for a worker.
 pub(super) async fn upsert(
     client: &Client,
+    statement: &Statement,
     rows: &[&Row],
     worker: i64,
 ) -> Result<(), super::Trouble> {
@@ -90,27 +83,27 @@ pub(super) async fn upsert(
     let outcomes = each(rows, |row| row.finished.as_ref().map(|end| end.outcome.as_str()));
     let finished = each(rows, |row| row.finished.as_ref().map(|end| end.at.as_millisecond()));
     let events = each(rows, |row| row.finished.as_ref().map(|end| end.event.as_slice()));
-    let columns: [(&(dyn ToSql + Sync), Type); 18] = [
-        (&ids, Type::TEXT_ARRAY),
-        (&kinds, Type::TEXT_ARRAY),
-        (&tids, Type::TEXT_ARRAY),
-        (&digests, Type::TEXT_ARRAY),
-        (&received, Type::INT8_ARRAY),
-        (&histories, Type::TEXT_ARRAY),
-        (&tokens, Type::INT8_ARRAY),
-        (&untils, Type::INT8_ARRAY),
-        (&dues, Type::INT8_ARRAY),
-        (&parked, Type::INT8_ARRAY),
-        (&interruptions, Type::INT8_ARRAY),
-        (&doubted, Type::INT8_ARRAY),
-        (&unsettled, Type::BOOL_ARRAY),
-        (&untold, Type::BOOL_ARRAY),
-        (&outcomes, Type::TEXT_ARRAY),
-        (&finished, Type::INT8_ARRAY),
-        (&events, Type::BYTEA_ARRAY),
-        (&worker, Type::INT8),
+    let columns: [&(dyn ToSql + Sync); 18] = [
+        &ids,
+        &kinds,
+        &tids,
+        &digests,
+        &received,
+        &histories,
+        &tokens,
+        &untils,
+        &dues,
+        &parked,
+        &interruptions,
+        &doubted,
+        &unsettled,
+        &untold,
+        &outcomes,
+        &finished,
+        &events,
+        &worker,
     ];
-    client.execute_typed(UPSERT, &columns).await?;
+    statement.run(client, &columns).await?;
     Ok(())
 }
 
