@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -88,12 +89,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ledger: config.ledger.clone(),
         hurry: Arc::clone(&hurry),
     };
-    let rereading = tokio::spawn(rereading.on(hangups));
-    let showing = tokio::spawn(start::show_ledger(Arc::clone(&worker), readiness.clone()));
-    let upkeep = tokio::spawn(upkeep::forget_finished(Arc::clone(&worker), config.retention));
-    let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
-    let forgotten = worker.ledger.forgotten();
-    let counting = tokio::spawn(pairing::count_forgotten(forgotten, Arc::clone(&metrics)));
+    let mut beside = beside(&worker, config.retention, &readiness);
+    beside.spawn(rereading.on(hangups));
     let keeper = Keeper::new(
         Arc::clone(&worker),
         readiness.clone(),
@@ -110,18 +107,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         orphan_after: config.orphan_after,
         hurry,
     };
-    let stamps = tokio::spawn(stamps::reserve(Arc::clone(&worker)));
     let result = app.consume(&config.broker).await;
-    upkeep.abort();
-    steps.abort();
-    stamps.abort();
-    counting.abort();
-    rereading.abort();
-    showing.abort();
+    beside.abort_all();
     worker.tracer.stop().await;
     admin.stop().await;
     tracing::info!("stopped");
     result
+}
+
+/// What goes on beside the commands for as long as the process lives.
+fn beside(worker: &Arc<Worker>, retention: Duration, readiness: &Readiness) -> JoinSet<()> {
+    let (forgotten, metrics) = (worker.ledger.forgotten(), Arc::clone(&worker.metrics));
+    let mut beside = JoinSet::new();
+    beside.spawn(start::show_ledger(Arc::clone(worker), readiness.clone()));
+    beside.spawn(upkeep::forget_finished(Arc::clone(worker), retention));
+    beside.spawn(steps::watch(Arc::clone(worker)));
+    beside.spawn(pairing::count_forgotten(forgotten, metrics));
+    beside.spawn(stamps::reserve(Arc::clone(worker)));
+    beside
 }
 
 /// `None` where the worker was asked to stop before its ledger could be opened.

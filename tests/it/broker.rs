@@ -382,12 +382,11 @@ async fn a_password_that_changes_at_the_broker_needs_no_restart_and_no_signal() 
     rig.start_worker().await;
     assert_eq!(rig.outcome_of(&refund("before", "941")).await.told(), "succeeded response");
 
-    node.ctl(&["change_password", "rotating", "of-tomorrow"]);
-    for line in node.ctl(&["list_connections", "pid", "user"]).lines() {
-        if let Some((pid, "rotating")) = line.split_once('\t') {
-            node.ctl(&["close_connection", pid, "rotated"]);
-        }
-    }
+    node.eval(
+        "rabbit_auth_backend_internal:change_password(<<\"rotating\">>, <<\"of-tomorrow\">>, <<\"a test\">>),
+         [rabbit_networking:close_connection(Pid, \"rotated\") || [{pid, Pid}, {user, <<\"rotating\">>}]
+             <- rabbit_networking:connection_info_all([pid, user])].",
+    );
     let worker = rig.worker();
     let says = async || {
         let (status, body) = worker.get("/readyz").await;

@@ -20,7 +20,7 @@ use crate::ledger::{Error, Server};
 const RECONNECT: Backoff =
     Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(1) };
 
-/// What each transaction sets for itself, and leaves to nobody: a pool such as PgBouncer gives the
+/// What each transaction sets for itself, and leaves to nobody: a pool such as `PgBouncer` gives the
 /// connection to others. Timeouts: a worker that loses its network holds its locks no longer than that.
 /// Plans: each statement here has an index, and a table that has grown since its last ANALYZE must not
 /// be scanned; what that forbids is compiled as if it were dear, each time. A commit that the server may still lose is none.

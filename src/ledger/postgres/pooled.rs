@@ -1,4 +1,4 @@
-//! Whether a connection leads to one process of the server, or to a pool such as PgBouncer, which
+//! Whether a connection leads to one process of the server, or to a pool such as `PgBouncer`, which
 //! gives each transaction another one. A pool makes up the number by which a client cancels.
 
 use std::future::{Ready, ready};

@@ -137,7 +137,7 @@ impl Database {
     }
 }
 
-/// A PgBouncer in transaction mode before the tests' PostgreSQL.
+/// A `PgBouncer` in transaction mode before the tests' PostgreSQL.
 pub(crate) struct Pool {
     dir: TempDir,
     port: u16,
