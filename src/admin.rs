@@ -45,6 +45,7 @@ struct Parts {
     mismatches: BTreeMap<&'static str, String>,
     problem: Option<String>,
     ledger_problem: Option<String>,
+    refusal: Option<String>,
 }
 
 /// The body of `/readyz`.
@@ -69,12 +70,20 @@ impl Readiness {
 
     /// The broker is gone or does not let us in.
     pub(crate) fn disconnected(&self, problem: String) {
-        self.change(|parts| *parts = Parts { problem: Some(problem), ..Parts::default() });
+        self.change(|parts| {
+            let refusal = parts.refusal.take();
+            *parts = Parts { problem: Some(problem), refusal, ..Parts::default() };
+        });
     }
 
     /// The ledger cannot be opened yet, or is open.
     pub(crate) fn without_ledger(&self, problem: Option<String>) {
         self.change(|parts| parts.ledger_problem = problem);
+    }
+
+    /// The ledger that was opened does not let us in any more, or does again.
+    pub(crate) fn ledger_refuses(&self, problem: Option<String>) {
+        self.change(|parts| parts.refusal = problem);
     }
 
     /// A consumer was registered, or is gone.
@@ -110,7 +119,8 @@ impl Readiness {
             .map(|kind| (kind.as_str(), parts.consumers.get(kind.as_str()) == Some(&true)))
             .into();
         let mut missing = Vec::new();
-        missing.extend(parts.ledger_problem.map(|problem| format!("ledger: {problem}")));
+        let ledger = parts.ledger_problem.or(parts.refusal);
+        missing.extend(ledger.map(|problem| format!("ledger: {problem}")));
         if !parts.is_connected {
             let problem = parts.problem.unwrap_or_else(|| "not connected yet".to_owned());
             missing.push(format!("broker: {problem}"));

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,11 +79,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         return Ok(());
     };
     let worker = Arc::new(worker);
-    let rereading = tokio::spawn(start::reread_on(hangups, Arc::clone(&worker)));
-    let upkeep = tokio::spawn(upkeep::forget_finished(Arc::clone(&worker), config.retention));
-    let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
-    let forgotten = worker.ledger.forgotten();
-    let counting = tokio::spawn(pairing::count_forgotten(forgotten, Arc::clone(&metrics)));
+    let hurry = Arc::new(Notify::new());
+    let rereading = start::Rereading {
+        worker: Arc::clone(&worker),
+        broker: config.broker.clone(),
+        ledger: config.ledger.clone(),
+        hurry: Arc::clone(&hurry),
+    };
+    let mut beside = beside(&worker, config.retention, &readiness);
+    beside.spawn(rereading.on(hangups));
     let keeper = Keeper::new(
         Arc::clone(&worker),
         readiness.clone(),
@@ -97,18 +102,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stop,
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
+        hurry,
     };
-    let stamps = tokio::spawn(stamps::reserve(Arc::clone(&worker)));
     let result = app.consume(&config.broker).await;
-    upkeep.abort();
-    steps.abort();
-    stamps.abort();
-    counting.abort();
-    rereading.abort();
+    beside.abort_all();
     worker.tracer.stop().await;
     admin.stop().await;
     tracing::info!("stopped");
     result
+}
+
+/// What goes on beside the commands for as long as the process lives.
+fn beside(worker: &Arc<Worker>, retention: Duration, readiness: &Readiness) -> JoinSet<()> {
+    let (forgotten, metrics) = (worker.ledger.forgotten(), Arc::clone(&worker.metrics));
+    let mut beside = JoinSet::new();
+    beside.spawn(start::show_ledger(Arc::clone(worker), readiness.clone()));
+    beside.spawn(upkeep::forget_finished(Arc::clone(worker), retention));
+    beside.spawn(steps::watch(Arc::clone(worker)));
+    beside.spawn(pairing::count_forgotten(forgotten, metrics));
+    beside.spawn(stamps::reserve(Arc::clone(worker)));
+    beside
 }
 
 /// `None` where the worker was asked to stop before its ledger could be opened.
@@ -140,6 +153,7 @@ async fn worker(
         counted: Counted::default(),
         last_taken: LastTaken::default(),
         mispaired: watch::Sender::new(None),
+        ledger_problem: watch::Sender::new(None),
     }))
 }
 
@@ -153,6 +167,8 @@ struct App {
     grace: Duration,
     /// `ORPHAN_AFTER`.
     orphan_after: Duration,
+    /// An operator wants the broker to be tried now.
+    hurry: Arc<Notify>,
 }
 
 /// How a session ended.
@@ -249,6 +265,7 @@ impl App {
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
+            () = self.hurry.notified() => {}
             () = self.stop.cancelled() => {}
         }
     }

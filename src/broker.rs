@@ -6,6 +6,7 @@ mod connection;
 mod consumer;
 mod dead;
 mod declare;
+mod dial;
 mod envelope;
 mod greeting;
 mod holder;
@@ -40,11 +41,13 @@ pub(crate) use topology::Names;
 
 use secrecy::SecretString;
 
+use crate::credential::Credential;
+
 /// Where the broker is and how it is used.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// `AMQP_URL`: the nodes, tried in turn. They hold passwords.
-    pub(crate) urls: Vec<SecretString>,
+    pub(crate) urls: Credential<Vec<SecretString>>,
     /// Certificates for `amqps`.
     pub(crate) tls: Tls,
     /// `AMQP_PREFIX`.

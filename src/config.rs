@@ -10,15 +10,16 @@ mod operate;
 mod parts;
 mod publish;
 mod read;
+mod secrets;
 mod show;
 mod source;
+mod tls;
 mod tools;
 mod unknown;
 mod urls;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::ledger::{
@@ -33,6 +34,7 @@ pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 pub(crate) use source::{Setting, Source, arguments, has_file, in_effect, variable};
+use tls::TlsFiles;
 pub use tools::{CompletionsArgs, ConfigArgs, Contract, ManArgs, SchemaArgs};
 use url::Url;
 
@@ -94,7 +96,7 @@ impl Config {
         let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);
         let defaults = args.eko.defaults(&mut reader);
-        let ledger = reader.ledger("LEDGER_URL", &args.ledger_url, args.ledger_url_file.as_deref());
+        let ledger = args.ledger.settings(&mut reader);
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
         let orphan_after = reader.duration("ORPHAN_AFTER", &args.orphan_after);
         let rate =
@@ -155,8 +157,8 @@ fn broker_settings(
 ) -> Option<broker::Settings> {
     let allow_plain = args.amqp_allow_plaintext;
     let file = args.amqp_url_file.as_deref();
-    let urls = reader.amqp_urls("AMQP_URL", &args.amqp_url, file, allow_plain);
-    let tls = urls.as_deref().and_then(|urls| amqp_tls(args, reader, urls));
+    let urls = reader.amqp_urls(&args.amqp_url, file, allow_plain);
+    let tls = urls.as_ref().and_then(|urls| amqp_tls(args, reader, &urls.value()));
     let prefix = reader.prefix("AMQP_PREFIX", &args.amqp_prefix);
     let (urls, tls, prefix, prefetch) = (urls?, tls?, prefix?, prefetch?);
     Some(broker::Settings { urls, tls, prefix, prefetch, buffer: u64::MAX })
@@ -164,37 +166,18 @@ fn broker_settings(
 
 /// The certificates, which are nothing without a node that is reached by TLS.
 fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Option<broker::Tls> {
-    let files = [
-        ("AMQP_CA_FILE", &args.amqp_ca_file),
-        ("AMQP_CLIENT_CERT_FILE", &args.amqp_client_cert_file),
-        ("AMQP_CLIENT_KEY_FILE", &args.amqp_client_key_file),
-    ];
-    let [ca, certificate, key] =
-        files.map(|(_, path)| path.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from));
+    let files = TlsFiles {
+        names: ["AMQP_CA_FILE", "AMQP_CLIENT_CERT_FILE", "AMQP_CLIENT_KEY_FILE"],
+        paths: [&args.amqp_ca_file, &args.amqp_client_cert_file, &args.amqp_client_key_file],
+    };
     let is_tls = |url: &SecretString| {
         broker::Address::read(url.expose_secret()).is_some_and(|address| address.is_tls)
     };
     if !urls.iter().any(is_tls) {
-        for ((name, _), path) in files.iter().zip([&ca, &certificate, &key]) {
-            if path.is_some() {
-                reader.wrong(name, "is for amqps, and no node of AMQP_URL is amqps");
-            }
-        }
+        files.refuse(reader, "is for amqps, and no node of AMQP_URL is amqps");
         return Some(broker::Tls::default());
     }
-    let client = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            reader.wrong("AMQP_CLIENT_KEY_FILE", "is missing; AMQP_CLIENT_CERT_FILE is set");
-            return None;
-        }
-        (None, Some(_)) => {
-            reader.wrong("AMQP_CLIENT_CERT_FILE", "is missing; AMQP_CLIENT_KEY_FILE is set");
-            return None;
-        }
-    };
-    let tls = broker::Tls { ca, client };
+    let tls = broker::Tls { ca: files.ca(), client: files.client(reader)? };
     match tls.check() {
         Ok(()) => Some(tls),
         Err((name, why)) => {
@@ -220,24 +203,13 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
         args.eko_access_key_file.as_deref(),
     );
     let keys = eko::Keys { developer_key: developer_key?, access_key: access_key? };
-    let key_files = eko::KeyFiles {
-        developer_key: args.eko_developer_key_file.as_ref().map(PathBuf::from),
-        access_key: args.eko_access_key_file.as_ref().map(PathBuf::from),
-    };
     let roots = args.eko_ca_file.as_deref().filter(|path| !path.is_empty());
     let roots = roots.and_then(|path| reader.roots("EKO_CA_FILE", path));
     let base_url = base_url?;
     if roots.is_some() && base_url.scheme() != "https" {
         reader.wrong("EKO_CA_FILE", "is for https, and EKO_BASE_URL is not");
     }
-    Some(eko::Settings {
-        base_url,
-        timeout: timeout?,
-        stamp_age: stamp_age?,
-        keys,
-        key_files,
-        roots,
-    })
+    Some(eko::Settings { base_url, timeout: timeout?, stamp_age: stamp_age?, keys, roots })
 }
 
 /// A call may leave at the last moment of its time: Eko must still take its timestamp then.

@@ -17,7 +17,7 @@ mod stamps;
 
 pub(crate) use client::{Called, Client, Settings};
 pub(crate) use endpoint::Endpoint;
-pub(crate) use keys::{KeyFiles, Keys, Reread};
+pub(crate) use keys::Keys;
 pub(crate) use roots::Roots;
 pub(crate) use sign::reproduces_the_known_answer;
 

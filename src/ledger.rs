@@ -21,16 +21,17 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
-use secrecy::SecretString;
 use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::credential::Credential;
 use crate::event::Event;
 use crate::history::History;
 use claim::Asked;
 pub(crate) use claim::{Ask, Case, Census, Claim, Held, Open, OpenState, Stranded, Waited};
 use meta::Change;
 pub(crate) use meta::{Identity, Meta, Opening, Overview};
+pub(crate) use postgres::{Address, Server, Tls};
 use rules::Finished;
 pub(crate) use show::show;
 
@@ -46,10 +47,7 @@ pub(crate) enum Settings {
         path: std::path::PathBuf,
     },
     /// A database that several workers share.
-    Postgres {
-        /// Its URL.
-        url: SecretString,
-    },
+    Postgres(Server),
     /// None, to measure what one costs.
     #[cfg(feature = "memory-ledger")]
     Memory,
@@ -59,8 +57,8 @@ impl Settings {
     /// Reads `LEDGER_URL`; what is wrong with it is told without repeating it.
     pub(crate) fn read(url: &str) -> Result<Self, String> {
         let wrong = "must be sqlite:// and a path such as sqlite://eko-worker.db, or such as \
-                     postgres://user:password@host/database, with sslmode=disable, prefer or \
-                     require";
+                     postgres://user:password@host/database, with sslmode=disable, prefer, \
+                     require, verify-ca or verify-full";
         #[cfg(feature = "memory-ledger")]
         if url == "memory:" {
             return Ok(Self::Memory);
@@ -68,8 +66,24 @@ impl Settings {
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s));
         match url.strip_prefix("sqlite://") {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite { path: path.into() }),
-            None if is_postgres && postgres::is_url(url) => Ok(Self::Postgres { url: url.into() }),
+            None if is_postgres => {
+                let url = Credential::fixed(Address::read(url)?);
+                Ok(Self::Postgres(Server { url, tls: Tls::default() }))
+            }
             _ => Err(wrong.to_owned()),
+        }
+    }
+
+    /// Whether TLS is tried on the way to it.
+    pub(crate) fn has_tls(&self) -> bool {
+        matches!(self, Self::Postgres(server) if server.url.value().has_tls())
+    }
+
+    /// The URL, where it stands in a file that can be read again.
+    pub(crate) fn url_in_file(&self) -> Option<&Credential<Address>> {
+        match self {
+            Self::Postgres(server) => Some(&server.url).filter(|url| url.is_in_file()),
+            _ => None,
         }
     }
 
@@ -77,7 +91,7 @@ impl Settings {
     pub(crate) const fn store(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "SQLite, which serves one worker; several need postgres://",
-            Self::Postgres { .. } => "PostgreSQL, which serves several workers",
+            Self::Postgres(_) => "PostgreSQL, which serves several workers",
             #[cfg(feature = "memory-ledger")]
             Self::Memory => "memory, which forgets",
         }
@@ -96,6 +110,9 @@ pub(crate) enum Error {
     /// The server does not let us in, by what `LEDGER_URL` says.
     #[error("the ledger's server refuses: {0}")]
     Refused(String),
+    /// It was reached and cannot be a ledger.
+    #[error("the ledger's database does not fit: {0}")]
+    Unfit(String),
     /// Another worker has it.
     #[error("{0}")]
     InUse(String),
@@ -240,8 +257,8 @@ impl Ledger {
         let time = StoreTime::default();
         let opened = match settings {
             Settings::Sqlite { path } => sqlite::open(path, opening, (inbox, time.clone()))?,
-            Settings::Postgres { url } => {
-                postgres::open(url, opening, (inbox, time.clone())).await?
+            Settings::Postgres(server) => {
+                postgres::open(server, opening, (inbox, time.clone())).await?
             }
             #[cfg(feature = "memory-ledger")]
             Settings::Memory => memory::open(opening, inbox),
@@ -268,7 +285,7 @@ impl Ledger {
     pub(crate) async fn look(settings: &Settings) -> anyhow::Result<Overview> {
         match settings {
             Settings::Sqlite { path } => sqlite::look(path),
-            Settings::Postgres { url } => postgres::look(url).await,
+            Settings::Postgres(server) => postgres::look(server).await,
             #[cfg(feature = "memory-ledger")]
             Settings::Memory => anyhow::bail!("a ledger in memory cannot be looked at"),
         }

@@ -18,13 +18,15 @@
 //! | `json` | strings out of JSON that was read before |
 //!
 //! Three rooms reach the world and never import each other: `eko` (the only HTTP client),
-//! `broker` (the only AMQP), `ledger` (the only SQL).
+//! `broker` (the only AMQP), `ledger` (the only SQL). They share `credential` (a secret in a file that
+//! is read again), `addresses` (all addresses of a name) and `pem` (certificates in files).
 //!
 //! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
 //! whether a call may start; `app` composes everything and stops it in order; `operate` is what
 //! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
 //! `log`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
+mod addresses;
 mod admin;
 mod app;
 mod backoff;
@@ -35,6 +37,7 @@ mod broker;
 mod clock;
 mod command;
 mod config;
+mod credential;
 mod decision;
 mod eko;
 mod event;
@@ -54,6 +57,7 @@ mod metrics;
 mod operate;
 mod otel;
 mod outcome;
+mod pem;
 mod privacy;
 mod shutdown;
 mod systemd;

@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     pub(crate) last_taken: LastTaken,
     /// Why nothing may be consumed, where the queues belong to another ledger.
     pub(crate) mispaired: watch::Sender<Option<String>>,
+    /// Why the ledger cannot be used, as it was last seen.
+    pub(crate) ledger_problem: watch::Sender<Option<ledger::Error>>,
 }
 
 /// One message as it came in.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Problems;
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
+use crate::broker;
+use crate::credential::{Credential, Refreshed};
 use crate::ledger::{Error, Ledger, Opening, Settings};
 use crate::worker::Worker;
 
@@ -41,7 +44,9 @@ pub(super) async fn open_ledger(
         };
         let problem = match error.downcast_ref() {
             Some(Error::Away(why)) => why.clone(),
-            Some(Error::Refused(why)) => {
+            // Another password may be on its way.
+            Some(Error::Refused(why)) if settings.url_in_file().is_some() => why.clone(),
+            Some(Error::Refused(why) | Error::Unfit(why)) => {
                 return Err(Problems(vec![format!("LEDGER_URL: {why}")]).into());
             }
             Some(Error::Store(_) | Error::InUse(_) | Error::Closed) | None => return Err(error),
@@ -59,10 +64,45 @@ pub(super) async fn open_ledger(
     }
 }
 
-/// Reads the key files again whenever a hangup asks for it.
-pub(super) async fn reread_on(mut hangups: Signal, worker: Arc<Worker>) {
-    while hangups.recv().await.is_some() {
-        worker.reread_keys_now();
+/// What is read again on a hangup, and who is told.
+pub(super) struct Rereading {
+    pub(super) worker: Arc<Worker>,
+    pub(super) broker: broker::Settings,
+    pub(super) ledger: Settings,
+    /// Wakes whoever waits to connect to the broker.
+    pub(super) hurry: Arc<Notify>,
+}
+
+impl Rereading {
+    /// Reads the files of all secrets again whenever a hangup asks for it. A connection that stands is
+    /// left alone.
+    pub(super) async fn on(self, mut hangups: Signal) {
+        while hangups.recv().await.is_some() {
+            let ledger = self.ledger.url_in_file().map(Credential::refresh_as_asked);
+            let has_files = self.worker.reread_keys_now()
+                | (self.broker.urls.refresh_as_asked() != Refreshed::Fixed)
+                | ledger.is_some();
+            if !has_files {
+                tracing::info!("asked to read the secrets again: none is given as a file");
+            }
+            self.hurry.notify_waiters();
+        }
+    }
+}
+
+/// Shows for as long as the process lives that the ledger does not let us in, which a person has to
+/// settle; what passes by itself is a pause.
+pub(super) async fn show_ledger(worker: Arc<Worker>, readiness: Readiness) {
+    let mut problem = worker.ledger_problem.subscribe();
+    loop {
+        let refused = match &*problem.borrow_and_update() {
+            Some(error @ (Error::Refused(_) | Error::Unfit(_))) => Some(error.to_string()),
+            Some(Error::Store(_) | Error::Away(_) | Error::InUse(_) | Error::Closed) | None => None,
+        };
+        readiness.ledger_refuses(refused);
+        if problem.changed().await.is_err() {
+            return;
+        }
     }
 }
 

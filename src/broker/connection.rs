@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::caretaker::Caretaker;
 use super::declare::Declarer;
+use super::dial::at_first_address;
 use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::pairing::Pairing;
@@ -65,8 +66,10 @@ pub(crate) struct Session {
 /// What the last node tried said.
 pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
-    let nodes = settings.urls.iter().enumerate().cycle();
-    for (node, url) in nodes.skip(first % settings.urls.len()).take(settings.urls.len()) {
+    // The password may be another one by now.
+    let urls = settings.urls.renewed();
+    let nodes = urls.iter().enumerate().cycle();
+    for (node, url) in nodes.skip(first % urls.len()).take(urls.len()) {
         match connect_to(url, node, settings).await {
             Ok(session) => return Ok(session),
             Err(error) => last = error,
@@ -87,7 +90,7 @@ async fn connect_to(
         consuming,
         publishing,
         links,
-        replier: Replier::start(url.clone(), settings.clone()),
+        replier: Replier::start(node, settings.clone()),
         node,
         inlets: Vec::new(),
         teller: None,
@@ -155,6 +158,18 @@ pub(super) fn way(
     Ok((uri, connector))
 }
 
+/// As [`open`], to the node of this number; its password may be another one by now.
+pub(super) async fn open_at(
+    node: usize,
+    settings: &Settings,
+    what: &str,
+    room: Option<Arc<Room>>,
+) -> Result<Connection, Error> {
+    let urls = settings.urls.renewed();
+    let gone = || Error::Lost("the node is named no longer".to_owned());
+    open(urls.get(node).ok_or_else(gone)?, settings, what, room).await
+}
+
 /// A connection of its own to a node; `what` it does stands in its name. Where messages come in, they
 /// need room.
 pub(super) async fn open(
@@ -165,27 +180,23 @@ pub(super) async fn open(
 ) -> Result<Connection, Error> {
     let (mut uri, connector) = way(url, settings)?;
     uri.query.frame_max = Some(FRAME);
-    let host = format!("{}:{}", uri.authority.host, uri.authority.port);
     let name = format!("eko-worker {} {what}", settings.prefix);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = connect_by(uri, connector, properties, room);
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(Error::Lost(format!("{host}: {error}"))),
-        Err(_) => Err(Error::Lost(format!("{host}: no answer within {CONNECT_TIMEOUT:?}"))),
-    }
+    let connect = |plain| {
+        connect_by(plain, (uri.clone(), connector.clone()), properties.clone(), room.clone())
+    };
+    at_first_address(&uri, connect).await
 }
 
-/// lapin's own TLS settings would trust the system's certificates besides those of a given CA,
-/// and refuse a system that has none.
+/// Connects to the address in `plain`. lapin's own TLS settings would trust the system's certificates
+/// besides those of a given CA, and refuse a system that has none.
 async fn connect_by(
-    uri: AMQPUri,
-    connector: Option<RustlsConnector>,
+    plain: AMQPUri,
+    (uri, connector): (AMQPUri, Option<RustlsConnector>),
     properties: ConnectionProperties,
     room: Option<Arc<Room>>,
 ) -> lapin::Result<Connection> {
     let connect = async move |uri: AMQPUri, runtime| {
-        let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
         let stream = plain.connect_async(&runtime);
         // lapin's thread would wait on, whoever has given up waiting for it.
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, async {
@@ -193,7 +204,7 @@ async fn connect_by(
             let Some(connector) = &connector else {
                 return Ok(stream);
             };
-            let encrypted = stream.into_rustls(connector, &plain.authority.host).await;
+            let encrypted = stream.into_rustls(connector, &uri.authority.host).await;
             encrypted.map_err(|error| tls::handshake_failed(&error))
         });
         let stream = stream.await.map_err(io::Error::from)??;

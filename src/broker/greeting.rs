@@ -8,9 +8,10 @@ use futures_io::{AsyncRead, AsyncWrite};
 use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector};
 use lapin::types::parsing::parse_field_table;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::AMQPUri;
 
-use super::connection::{CONNECT_TIMEOUT, way};
+use super::connection::way;
+use super::dial::at_first_address;
 use super::{Error, Settings, tls};
 
 /// What a client says first: AMQP 0-9-1.
@@ -28,23 +29,26 @@ const MAX_FRAME: usize = 64 * 1024;
 /// Product and version of a node, such as `RabbitMQ` and `3.10.8`. It is asked on a connection
 /// that ends before the login.
 pub(crate) async fn version(settings: &Settings, node: usize) -> Result<(String, String), Error> {
-    let Some(url) = settings.urls.get(node) else {
+    let urls = settings.urls.value();
+    let Some(url) = urls.get(node) else {
         return Err(Error::Lost("there is no such node".to_owned()));
     };
     let (uri, connector) = way(url, settings)?;
-    let asked = tokio::time::timeout(CONNECT_TIMEOUT, ask(uri, connector)).await;
-    let lost = |why: io::Error| Error::Lost(why.to_string());
-    let properties = asked.map_err(io::Error::from).and_then(|asked| asked).map_err(lost)?;
+    let ask = |plain| ask(plain, uri.authority.host.clone(), connector.clone());
+    let properties = at_first_address(&uri, ask).await?;
     Ok((text(&properties, "product"), text(&properties, "version")))
 }
 
-async fn ask(uri: AMQPUri, connector: Option<RustlsConnector>) -> io::Result<FieldTable> {
-    let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
+async fn ask(
+    plain: AMQPUri,
+    name: String,
+    connector: Option<RustlsConnector>,
+) -> io::Result<FieldTable> {
     let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
     let stream = plain.connect_async(&runtime).await?;
     let mut stream = match &connector {
         Some(connector) => stream
-            .into_rustls(connector, &plain.authority.host)
+            .into_rustls(connector, &name)
             .await
             .map_err(|error| tls::handshake_failed(&error))?,
         None => stream,

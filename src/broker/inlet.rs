@@ -9,7 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 
 use super::acks::Acks;
-use super::connection::{close, open};
+use super::connection::{close, open_at};
 use super::consumer::Delivery;
 use super::declare::{Declarer, said, soft_error};
 use super::link::Link;
@@ -268,11 +268,9 @@ impl Inlet {
 impl Line {
     async fn open(shared: &Shared, kind: Kind, prefetch: u16) -> Result<Self, Error> {
         let Shared { settings, node, .. } = shared;
-        let lost = || Error::Lost("there is no such node".to_owned());
-        let url = settings.urls.get(*node).ok_or_else(lost)?;
         let room = Room::new(settings.buffer / Kind::ALL.len() as u64);
         let what = format!("consumes {}", kind.as_str());
-        let connection = open(url, settings, &what, Some(Arc::clone(&room))).await?;
+        let connection = open_at(*node, settings, &what, Some(Arc::clone(&room))).await?;
         let link = Link::follow(&connection, false);
         let channel = link.during(connection.create_channel()).await?;
         link.during(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;

@@ -72,7 +72,7 @@ impl Once {
     /// What the last node said.
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
         let mut last = Error::Lost("no node is named".to_owned());
-        for url in &settings.urls {
+        for url in &settings.urls.value() {
             match open(url, settings, "operates", Some(Room::unlimited())).await {
                 Ok(connection) => return Self::on(connection, settings).await,
                 Err(error) => last = error,

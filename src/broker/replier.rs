@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lapin::Connection;
-use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{CLOSE_TIMEOUT, open};
+use super::connection::{CLOSE_TIMEOUT, open_at};
 use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
 use super::{Error, Settings};
@@ -42,9 +41,9 @@ pub(super) struct Replier(mpsc::Sender<Request>);
 
 impl Replier {
     /// Starts the task; it connects to this node when there is something to send.
-    pub(super) fn start(url: SecretString, settings: Settings) -> Self {
+    pub(super) fn start(node: usize, settings: Settings) -> Self {
         let (replier, inbox) = mpsc::channel(WAITING);
-        tokio::spawn(run(Line { url, settings, open: None }, inbox));
+        tokio::spawn(run(Line { node, settings, open: None }, inbox));
         Self(replier)
     }
 
@@ -72,7 +71,7 @@ impl Replier {
 
 /// Where replies go, connected to when there is the first.
 struct Line {
-    url: SecretString,
+    node: usize,
     settings: Settings,
     open: Option<(Arc<Connection>, Publisher)>,
 }
@@ -83,7 +82,7 @@ impl Line {
         if let Some((_, publisher)) = &self.open {
             return Ok(publisher.clone());
         }
-        let connection = open(&self.url, &self.settings, "replies", None).await?;
+        let connection = open_at(self.node, &self.settings, "replies", None).await?;
         let (link, connection) = (Link::follow(&connection, true), Arc::new(connection));
         let publisher = Publisher::start(Arc::clone(&connection), link).await?;
         self.open = Some((connection, publisher.clone()));

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::{Host, Url};
+
+use crate::pem;
 
 /// Files in PEM format. They are read for each connection, so that a renewed certificate needs
 /// no restart.
@@ -33,7 +33,7 @@ impl Tls {
     pub(super) fn connector(&self) -> Result<RustlsConnector, Wrong> {
         let trusted = match &self.ca {
             Some(path) => {
-                let certificates = certificates("AMQP_CA_FILE", path)?;
+                let certificates = pem::certificates(path).map_err(|why| ("AMQP_CA_FILE", why))?;
                 RustlsConnectorConfig::default().with_parsable_certificates(certificates)
             }
             None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
@@ -44,29 +44,13 @@ impl Tls {
             let built = trusted.connector_with_no_client_auth();
             return built.map_err(|error| ("AMQP_CA_FILE", error.to_string()));
         };
-        let chain = certificates("AMQP_CLIENT_CERT_FILE", certificate)?;
-        let key = PrivateKeyDer::from_pem_file(key)
-            .map_err(|error| ("AMQP_CLIENT_KEY_FILE", unreadable(key, &error)))?;
+        let chain = pem::certificates(certificate).map_err(|why| ("AMQP_CLIENT_CERT_FILE", why))?;
+        let key = pem::key(key).map_err(|why| ("AMQP_CLIENT_KEY_FILE", why))?;
         let built = trusted.connector_with_single_cert(chain, key);
         built.map_err(|error| {
             ("AMQP_CLIENT_CERT_FILE", format!("does not go with its key: {error}"))
         })
     }
-}
-
-fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Wrong> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if certificates.is_empty() => {
-            Err((setting, format!("{} holds no certificate in PEM format", path.display())))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err((setting, unreadable(path, &error))),
-    }
-}
-
-fn unreadable(path: &Path, error: &rustls::pki_types::pem::Error) -> String {
-    format!("cannot read {}: {error}", path.display())
 }
 
 /// What `AMQP_URL` says of one node.

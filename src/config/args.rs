@@ -1,5 +1,6 @@
 //! The settings as a person gives them: a flag or a variable each, its doc its help.
 
+use super::ledger::LedgerUrlArgs;
 use super::parts::{AmqpArgs, EkoArgs};
 
 /// Settings: each is a variable of the environment, or a flag of the same name, which wins.
@@ -63,19 +64,9 @@ pub struct Args {
     /// When a refund is inquired before its first attempt: `redelivered` or `always`
     #[arg(long, env, value_name = "WHEN", default_value = "redelivered")]
     pub refund_preflight: String,
-    /// The ledger: a file for one worker (`sqlite://` and a relative path, `sqlite:///` and an
-    /// absolute one), created if missing; `postgres://` for several workers
-    #[arg(
-        long,
-        env,
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "sqlite://eko-worker.db"
-    )]
-    pub ledger_url: String,
-    /// File that holds `LEDGER_URL`
-    #[arg(long, env, value_name = "PATH")]
-    pub ledger_url_file: Option<String>,
+    /// Where the ledger is
+    #[command(flatten)]
+    pub ledger: LedgerUrlArgs,
     /// Lets this ledger take over the queues from the one that they belong to: once, after a ledger
     /// was lost; refunds that it does not know are then inquired first
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]

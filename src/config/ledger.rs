@@ -3,6 +3,7 @@
 use super::Problems;
 use super::parts::AmqpArgs;
 use super::read::Reader;
+use super::tls::TlsFiles;
 use crate::{broker, ledger};
 
 /// What to do with the ledger.
@@ -42,7 +43,9 @@ pub struct LedgerAdoptArgs {
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct LedgerUrlArgs {
-    /// The worker's ledger, a file or PostgreSQL
+    /// The ledger: a file for one worker (`sqlite://` and a relative path, `sqlite:///` and an
+    /// absolute one), created if missing; `postgres://` for several workers, with `sslmode=disable`,
+    /// `prefer`, `require`, `verify-ca` or `verify-full`, plain text only to loopback
     #[arg(
         long,
         env,
@@ -54,16 +57,47 @@ pub struct LedgerUrlArgs {
     /// File that holds `LEDGER_URL`
     #[arg(long, env, value_name = "PATH")]
     pub ledger_url_file: Option<String>,
+    /// PEM file: who signs the PostgreSQL server's certificate [default: the system's CAs]
+    #[arg(long, env, value_name = "PATH")]
+    pub ledger_ca_file: Option<String>,
+    /// PEM file: the worker's own certificate, for a PostgreSQL server that asks for one
+    #[arg(long, env, value_name = "PATH")]
+    pub ledger_client_cert_file: Option<String>,
+    /// PEM file: the key of `LEDGER_CLIENT_CERT_FILE`
+    #[arg(long, env, value_name = "PATH")]
+    pub ledger_client_key_file: Option<String>,
+    /// Lets `LEDGER_URL` be plain text beyond loopback
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub ledger_allow_plaintext: bool,
 }
 
 impl LedgerUrlArgs {
     /// Reads and checks where the ledger is.
     pub(super) fn read(&self) -> Result<ledger::Settings, Problems> {
         let mut reader = Reader::default();
-        let file = self.ledger_url_file.as_deref();
-        let ledger = reader.ledger("LEDGER_URL", &self.ledger_url, file);
+        let ledger = self.settings(&mut reader);
         reader.finish()?;
         ledger.ok_or_else(|| Problems(vec!["LEDGER_URL: is missing".to_owned()]))
+    }
+
+    pub(super) fn settings(&self, reader: &mut Reader) -> Option<ledger::Settings> {
+        let files = TlsFiles {
+            names: ["LEDGER_CA_FILE", "LEDGER_CLIENT_CERT_FILE", "LEDGER_CLIENT_KEY_FILE"],
+            paths: [
+                &self.ledger_ca_file,
+                &self.ledger_client_cert_file,
+                &self.ledger_client_key_file,
+            ],
+        };
+        let tls = ledger::Tls { ca: files.ca(), client: files.client(reader)? };
+        let file = self.ledger_url_file.as_deref();
+        let ledger =
+            reader.ledger(&self.ledger_url, file, tls.clone(), self.ledger_allow_plaintext)?;
+        match ledger.has_tls() {
+            true => tls.check().map_err(|(name, why)| reader.wrong(name, &why)).ok()?,
+            false => files.refuse(reader, "is for TLS, and LEDGER_URL does not use it"),
+        }
+        Some(ledger)
     }
 }
 

@@ -7,15 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
-use secrecy::SecretString;
 use url::{Host, Url};
 
-use super::{Problems, urls};
+use super::Problems;
 use crate::backoff::Backoff;
 use crate::command::{is_mobile, is_user_code};
+use crate::eko;
 use crate::log::Format;
 use crate::privacy::Mobile;
-use crate::{broker, eko, ledger};
 
 /// The last retry queue: nothing waits longer in the broker.
 const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
@@ -23,7 +22,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
 /// Notes what is wrong while settings are read.
 #[derive(Default)]
 pub(super) struct Reader {
-    problems: Vec<String>,
+    pub(super) problems: Vec<String>,
 }
 
 impl Reader {
@@ -37,7 +36,7 @@ impl Reader {
         if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
     }
 
-    fn noted<T>(&mut self, name: &str, result: Result<T, String>) -> Option<T> {
+    pub(super) fn noted<T>(&mut self, name: &str, result: Result<T, String>) -> Option<T> {
         result.map_err(|why| self.wrong(name, &why)).ok()
     }
 
@@ -144,98 +143,6 @@ impl Reader {
         None
     }
 
-    /// A secret from its variable, or from the file that `X_FILE` names.
-    fn secret(&mut self, name: &str, given: Option<&str>, file: Option<&str>) -> Option<String> {
-        let given = given.filter(|text| !text.is_empty());
-        match (given, file.filter(|path| !path.is_empty())) {
-            (Some(_), Some(_)) => {
-                self.wrong(name, &format!("is given twice, as {name} and as {name}_FILE"));
-                None
-            }
-            (Some(text), None) => Some(text.to_owned()),
-            (None, Some(path)) => match std::fs::read_to_string(path) {
-                // An editor on Windows puts a byte order mark first, which is no part of a secret.
-                Ok(text) => {
-                    let text = text.trim_start_matches('\u{feff}');
-                    Some(text.trim_end_matches(['\r', '\n']).to_owned())
-                }
-                Err(error) => {
-                    self.wrong(&format!("{name}_FILE"), &format!("cannot read {path}: {error}"));
-                    None
-                }
-            },
-            (None, None) => None,
-        }
-    }
-
-    /// A required key that can stand in a header.
-    pub(super) fn key(
-        &mut self,
-        name: &str,
-        given: Option<&str>,
-        file: Option<&str>,
-    ) -> Option<SecretString> {
-        let before = self.problems.len();
-        let key = self.secret(name, given, file);
-        match key {
-            Some(key)
-                if !key.is_empty() && !key.chars().any(|c| c.is_control() || c == '\u{feff}') =>
-            {
-                Some(SecretString::from(key))
-            }
-            Some(key) if key.contains('\u{feff}') => {
-                self.wrong(name, "holds a byte order mark, an invisible character: take it out");
-                None
-            }
-            Some(_) => {
-                self.wrong(name, "is empty or holds a control character");
-                None
-            }
-            None if self.problems.len() > before => None,
-            None => {
-                self.wrong(name, &format!("is missing; set it, or {name}_FILE"));
-                None
-            }
-        }
-    }
-
-    /// The default of a URL gives way to its file.
-    fn url_text(
-        &mut self,
-        name: &str,
-        given: &str,
-        default: &str,
-        file: Option<&str>,
-    ) -> Option<String> {
-        let has_file = file.is_some_and(|path| !path.is_empty());
-        if given.trim().is_empty() && !has_file {
-            self.wrong(name, "is empty");
-            return None;
-        }
-        let given = if has_file && given == default { None } else { Some(given) };
-        self.secret(name, given, file)
-    }
-
-    pub(super) fn amqp_urls(
-        &mut self,
-        name: &str,
-        given: &str,
-        file: Option<&str>,
-        allow_plain: bool,
-    ) -> Option<Vec<SecretString>> {
-        let default = "amqp://guest:guest@127.0.0.1:5672/%2f";
-        let text = self.url_text(name, given, default, file)?;
-        let before = self.problems.len();
-        let mut nodes = Vec::new();
-        for (index, node) in text.split(',').map(str::trim).enumerate() {
-            if let Some(why) = wrong_node(node, allow_plain) {
-                self.wrong(name, &format!("node {}: {why}", index + 1));
-            }
-            nodes.push(SecretString::from(node));
-        }
-        (self.problems.len() == before).then_some(nodes)
-    }
-
     pub(super) fn base_url(&mut self, name: &str, text: &str, allow_http: bool) -> Option<Url> {
         let url = Url::parse(text.trim()).map_err(|error| format!("is no URL: {error}"));
         let url = self.noted(name, url)?;
@@ -280,38 +187,6 @@ impl Reader {
     /// A duration, which may be none at all.
     pub(super) fn age(&mut self, name: &str, text: &str) -> Option<Duration> {
         self.noted(name, age(text))
-    }
-
-    pub(super) fn ledger(
-        &mut self,
-        name: &str,
-        given: &str,
-        file: Option<&str>,
-    ) -> Option<ledger::Settings> {
-        let text = self.url_text(name, given, "sqlite://eko-worker.db", file)?;
-        let text = text.trim();
-        let fault = urls::fault(text).filter(|_| text.contains("://"));
-        let settings = match fault {
-            Some(why) => Err(why.to_owned()),
-            None => ledger::Settings::read(text),
-        };
-        self.noted(name, settings)
-    }
-}
-
-/// What is wrong with the address of a node.
-fn wrong_node(node: &str, allow_plain: bool) -> Option<&'static str> {
-    if let Some(fault) = urls::fault(node).filter(|_| node.contains("://")) {
-        return Some(fault);
-    }
-    match broker::Address::read(node) {
-        None => {
-            Some("must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f")
-        }
-        Some(address) if address.is_tls || address.is_loopback || allow_plain => None,
-        Some(_) => {
-            Some("plain amqp only goes to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true")
-        }
     }
 }
 

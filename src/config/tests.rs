@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::credential::Refreshed;
 
 #[derive(Parser)]
 struct Cli {
@@ -22,7 +23,7 @@ fn problems(flags: &[&str]) -> Vec<String> {
 #[test]
 fn the_defaults_are_the_contract_s() {
     let config = config(&[]).unwrap();
-    assert_eq!(config.broker.urls.len(), 1);
+    assert_eq!(config.broker.urls.value().len(), 1);
     assert_eq!(config.broker.prefix, "eko");
     assert_eq!((config.gate.concurrency, config.broker.prefetch), (64, 128));
     assert_eq!(config.eko.base_url.as_str(), "https://staging.eko.in/ekoapi/v3");
@@ -141,7 +142,7 @@ fn a_secret_may_come_from_a_file() {
     std::fs::write(file.path(), "amqps://user:hunter2@one,amqps://user:hunter2@two\n").unwrap();
     let flag = format!("--amqp-url-file={}", file.path().display());
     let config = config(&[&flag]).unwrap();
-    assert_eq!(config.broker.urls.len(), 2);
+    assert_eq!(config.broker.urls.value().len(), 2);
     let shown = format!("{config:?}");
     for secret in ["hunter2", "developer\"", "access\""] {
         assert!(!shown.contains(secret), "{shown}");
@@ -326,14 +327,57 @@ fn a_byte_order_mark_is_no_part_of_a_secret() {
         &format!("--amqp-url-file={url}"),
     ]);
     let config = Config::new(&cli.args).unwrap();
-    assert_eq!(config.eko.keys.access_key.expose_secret(), "secret");
-    assert_eq!(config.broker.urls[0].expose_secret(), "amqps://one");
+    assert_eq!(config.eko.keys.access_key.value().expose_secret(), "secret");
+    assert_eq!(config.broker.urls.value()[0].expose_secret(), "amqps://one");
     let cli = Cli::parse_from(["eko-worker", KEYS[0], "--eko-access-key=\u{feff}secret"]);
     let told = Config::new(&cli.args).map(drop).unwrap_err().to_string();
     assert_eq!(
         told,
         "EKO_ACCESS_KEY: holds a byte order mark, an invisible character: take it out"
     );
+}
+
+#[test]
+fn a_secret_that_was_written_anew_is_read_again_and_checked_as_the_first_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (amqp, ledger) = (folder.path().join("amqp"), folder.path().join("ledger"));
+    std::fs::write(&amqp, "amqps://worker:first@one").unwrap();
+    std::fs::write(&ledger, "postgres://worker:first@127.0.0.1/eko").unwrap();
+    let config = config(&[
+        &format!("--amqp-url-file={}", amqp.display()),
+        &format!("--ledger-url-file={}", ledger.display()),
+    ]);
+    let config = config.unwrap();
+    let url = config.ledger.url_in_file().unwrap();
+    for refused in ["amqp://worker:second@one", "amqps://worker:sec ond@one", ""] {
+        std::fs::write(&amqp, refused).unwrap();
+        assert_eq!(config.broker.urls.refresh(), Refreshed::Failed, "{refused}");
+    }
+    for refused in ["postgres://worker:second@db/eko", "sqlite://eko-worker.db"] {
+        std::fs::write(&ledger, refused).unwrap();
+        assert_eq!(url.refresh(), Refreshed::Failed, "{refused}");
+    }
+    std::fs::write(&amqp, "amqps://worker:second@one\n").unwrap();
+    std::fs::write(&ledger, "postgres://worker:second@127.0.0.1/eko\n").unwrap();
+    assert_eq!((config.broker.urls.refresh(), url.refresh()), (Refreshed::New, Refreshed::New));
+    assert_eq!(config.broker.urls.value()[0].expose_secret(), "amqps://worker:second@one");
+}
+
+#[test]
+fn plain_text_to_the_ledger_beyond_loopback_must_be_allowed() {
+    let url = "--ledger-url=postgres://worker:hunter2@db.example.com/eko";
+    for plain in [url.to_owned(), format!("{url}?sslmode=disable"), format!("{url}?sslmode=prefer")]
+    {
+        let told = told(&[&plain]);
+        assert!(told.starts_with("LEDGER_URL: plain text only goes to loopback"), "{told}");
+        assert!(config(&[&plain, "--ledger-allow-plaintext"]).is_ok());
+    }
+    for mode in ["require", "verify-ca", "verify-full"] {
+        assert!(config(&[&format!("{url}?sslmode={mode}")]).is_ok(), "{mode}");
+    }
+    assert!(config(&["--ledger-url=postgres://worker@127.0.0.1/eko"]).is_ok());
+    let told = told(&["--ledger-ca-file=/ca.pem"]);
+    assert!(told.starts_with("LEDGER_CA_FILE: is for TLS, and LEDGER_URL"), "{told}");
 }
 
 #[test]

@@ -16,12 +16,13 @@ use url::Url;
 use super::answer::{self, HttpAnswer, Read};
 use super::endpoint;
 use super::freshness::{Arrival, EkoClock};
-use super::keys::{Key, KeyFiles, Keys, ReadyKeys, Reread};
+use super::keys::{Keys, ReadyKeys};
 use super::notice::Notice;
 use super::response::{age, date, is_ekos_own, read_body, retry_after, skew, without};
 use super::roots::Roots;
 use super::stamps::Stamps;
 use crate::command::Command;
+use crate::credential::{Credential, Refreshed};
 use crate::verdict::{Cause, Verdict};
 
 /// Time to connect. A connection that does not come about in it has sent nothing, so it is
@@ -43,8 +44,6 @@ pub(crate) struct Settings {
     pub(crate) stamp_age: Duration,
     /// `EKO_DEVELOPER_KEY` and `EKO_ACCESS_KEY`.
     pub(crate) keys: Keys,
-    /// Where they came from.
-    pub(crate) key_files: KeyFiles,
     /// Whom to trust, in place of the system's.
     pub(crate) roots: Option<Roots>,
 }
@@ -76,7 +75,7 @@ pub(crate) struct Client {
     base_url: Url,
     timeout: Duration,
     keys: RwLock<ReadyKeys>,
-    key_files: KeyFiles,
+    credentials: Keys,
     stamps: Stamps,
     /// When the client was made: monotonic times count from then.
     epoch: Instant,
@@ -129,7 +128,7 @@ impl Client {
             base_url: settings.base_url,
             timeout: settings.timeout,
             keys: RwLock::new(ReadyKeys::new(&settings.keys)?),
-            key_files: settings.key_files,
+            credentials: settings.keys,
             stamps: Stamps::new(settings.stamp_age),
             epoch: deadline_after(Duration::ZERO),
             eko_clock: Mutex::default(),
@@ -139,15 +138,21 @@ impl Client {
         })
     }
 
-    /// Reads again the keys that are given as files.
-    pub(crate) fn reread_keys(&self) -> Vec<Reread> {
-        let read = self.key_files.read();
-        let mut ready = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let replace = |(key, new): (Key, anyhow::Result<SecretString>)| Reread {
-            name: key.name(),
-            changed: new.and_then(|new| ready.replace(key, new)),
-        };
-        read.into_iter().map(replace).collect()
+    /// Reads again the keys that are given as files, each by `refresh`.
+    pub(crate) fn refresh_keys(&self, refresh: impl Fn(&Credential<SecretString>) -> Refreshed) {
+        if !self.credentials.refresh(refresh) {
+            return;
+        }
+        match ReadyKeys::new(&self.credentials) {
+            Ok(new) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = new,
+            Err(error) => tracing::error!(%error, "the new keys cannot be used"),
+        }
+    }
+
+    /// Whether a key is given as a file.
+    pub(crate) fn has_key_files(&self) -> bool {
+        let Keys { developer_key, access_key } = &self.credentials;
+        developer_key.is_in_file() || access_key.is_in_file()
     }
 
     /// Makes a command's call with a timestamp of [`Self::stamp`]. Nothing is sent after `deadline`,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use reqwest::Certificate;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+
+use crate::pem;
 
 /// `EKO_CA_FILE`: who signs the certificate of a private endpoint, in place of the system's.
 #[derive(Clone, Debug)]
@@ -15,12 +15,7 @@ impl Roots {
     /// Reads a file in PEM format; what is wrong with it is told.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let name = path.display();
-        let read = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| format!("cannot read {name}: {error}"))?;
-        if read.is_empty() {
-            return Err(format!("{name} holds no certificate in PEM format"));
-        }
+        let read = pem::certificates(path)?;
         // The client takes what it cannot read in silence, and would trust nobody.
         let mut store = RootCertStore::empty();
         let mut roots = Vec::with_capacity(read.len());

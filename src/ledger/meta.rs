@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::rules::Caution;
-use super::{Error, Ledger, Request, Settings, postgres};
+use super::{Error, Ledger, Request, Settings};
 use crate::history::Why;
 
 /// What opening a ledger needs besides its place.
@@ -100,7 +100,7 @@ impl Settings {
     pub(crate) const fn serves_one(&self) -> bool {
         match self {
             Self::Sqlite { .. } => true,
-            Self::Postgres { .. } => false,
+            Self::Postgres(_) => false,
             #[cfg(feature = "memory-ledger")]
             Self::Memory => true,
         }
@@ -112,7 +112,7 @@ impl Settings {
             Self::Sqlite { path } => {
                 std::path::absolute(path).as_ref().unwrap_or(path).display().to_string()
             }
-            Self::Postgres { url } => postgres::place(url),
+            Self::Postgres(server) => server.url.value().place(),
             #[cfg(feature = "memory-ledger")]
             Self::Memory => "memory".to_owned(),
         }

@@ -8,10 +8,17 @@
 //! committed. So the rules work on what is true until the commit, without row locks and
 //! without a race to insert.
 
+mod address;
 mod book;
+mod connect;
+mod home;
 mod link;
 mod meta;
+mod pooled;
 mod rows;
+mod schema;
+mod statements;
+mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::future::{join, join5};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
 use super::meta::{CautionClock, Change, Meta, Witness};
 use super::rules::{Circumstances, Holders, Row};
@@ -28,17 +34,15 @@ use super::{
     Answers, Census, Error, Identity, Inbox, Opened, Opening, Overview, Request, StoreTime,
     Stranded,
 };
+use crate::credential::Credential;
+pub(crate) use address::Address;
 use book::{Book, Subjects};
 use link::{Link, Session, Trouble};
 use meta::Glance;
+pub(crate) use tls::Tls;
 
-/// Each migration once, in order; `schema_version` counts those that were applied.
-const MIGRATIONS: [&str; 4] = [
-    include_str!("../../migrations/postgres/0001_commands.sql"),
-    include_str!("../../migrations/postgres/0002_hot.sql"),
-    include_str!("../../migrations/postgres/0003_moments.sql"),
-    include_str!("../../migrations/postgres/0004_memory.sql"),
-];
+/// Before what makes a database no ledger.
+const UNUSABLE: &str = "cannot use the ledger's database";
 
 /// How many requests share a transaction at most. Each may need two locks, and a server of
 /// default settings has room for some 6,400 in all.
@@ -48,132 +52,81 @@ const BATCH: usize = 256;
 /// longer had better come again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The one advisory lock under which schema and digest key come about.
-const MIGRATION_LOCK: i64 = 0x0065_6b6f_5f73_716c;
-
-/// Whether a URL can be understood; what is wrong with it may hold its password.
-pub(super) fn is_url(url: &str) -> bool {
-    url.parse::<Config>().is_ok_and(|config| {
-        !config.get_hosts().is_empty() && config.get_dbname().is_some_and(|name| !name.is_empty())
-    })
+/// Where the server is, and how it is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// `LEDGER_URL`.
+    pub(crate) url: Credential<Address>,
+    /// Certificates, where `LEDGER_URL` asks for TLS.
+    pub(crate) tls: Tls,
 }
 
 /// Connects, brings the schema up to date and starts the connection's task. The digest key is the
 /// first worker's, for all of them.
 pub(super) async fn open(
-    url: &SecretString,
+    server: &Server,
     opening: &Opening,
     (inbox, time): Inbox,
 ) -> anyhow::Result<Opened> {
-    let mut link = Link::new(config(url)?)?;
-    let digest_key = prepare(&link, opening).await.context("cannot use the ledger's database")?;
+    let mut link = Link::new(server.clone());
+    let client = connect(&mut link).await.context(UNUSABLE)?;
+    let digest_key = schema::prepare(&client, link.address(), opening).await;
+    let digest_key = digest_key.map_err(|trouble| link.told(&trouble)).context(UNUSABLE)?;
+    drop(client);
     // A schema that fits and a connection that works are worth knowing before the first claim.
     let kept = link.retry(|session| read_meta(session, Change::Nothing)).await?;
     let promise = link.retry(promise).await?;
     let is_new = kept.commits == 0 && link.retry(is_empty).await?;
-    let place = link.place();
+    let place = link.address().place();
     let (id, adopted) = (kept.id, kept.adopted);
     let (witness, regressions) = Witness::new();
     let worker = i64::from(opening.epoch);
     let retention = opening.retention_millis();
     let caution = CautionClock::default();
-    let server = Server { link, witness, caution, worker, retention, time };
+    let server = Running { link, witness, caution, worker, retention, time };
     tokio::spawn(server.serve(inbox));
     let identity = Identity { id, is_new, place, adopted, promise, serves_one: false };
     Ok(Opened { digest_key, identity, regressions })
 }
 
-/// Hosts and database of a URL, and nothing else of it.
-pub(super) fn place(url: &SecretString) -> String {
-    let link = config(url).and_then(Link::new);
-    link.map_or_else(|_| "the database of LEDGER_URL".to_owned(), |link| link.place())
-}
-
 /// What the ledger keeps about itself, without changing it.
-pub(super) async fn look(url: &SecretString) -> anyhow::Result<Overview> {
-    let link = Link::new(config(url)?)?;
-    let (client, applied) = open_to_read(&link).await?;
+pub(super) async fn look(server: &Server) -> anyhow::Result<Overview> {
+    let mut link = Link::new(server.clone());
+    let (client, applied) = open_to_read(&mut link).await?;
     let told = |trouble: Trouble| link.told(&trouble);
     let meta = meta::load(&client, applied).await.map_err(told)?;
     let promise = meta::promise(&client).await.map_err(told)?;
-    Ok(Overview { place: link.place(), promise, meta })
+    Ok(Overview { place: link.address().place(), promise, meta })
 }
 
 /// What is known of one id, or of all commands of a tid.
-pub(super) async fn find(url: &SecretString, what: &str) -> anyhow::Result<Vec<Row>> {
-    let link = Link::new(config(url)?)?;
-    let (client, _) = open_to_read(&link).await?;
+pub(super) async fn find(server: &Server, what: &str) -> anyhow::Result<Vec<Row>> {
+    let mut link = Link::new(server.clone());
+    let (client, _) = open_to_read(&mut link).await?;
     Ok(rows::find(&client, what).await.map_err(|trouble| link.told(&trouble))?)
 }
 
-/// A connection to a ledger that is there, and how many migrations it has seen.
-async fn open_to_read(link: &Link) -> anyhow::Result<(Client, usize)> {
+/// A transaction on a ledger that is there, and how many migrations it has seen.
+async fn open_to_read(link: &mut Link) -> anyhow::Result<(Client, usize)> {
     let client = connect(link).await.context("cannot read the ledger's database")?;
-    let has_schema: Result<_, tokio_postgres::Error> =
-        client.query_one("SELECT to_regclass('schema_version') IS NOT NULL", &[]).await;
-    let has_schema: bool = has_schema.map_err(|error| link.told(&error.into()))?.get(0);
-    anyhow::ensure!(has_schema, "the database holds no ledger");
-    let applied = applied(&client).await.map_err(|trouble| link.told(&trouble))?;
-    ensure_known(applied)?;
-    Ok((client, applied))
+    let found = schema::find(&client, link.address()).await;
+    let found = found.map_err(|trouble| link.told(&trouble))?;
+    let found = found.context("the database holds no ledger")?;
+    found.ensure_known()?;
+    let begun = client.batch_execute(&link::begin(&found.schema)).await;
+    begun.map_err(|error| link.told(&error.into()))?;
+    Ok((client, found.applied))
 }
 
-fn config(url: &SecretString) -> anyhow::Result<Config> {
-    url.expose_secret().parse().map_err(|_| anyhow::anyhow!("the ledger's URL cannot be read"))
-}
-
-async fn connect(link: &Link) -> Result<Client, Error> {
+async fn connect(link: &mut Link) -> Result<Client, Error> {
     match tokio::time::timeout(PATIENCE, link.connect()).await {
         Ok(connected) => connected.map_err(|trouble| link.told(&trouble)),
         Err(_) => Err(link.late()),
     }
 }
 
-fn ensure_known(applied: usize) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        applied <= MIGRATIONS.len(),
-        "it was written by a newer version of this program (schema {applied})"
-    );
-    Ok(())
-}
-
-/// Applies what is missing of the schema, and settles the digest key.
-async fn prepare(link: &Link, opening: &Opening) -> anyhow::Result<Vec<u8>> {
-    let client = connect(link).await?;
-    let version = begin_migration(&client).await.map_err(|trouble| link.told(&trouble))?;
-    ensure_known(version)?;
-    let key = migrate(&client, version, opening).await.map_err(|trouble| link.told(&trouble))?;
-    Ok(key)
-}
-
-async fn begin_migration(client: &Client) -> Result<usize, Trouble> {
-    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    client.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
-    let create = "CREATE TABLE IF NOT EXISTS schema_version (applied BIGINT NOT NULL)";
-    client.batch_execute(create).await?;
-    applied(client).await
-}
-
-async fn applied(client: &Client) -> Result<usize, Trouble> {
-    let row = client.query_opt("SELECT applied FROM schema_version", &[]).await?;
-    let applied: i64 = row.map_or(0, |row| row.get(0));
-    Ok(usize::try_from(applied).unwrap_or(usize::MAX))
-}
-
-async fn migrate(client: &Client, version: usize, opening: &Opening) -> Result<Vec<u8>, Trouble> {
-    for migration in MIGRATIONS.iter().skip(version) {
-        client.batch_execute(migration).await?;
-    }
-    let applied = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    client.execute("DELETE FROM schema_version", &[]).await?;
-    client.execute("INSERT INTO schema_version VALUES ($1)", &[&applied]).await?;
-    let key = meta::settle(client, opening).await?;
-    client.batch_execute("COMMIT").await?;
-    Ok(key)
-}
-
 /// What the connection's task has.
-struct Server {
+struct Running {
     link: Link,
     witness: Witness,
     /// Whose commits it counts.
@@ -183,7 +136,7 @@ struct Server {
     time: StoreTime,
 }
 
-impl Server {
+impl Running {
     async fn serve(mut self, mut inbox: tokio::sync::mpsc::Receiver<Request>) {
         let mut batch = Vec::with_capacity(BATCH);
         while inbox.recv_many(&mut batch, BATCH).await > 0 {
@@ -318,17 +271,16 @@ async fn load(
     let ids: Vec<&str> = subjects.ids.iter().map(String::as_str).collect();
     let tids: Vec<&str> = subjects.tids.iter().map(String::as_str).collect();
     let (begun, locked, known, refunds, glance) = join5(
-        // A snapshot of the whole transaction would be older than its locks.
-        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
-        client.execute(&statements.lock, &[&locks]),
-        client.query(&statements.by_id, &[&ids]),
-        client.query(&statements.by_tid, &[&tids]),
-        client.query_one(&statements.glance, &[&worker, &retention, &session.promoted]),
+        session.begin(),
+        statements.lock.run(client, &[&locks]),
+        statements.by_id.run(client, &[&ids]),
+        statements.by_tid.run(client, &[&tids]),
+        statements.glance.run(client, &[&worker, &retention, &session.promoted]),
     )
     .await;
     begun?;
     locked?;
-    let (known, refunds, glance) = (known?, refunds?, meta::glance(&glance?));
+    let (known, refunds, glance) = (known?, refunds?, meta::glance(&glance?, &session)?);
     // A row that comes twice counts as the later statement saw it.
     let rows: Result<Vec<Row>, Error> = known.iter().chain(&refunds).map(rows::read).collect();
     Ok((rows?, glance))
@@ -358,36 +310,41 @@ async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, 
 }
 
 async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, Trouble> {
-    meta::change(&session.client, change).await?;
-    meta::load(&session.client, MIGRATIONS.len()).await
+    let read = async {
+        meta::change(&session.client, change).await?;
+        meta::load(&session.client, schema::NEWEST).await
+    };
+    session.transaction(read).await
 }
 
 async fn own_commits(session: Arc<Session>, worker: i64) -> Result<u64, Trouble> {
-    meta::own_commits(&session.client, worker).await
+    session.transaction(meta::own_commits(&session.client, worker)).await
 }
 
 async fn promise(session: Arc<Session>) -> Result<String, Trouble> {
-    meta::promise(&session.client).await
+    session.transaction(meta::promise(&session.client)).await
 }
 
 async fn is_empty(session: Arc<Session>) -> Result<bool, Trouble> {
     let select = "SELECT NOT EXISTS (SELECT 1 FROM commands)";
-    Ok(session.client.query_one(select, &[]).await?.get(0))
+    let selected = async { Ok(session.client.query_typed_one(select, &[]).await?.get(0)) };
+    session.transaction(selected).await
 }
 
 async fn census(session: Arc<Session>) -> Result<Census, Trouble> {
-    rows::census(&session.client).await
+    session.transaction(rows::census(&session.client)).await
 }
 
 async fn stranded(session: Arc<Session>, most: u32) -> Result<Stranded, Trouble> {
-    rows::stranded(&session.client, most).await
+    session.transaction(rows::stranded(&session.client, most)).await
 }
 
 async fn prune(session: Arc<Session>, before: Timestamp, most: u32) -> Result<u32, Trouble> {
-    rows::prune(&session.client, before, most).await
+    session.transaction(rows::prune(&session.client, before, most)).await
 }
 
 /// PostgreSQL writes a new version of the row although nothing in it changes.
 async fn probe(session: Arc<Session>) -> Result<(), Trouble> {
-    Ok(session.client.batch_execute("UPDATE meta SET digest_key = digest_key").await?)
+    let update = "UPDATE meta SET digest_key = digest_key";
+    session.transaction(async { Ok(session.client.batch_execute(update).await?) }).await
 }

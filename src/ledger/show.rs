@@ -31,7 +31,7 @@ pub(crate) async fn show(settings: &Settings, what: &str) -> anyhow::Result<Opti
 async fn find(settings: &Settings, what: &str) -> anyhow::Result<Vec<Row>> {
     match settings {
         Settings::Sqlite { path } => sqlite::find(path, what),
-        Settings::Postgres { url } => postgres::find(url, what).await,
+        Settings::Postgres(server) => postgres::find(server, what).await,
         #[cfg(feature = "memory-ledger")]
         Settings::Memory => Ok(Vec::new()),
     }

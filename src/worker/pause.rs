@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{Error, Subject, Worker, random_f64};
 use crate::broker::{Delivery, Parking};
 use crate::command::{Account, Kind};
-use crate::eko::Reread;
+use crate::credential::Credential;
 use crate::gate::{Gate, Reason, Shut, Sight};
 use crate::ledger;
 use crate::verdict::{Cause, Reading};
@@ -23,33 +23,12 @@ impl Worker {
         }
     }
 
-    /// Reads the key files again at once, as an operator asked for, and says what came of it.
-    pub(crate) fn reread_keys_now(&self) {
-        let read = self.reread_keys();
-        if read.is_empty() {
-            tracing::info!("asked to read the keys again: none is given as a file");
-        }
-        for Reread { name, .. } in read.iter().filter(|read| matches!(read.changed, Ok(false))) {
-            tracing::info!(key = name, "the key's file was read again: it is the same key");
-        }
+    /// Reads the key files again at once, as an operator asked for, and says what came of it; whether
+    /// there are any.
+    pub(crate) fn reread_keys_now(&self) -> bool {
+        self.eko.refresh_keys(Credential::refresh_as_asked);
         self.gate.hurry();
-    }
-
-    /// Says what is new, by name: never the value.
-    fn reread_keys(&self) -> Vec<Reread> {
-        let read = self.eko.reread_keys();
-        for Reread { name, changed } in &read {
-            match changed {
-                Ok(true) => tracing::info!(key = name, "the key's file was read again: a new key"),
-                Ok(false) => {}
-                Err(error) => tracing::warn!(
-                    key = name,
-                    error = format!("{error:#}"),
-                    "the key's file could not be read again: the old key stays"
-                ),
-            }
-        }
-        read
+        self.eko.has_key_files()
     }
 
     /// The wall clock was set: what rests on it is asked again. How long something took does not.
@@ -75,9 +54,13 @@ impl Worker {
         match reason {
             Reason::Ledger if self.mispaired().is_some() => false,
             Reason::Ledger => match self.ledger.probe().await {
-                Ok(()) => true,
+                Ok(()) => {
+                    self.ledger_problem.send_replace(None);
+                    true
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the ledger still fails");
+                    self.ledger_problem.send_replace(Some(error));
                     false
                 }
             },
@@ -98,7 +81,7 @@ impl Worker {
     /// has, or the same one for long, a command shows what holds now: after a pause one goes at a time, and
     /// what it meets closes the gate again, for that reason.
     async fn probe_eko(&self, kind: Kind, reason: Reason) -> bool {
-        self.reread_keys();
+        self.eko.refresh_keys(Credential::refresh);
         let ours = self.ours();
         let Account { initiator_id, user_code } = ours.account();
         let called = self.eko.probe(initiator_id, user_code).await;
@@ -170,8 +153,21 @@ impl Worker {
 
     /// Pauses all kinds until the ledger can be written.
     pub(crate) fn close_for_ledger(&self, error: &ledger::Error) {
+        self.ledger_problem.send_replace(Some(error.clone()));
         if self.gate.close_all(Reason::Ledger, self.now().monotonic) {
             tracing::error!(%error, "the ledger failed: nothing begins until it can be written");
+        }
+    }
+
+    /// The ledger's server has answered: where it did not let us in before, whoever waits for it looks
+    /// at once. That a store can be read does not say that it can be written.
+    pub(crate) fn ledger_answers(&self) {
+        use ledger::Error::{Away, Refused, Unfit};
+        let let_in = |problem: &mut Option<ledger::Error>| {
+            problem.take_if(|error| matches!(error, Away(_) | Refused(_) | Unfit(_))).is_some()
+        };
+        if self.ledger_problem.send_if_modified(let_in) {
+            self.gate.hurry();
         }
     }
 

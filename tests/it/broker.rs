@@ -404,3 +404,36 @@ async fn the_next_node_is_tried_where_one_is_lost() {
     rig.worker().ready().await;
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn a_password_that_changes_at_the_broker_needs_no_restart_and_no_signal() {
+    let node = own_node();
+    let url = node.user("rotating", [".*", ".*", ".*"]);
+    let mut rig = Rig::builder().at(&node.url).at_least_once().start_without_worker().await;
+    let file = rig.path("amqp-url");
+    std::fs::write(&file, &url).unwrap();
+    rig.settings.remove("AMQP_URL");
+    rig.settings.insert("AMQP_URL_FILE".to_owned(), file.display().to_string());
+    rig.start_worker().await;
+    assert_eq!(rig.outcome_of(&refund("before", "941")).await.told(), "succeeded response");
+
+    node.eval(
+        "rabbit_auth_backend_internal:change_password(<<\"rotating\">>, <<\"of-tomorrow\">>, <<\"a test\">>),
+         [rabbit_networking:close_connection(Pid, \"rotated\") || [{pid, Pid}, {user, <<\"rotating\">>}]
+             <- rabbit_networking:connection_info_all([pid, user])].",
+    );
+    let worker = rig.worker();
+    let says = async || {
+        let (status, body) = worker.get("/readyz").await;
+        (status == 503 && body.contains("ACCESS_REFUSED")).then_some(())
+    };
+    eventually("/readyz says that the broker refuses", says).await;
+    let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
+    assert!(code == 1 && out.contains("broker      FAILED"), "{out}");
+    rig.publish(&refund("meanwhile", "942")).await;
+    std::fs::write(&file, url.replace("rotating:rotating", "rotating:of-tomorrow")).unwrap();
+    rig.worker().ready().await;
+    assert_eq!(rig.events_of(["meanwhile"]).await["meanwhile"].told(), "succeeded response");
+    assert!(!rig.worker().log().contains("of-tomorrow"), "it is a secret");
+    rig.finish().await;
+}

@@ -21,6 +21,7 @@ mod load;
 mod operating;
 mod operations;
 mod pauses;
+mod postgres;
 mod privacy;
 mod private_eko;
 mod refusals;

@@ -3,6 +3,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod builder;
+pub(crate) mod ca;
 pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod event;

@@ -76,14 +76,18 @@ impl Keeper {
     ) -> Result<(), Error> {
         let ledger = &self.worker.ledger;
         match ledger.commits().await {
-            Ok(commits) if *written != Some(commits) => {
-                write(pairing, &ledger.identity().id, commits).await?;
-                *written = Some(commits);
+            Ok(commits) => {
+                self.worker.ledger_answers();
+                if *written != Some(commits) {
+                    write(pairing, &ledger.identity().id, commits).await?;
+                    *written = Some(commits);
+                }
             }
-            Ok(_) => {}
-            // Also where nothing is claimed: its file may be gone.
-            Err(error @ ledger::Error::Store(_)) => self.worker.close_for_ledger(&error),
-            Err(error) => tracing::debug!(%error, "the ledger did not tell its commits"),
+            Err(error @ (ledger::Error::Away(_) | ledger::Error::Closed)) => {
+                tracing::debug!(%error, "the ledger did not tell its commits");
+            }
+            // Also where nothing is claimed: its file may be gone, or its server refuse us.
+            Err(error) => self.worker.close_for_ledger(&error),
         }
         Ok(())
     }

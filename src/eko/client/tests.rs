@@ -38,7 +38,6 @@ async fn called(answers: Vec<(u16, String, String)>) -> (Client, JoinHandle<Vec<
         timeout: Duration::from_secs(10),
         stamp_age: Duration::ZERO,
         keys: Keys { developer_key: "developer".into(), access_key: "access".into() },
-        key_files: KeyFiles::default(),
         roots: None,
     });
     (client.unwrap(), sent)

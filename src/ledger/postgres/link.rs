@@ -4,33 +4,32 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, NoTls, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::rows::Statements;
-use super::{PATIENCE, meta};
+use super::address::Address;
+use super::connect::connect;
+use super::home::Home;
+use super::pooled::is_direct;
+use super::statements::Statements;
+use super::{PATIENCE, meta, schema};
 use crate::backoff::Backoff;
-use crate::ledger::Error;
+use crate::ledger::{Error, Server};
 
 /// Between tries to reach the server.
 const RECONNECT: Backoff =
     Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(1) };
 
-/// What each session sets. Timeouts: a worker that loses its network holds its locks no longer
-/// than that. Plans: each statement here has an index, and a table that has grown since its
-/// last ANALYZE must not be scanned. What that makes of the tables of one row costs so much by the
-/// server's reckoning that it would compile each statement anew, for 30 ms. A commit that the server
-/// may still lose is none.
-const SESSION: &str = "SET statement_timeout = '5s';
-    SET idle_in_transaction_session_timeout = '5s';
-    SET enable_seqscan = off;
-    SET jit = off;
-    SET plan_cache_mode = force_generic_plan;
-    SELECT set_config('synchronous_commit', 'on', false)
-        WHERE current_setting('synchronous_commit') = 'off'";
+/// What each transaction sets for itself, and leaves to nobody: a pool such as `PgBouncer` gives the
+/// connection to others. Timeouts: a worker that loses its network holds its locks no longer than that.
+/// Plans: each statement here has an index, and a table that has grown since its last ANALYZE must not
+/// be scanned; what that forbids is compiled as if it were dear, each time. A commit that the server may still lose is none.
+const SETTINGS: &str = "set_config('statement_timeout', '5s', true),
+    set_config('idle_in_transaction_session_timeout', '5s', true),
+    set_config('enable_seqscan', 'off', true),
+    set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('jit', 'off', true),
+    set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)";
 
 /// What went wrong with one use of the connection.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +40,12 @@ pub(super) enum Trouble {
     /// What it keeps.
     #[error(transparent)]
     Store(#[from] Error),
+    /// No server was reached that can be written.
+    #[error("{0}")]
+    Unreached(String),
+    /// Another server answers than the one before.
+    #[error("another server answers")]
+    Moved,
 }
 
 impl Trouble {
@@ -49,12 +54,17 @@ impl Trouble {
         match self {
             Self::Server(error) => error.code().is_none_or(is_of_the_server),
             Self::Store(_) => false,
+            Self::Unreached(_) | Self::Moved => true,
         }
     }
 
     /// Whether waiting may help a worker that starts: nobody answers, or not yet.
     fn is_away(&self) -> bool {
-        let Self::Server(error) = self else { return false };
+        let error = match self {
+            Self::Server(error) => error,
+            Self::Store(_) => return false,
+            Self::Unreached(_) | Self::Moved => return true,
+        };
         let lost = std::error::Error::source(error).and_then(|why| why.downcast_ref());
         // A certificate that does not fit comes as invalid data.
         let is_lost = |why: &io::Error| why.kind() != io::ErrorKind::InvalidData;
@@ -62,10 +72,11 @@ impl Trouble {
         error.code().map_or_else(is_gone, is_of_the_server)
     }
 
-    /// Whether the URL is wrong: user, password or database.
+    /// Whether the URL is wrong: user, password, database or TLS.
     fn is_refusal(&self) -> bool {
         let Self::Server(error) = self else { return false };
-        error.code().is_some_and(|code| {
+        let is_of_tls = || !self.is_away() && error.to_string().contains("TLS");
+        error.code().map_or_else(is_of_tls, |code| {
             code.code().starts_with("28") || *code == SqlState::UNDEFINED_DATABASE
         })
     }
@@ -82,74 +93,84 @@ fn is_of_the_server(code: &SqlState) -> bool {
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
+    /// What begins each transaction.
+    begin: String,
+    /// The ledger's id, by which each batch knows that it has the right one.
+    pub(super) id: String,
+    /// The server's timeline, where it tells.
+    pub(super) timeline: Option<String>,
     /// When it was noticed, by the server's clock in milliseconds, that a standby had taken over since
     /// the session before.
     pub(super) promoted: Option<i64>,
 }
 
+impl Session {
+    /// Begins a transaction.
+    pub(super) async fn begin(&self) -> Result<(), Trouble> {
+        // A snapshot of the whole transaction would be older than its locks.
+        Ok(self.client.batch_execute(&self.begin).await?)
+    }
+
+    /// Does something in a transaction of its own. Where it fails the connection is given up.
+    pub(super) async fn transaction<T>(
+        &self,
+        work: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        self.begin().await?;
+        let done = work.await?;
+        self.client.batch_execute("COMMIT").await?;
+        Ok(done)
+    }
+}
+
+/// What begins a transaction on the tables of a schema.
+pub(super) fn begin(schema: &str) -> String {
+    let path = schema::quoted(schema).replace('\'', "''");
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+         SELECT set_config('search_path', '{path}', true), {SETTINGS}"
+    )
+}
+
 /// The way to the server.
 pub(super) struct Link {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
+    server: Server,
+    /// What `server` was when it was last connected to.
+    address: Address,
     session: Option<Arc<Session>>,
     /// Why the last try failed.
     problem: Option<String>,
+    /// The ledger's id, once it is known.
+    id: Option<String>,
     /// The server's timeline, and when a new one was last seen.
     timeline: Option<String>,
     promoted: Option<i64>,
 }
 
 impl Link {
-    /// A way that nobody has gone yet. Only `sslmode=require` encrypts, and it verifies the
-    /// server by the system's certificates.
-    pub(super) fn new(mut config: Config) -> anyhow::Result<Self> {
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        if config.get_application_name().is_none() {
-            config.application_name("eko-worker");
-        }
-        let tls = if config.get_ssl_mode() == SslMode::Require {
-            let (tls, _) = MakeRustlsConnect::with_native_certs()
-                .map_err(|_| anyhow::anyhow!("the system has no certificates to verify with"))?;
-            Some(tls)
-        } else {
-            None
-        };
-        Ok(Self { config, tls, session: None, problem: None, timeline: None, promoted: None })
-    }
-
-    /// Where it leads: hosts and database, and nothing else of the URL.
-    pub(super) fn place(&self) -> String {
-        let ports = self.config.get_ports();
-        let port = |nth: usize| ports.get(nth).or_else(|| ports.first()).copied().unwrap_or(5432);
-        let host = |(nth, host): (usize, &Host)| match host {
-            Host::Tcp(name) => format!("{name}:{}", port(nth)),
-            #[cfg(unix)]
-            Host::Unix(path) => path.display().to_string(),
-        };
-        let hosts: Vec<String> = self.config.get_hosts().iter().enumerate().map(host).collect();
-        let database = self.config.get_dbname().unwrap_or_default();
-        format!("PostgreSQL {}/{database}", hosts.join(","))
-    }
-
-    /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Client, Trouble> {
-        match &self.tls {
-            Some(tls) => self.connect_by(tls.clone()).await,
-            None => self.connect_by(NoTls).await,
+    /// A way that nobody has gone yet.
+    pub(super) fn new(server: Server) -> Self {
+        let address = server.url.value();
+        Self {
+            server,
+            address,
+            session: None,
+            problem: None,
+            id: None,
+            timeline: None,
+            promoted: None,
         }
     }
 
-    async fn connect_by<T>(&self, tls: T) -> Result<Client, Trouble>
-    where
-        T: MakeTlsConnect<Socket> + Send,
-        T::Stream: Send + 'static,
-        T::TlsConnect: Send,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
-        let (client, connection) = self.config.connect(tls).await?;
-        // It ends with the client, or whoever waits for an answer learns why it ended.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(client)
+    /// Where it leads.
+    pub(super) const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// A new connection. The password may be another one by now.
+    pub(super) async fn connect(&mut self) -> Result<Client, Trouble> {
+        self.address = self.server.url.renewed();
+        connect(&self.address, &self.server.tls).await
     }
 
     /// The connection that is ready, or a new one.
@@ -158,16 +179,44 @@ impl Link {
             return Ok(Arc::clone(session));
         }
         let client = self.connect().await?;
-        client.batch_execute(SESSION).await?;
-        let statements = Statements::prepare(&client).await?;
+        self.note_timeline(&client).await;
+        let id = self.known_id(&client).await?;
         if self.problem.take().is_some() {
             tracing::info!("connected to the ledger's server again");
         }
-        self.note_timeline(&client).await;
-        let promoted = self.promoted;
-        let session = Arc::new(Session { client, statements, promoted });
+        let timeline = self.timeline.clone();
+        let mut session = Session {
+            statements: Statements::new(timeline.as_deref()),
+            begin: begin(&self.address.schema),
+            client,
+            id,
+            timeline,
+            promoted: self.promoted,
+        };
+        if is_direct(&session.client).await? {
+            session.begin().await?;
+            session.statements.prepare(&session.client).await?;
+            session.client.batch_execute("COMMIT").await?;
+        }
+        let session = Arc::new(session);
         self.session = Some(Arc::clone(&session));
         Ok(session)
+    }
+
+    /// The ledger's id, which is the same for as long as the process lives.
+    async fn known_id(&mut self, client: &Client) -> Result<String, Trouble> {
+        let found = meta::id(client, &self.address.schema).await?;
+        let here = Home::of(client).await?;
+        let known = self.id.get_or_insert_with(|| found.id.clone());
+        if *known == found.id && !found.home.is_another_than(&here) {
+            return Ok(found.id);
+        }
+        let why = format!(
+            "the database is another one than when this worker started, or a copy of it: it has the \
+             ledger {}, and this worker began with {known}; restart the worker if that is meant",
+            found.id
+        );
+        Err(Error::Unfit(why).into())
     }
 
     /// A standby that took over may lack the last commits of any worker.
@@ -259,14 +308,13 @@ impl Link {
     pub(super) fn told(&self, trouble: &Trouble) -> Error {
         let text = match trouble {
             Trouble::Store(error) => return error.clone(),
+            Trouble::Unreached(_) | Trouble::Moved => trouble.to_string(),
             Trouble::Server(error) => match error.as_db_error() {
                 Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
                 None => chain(error),
             },
         };
-        let password = self.config.get_password().unwrap_or_default();
-        let password = String::from_utf8_lossy(password);
-        let text = if password.is_empty() { text } else { text.replace(&*password, "…") };
+        let text = self.address.without_password(text);
         match trouble {
             trouble if trouble.is_refusal() => Error::Refused(text),
             trouble if trouble.is_away() => Error::Away(text),

@@ -1,10 +1,11 @@
 //! Rows as PostgreSQL keeps them: statements over many at once.
 
 use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 
-use super::meta::{self, NOW};
+use super::meta::NOW;
+use super::statements::Statement;
 use crate::ledger::rules::{Finished, Lease, Row};
 use crate::ledger::{Census, Error, Open, OpenState, Stranded};
 
@@ -12,7 +13,7 @@ const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until,
                        interruptions, unsettled, untold, outcome, finished, event";
 
 /// Counts the commit that it is part of, too.
-const UPSERT: &str = "WITH counted AS (
+pub(super) const UPSERT: &str = "WITH counted AS (
         INSERT INTO commits (worker, count) VALUES ($18, 1)
         ON CONFLICT (worker) DO UPDATE SET count = commits.count + 1)
     INSERT INTO commands (id, kind, tid, digest, first_received, history,
@@ -28,44 +29,31 @@ const UPSERT: &str = "WITH counted AS (
         doubted_since = EXCLUDED.doubted_since, unsettled = EXCLUDED.unsettled,
         untold = EXCLUDED.untold, outcome = EXCLUDED.outcome, finished = EXCLUDED.finished, event = EXCLUDED.event";
 
-/// The statements of one connection.
-pub(super) struct Statements {
-    /// Takes advisory locks in the order given.
-    pub(super) lock: Statement,
-    /// Loads commands by id.
-    pub(super) by_id: Statement,
-    /// Loads refunds by tid.
-    pub(super) by_tid: Statement,
-    /// Writes rows.
-    pub(super) upsert: Statement,
-    /// Reads what each batch looks at first.
-    pub(super) glance: Statement,
+/// Loads commands by id.
+pub(super) fn by_id() -> String {
+    format!("SELECT {COLUMNS} FROM commands WHERE id = ANY($1::text[])")
 }
 
-impl Statements {
-    /// Prepares them.
-    pub(super) async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
-        let by_id = format!("SELECT {COLUMNS} FROM commands WHERE id = ANY($1::text[])");
-        let by_tid = format!(
-            "SELECT {COLUMNS} FROM commands WHERE tid = ANY($1::text[]) AND kind = 'refund'"
-        );
-        Ok(Self {
-            lock: client
-                .prepare("SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key")
-                .await?,
-            by_id: client.prepare(&by_id).await?,
-            by_tid: client.prepare(&by_tid).await?,
-            upsert: client.prepare(UPSERT).await?,
-            glance: client.prepare(&meta::glance_sql()).await?,
-        })
-    }
+/// Loads refunds by tid.
+pub(super) fn by_tid() -> String {
+    format!("SELECT {COLUMNS} FROM commands WHERE tid = ANY($1::text[]) AND kind = 'refund'")
+}
+
+/// The types of what [`UPSERT`] takes.
+pub(super) fn upsert_types() -> Vec<Type> {
+    let (text, int, bool) = (Type::TEXT_ARRAY, Type::INT8_ARRAY, Type::BOOL_ARRAY);
+    let mut types = vec![text.clone(); 4];
+    types.extend([int.clone(), text.clone()]);
+    types.extend(vec![int.clone(); 6]);
+    types.extend([bool.clone(), bool, text, int, Type::BYTEA_ARRAY, Type::INT8]);
+    types
 }
 
 /// The rows of one id, or of a tid, oldest first.
 pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super::Trouble> {
     let query =
         format!("SELECT {COLUMNS} FROM commands WHERE id = $1 OR tid = $1 ORDER BY first_received");
-    let rows = client.query(&query, &[&what]).await?;
+    let rows = client.query_typed(&query, &[(&what, Type::TEXT)]).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
@@ -115,7 +103,7 @@ pub(super) async fn upsert(
         &events,
         &worker,
     ];
-    client.execute(statement, &columns).await?;
+    statement.run(client, &columns).await?;
     Ok(())
 }
 
@@ -162,11 +150,11 @@ pub(super) async fn census(client: &Client) -> Result<Census, super::Trouble> {
     let mut census = Census::default();
     let unsettled = "SELECT kind, count(*), min(doubted_since) FROM commands
                      WHERE unsettled AND doubted_since IS NOT NULL GROUP BY kind";
-    for row in client.query(unsettled, &[]).await? {
+    for row in client.query_typed(unsettled, &[]).await? {
         census.unsettled.insert(row.get(0), (count(row.get(1)), time(row.get(2))?));
     }
     let parked = "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind";
-    for row in client.query(parked, &[]).await? {
+    for row in client.query_typed(parked, &[]).await? {
         census.parked.insert(row.get(0), count(row.get(1)));
     }
     Ok(census)
@@ -192,8 +180,10 @@ pub(super) async fn stranded(client: &Client, most: u32) -> Result<Stranded, sup
             interruptions: row.get(6),
         },
     };
-    let open = client.query(&open, &[&most]).await?.iter().map(read).collect();
-    let untold = client.query("SELECT id FROM commands WHERE untold LIMIT $1", &[&most]).await?;
+    let most: [(&(dyn ToSql + Sync), Type); 1] = [(&most, Type::INT8)];
+    let open = client.query_typed(&open, &most).await?.iter().map(read).collect();
+    let untold = "SELECT id FROM commands WHERE untold LIMIT $1";
+    let untold = client.query_typed(untold, &most).await?;
     Ok(Stranded { open, untold: untold.iter().map(|row| row.get(0)).collect() })
 }
 
@@ -207,7 +197,9 @@ pub(super) async fn prune(
     let forget = "DELETE FROM commands WHERE id IN (
                       SELECT id FROM commands WHERE first_received < $1 AND finished < $1
                       ORDER BY first_received LIMIT $2 FOR UPDATE SKIP LOCKED)";
-    let forgotten = client.execute(forget, &[&before.as_millisecond(), &i64::from(most)]).await?;
+    let (before, most) = (before.as_millisecond(), i64::from(most));
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&before, Type::INT8), (&most, Type::INT8)];
+    let forgotten = client.execute_typed(forget, &parameters).await?;
     Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }
 

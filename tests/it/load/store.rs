@@ -85,12 +85,102 @@ async fn connect(server: &str) -> Connected {
         .unwrap_or_else(|error| panic!("no PostgreSQL at EKO_TEST_POSTGRES_URL: {error}"))
 }
 
-async fn execute(server: &str, sql: &str) {
+/// Has a server do something.
+pub(crate) async fn execute(server: &str, sql: &str) {
     let (client, connection) = connect(server).await;
     let connection = tokio::spawn(connection);
     client.batch_execute(sql).await.unwrap();
     drop(client);
     connection.await.unwrap().unwrap();
+}
+
+/// What a server answers to a question for one text.
+pub(crate) async fn ask(server: &str, sql: &str) -> String {
+    let (client, connection) = connect(server).await;
+    let connection = tokio::spawn(connection);
+    let row = client.query_typed_one(sql, &[]).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+    row.get(0)
+}
+
+/// A database of a test's own in the tests' PostgreSQL.
+pub(crate) struct Database {
+    server: String,
+    name: String,
+    /// Where it is.
+    pub(crate) url: String,
+}
+
+impl Database {
+    /// Makes one as `CREATE DATABASE` is told to; `None` where there is no server to test with.
+    pub(crate) async fn new(how: &str) -> Option<Self> {
+        let Ok(server) = std::env::var("EKO_TEST_POSTGRES_URL") else {
+            eprintln!("SKIPPED on PostgreSQL, EKO_TEST_POSTGRES_URL is not set");
+            return None;
+        };
+        let name = format!("it_{:016x}", fastrand::u64(..));
+        execute(&server, &format!("CREATE DATABASE {name} {how}")).await;
+        let mut url = Url::parse(&server).unwrap();
+        url.set_path(&name);
+        Some(Self { server, name, url: url.to_string() })
+    }
+
+    /// A copy of it, made while nobody is connected to it.
+    pub(crate) async fn copy(&self) -> Self {
+        Self::new(&format!("TEMPLATE {}", self.name)).await.unwrap()
+    }
+
+    /// Takes it away, whoever uses it.
+    pub(crate) async fn remove(self) {
+        execute(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+/// A `PgBouncer` in transaction mode before the tests' PostgreSQL.
+pub(crate) struct Pool {
+    dir: TempDir,
+    port: u16,
+}
+
+impl Pool {
+    /// Starts one; `None` where it or the server is not there.
+    pub(crate) fn start() -> Option<Self> {
+        let server = Url::parse(&std::env::var("EKO_TEST_POSTGRES_URL").ok()?).unwrap();
+        let places = ["/usr/sbin/pgbouncer", "/opt/homebrew/bin/pgbouncer"];
+        if !places.iter().any(|place| Path::new(place).exists()) {
+            eprintln!("SKIPPED, PgBouncer is not installed: scripts/private-pgbouncer install");
+            return None;
+        }
+        let mut pool = Self { dir: TempDir::new().unwrap(), port: 0 };
+        let (host, port) = (server.host_str().unwrap(), server.port().unwrap_or(5432));
+        let said = pool.run("start", &[host, &port.to_string()]);
+        pool.port = Url::parse(&url_in(&said)).unwrap().port().unwrap();
+        Some(pool)
+    }
+
+    /// The same URL by way of the pool.
+    pub(crate) fn before(&self, url: &str) -> String {
+        let mut url = Url::parse(url).unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(self.port)).unwrap();
+        url.to_string()
+    }
+
+    fn run(&self, what: &str, arguments: &[&str]) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/private-pgbouncer");
+        let mut command = Command::new(script);
+        command.arg(what).arg(self.dir.path().join("pool")).args(arguments).stdin(Stdio::null());
+        let output = command.stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success(), "scripts/private-pgbouncer {what} failed");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.run("wipe", &[]);
+    }
 }
 
 /// A PostgreSQL server of a test alone, so that it can go down.
@@ -123,6 +213,16 @@ impl Server {
     /// Cuts a standby off: what this primary commits from now on never reaches it.
     pub(crate) fn lag(&self, primary: &Self) {
         self.run_with("lag", &[&primary.dir]);
+    }
+
+    /// Lets in by a line of `pg_hba.conf`, before all others.
+    pub(crate) fn hba(&self, line: &str) {
+        self.run_with("hba", &[Path::new(line)]);
+    }
+
+    /// Speaks TLS with a certificate: files of it, of its key, and of who signs clients'.
+    pub(crate) fn speak_tls(&self, files: [&str; 3]) {
+        self.run_with("tls", &files.map(Path::new));
     }
 
     /// Makes a standby the primary.

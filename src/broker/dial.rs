@@ -1,0 +1,39 @@
+//! A node's name may have several addresses: a node is asked at each of them.
+
+use std::fmt::Display;
+
+use lapin::uri::{AMQPScheme, AMQPUri};
+use tokio::time::timeout;
+
+use super::Error;
+use super::connection::CONNECT_TIMEOUT;
+use crate::addresses::{Failed, first_that_answers};
+
+/// What `ask` gets at the first address of a node's name that answers. It is given a plain URI with
+/// the address for the name. One that takes connections and is silent then has its share of the time,
+/// too.
+pub(super) async fn at_first_address<T, E, F>(
+    uri: &AMQPUri,
+    ask: impl FnMut(AMQPUri) -> F,
+) -> Result<T, Error>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let (name, port) = (uri.authority.host.as_str(), uri.authority.port);
+    let lost = |why: String| Error::Lost(format!("{name}:{port}: {why}"));
+    let silent = || lost(format!("no answer within {CONNECT_TIMEOUT:?}"));
+    let found = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name, port))).await;
+    let found = found.map_err(|_| silent())?.map_err(|error| lost(error.to_string()))?;
+    let addresses = found.map(|address| {
+        let mut plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
+        plain.authority.host = address.ip().to_string();
+        plain
+    });
+    let asked = first_that_answers(addresses.collect(), CONNECT_TIMEOUT, ask).await;
+    asked.map_err(|failed| match failed {
+        Failed::Said(error) => lost(error.to_string()),
+        Failed::Silent => silent(),
+        Failed::None => lost("its name has no address".to_owned()),
+    })
+}
