@@ -18,6 +18,7 @@ mod limits;
 mod load;
 mod operating;
 mod operations;
+mod outputs;
 mod pauses;
 mod privacy;
 mod private_eko;

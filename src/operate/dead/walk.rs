@@ -11,6 +11,7 @@ use crate::command::normal_tid;
 use crate::config::DeadChoice;
 use crate::operate::now;
 use crate::operate::progress::Progress;
+use crate::output;
 
 /// How often a message may be looked at before its reader is warned: RabbitMQ 4 drops it from
 /// the queue after twenty times, unless a policy says otherwise.
@@ -68,14 +69,16 @@ impl<'a> Walk<'a> {
         self.once.close().await;
         self.progress.clear();
         if left > 0 {
-            eprintln!("{left} more were not looked at: --limit, or in somebody else's hands");
+            output::remark(format_args!(
+                "{left} more were not looked at: --limit, or in somebody else's hands"
+            ));
         }
         if self.most_looks >= LOOKS {
-            eprintln!(
+            output::remark(format_args!(
                 "one was looked at {} times: RabbitMQ 4 drops a message after 20, unless a policy \
                  sets its delivery-limit to -1",
                 self.most_looks
-            );
+            ));
         }
         Ok(())
     }
