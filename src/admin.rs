@@ -23,7 +23,7 @@ use crate::command::Kind;
 use crate::gate::Reason;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::systemd;
+use crate::{log, systemd};
 pub(crate) use healthcheck::healthcheck;
 pub(crate) use heartbeat::Heartbeat;
 
@@ -213,6 +213,7 @@ async fn render(State(shared): State<Shared>) -> Response {
     if let Some(ledger) = shared.ledger.get() {
         count(ledger, &shared.metrics).await;
     }
+    shared.metrics.dropped_log_lines(log::dropped());
     match shared.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

@@ -61,7 +61,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     start::tls_provider();
     let tracer = Tracer::start(config.otlp_endpoint.as_ref())?;
-    let (stop, hangups) = (shutdown::on_signal()?, shutdown::hangups()?);
+    let (stop, hangups) = (shutdown::on_signal(config.shutdown_grace)?, shutdown::hangups()?);
     let (metrics, readiness) =
         (Arc::new(Metrics::new(config.gate.concurrency)?), Readiness::default());
     let shared = Shared {
