@@ -1,6 +1,7 @@
 //! The admin server: `/metrics`, `/healthz`, `/readyz`, on a thread of its own, so that it
 //! answers also when the worker's event loop is stuck.
 
+mod connections;
 mod healthcheck;
 mod heartbeat;
 
@@ -197,7 +198,8 @@ async fn serve(
     // This thread's own loop turns while the worker's is stuck.
     tokio::spawn(systemd::keep_watch(shared.heartbeat.clone()));
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+    connections::serve(listener, app, stop).await;
+    Ok(())
 }
 
 async fn alive(State(shared): State<Shared>) -> Response {

@@ -11,6 +11,7 @@ mod broker;
 mod commands;
 mod contracts;
 mod crashes;
+mod edges;
 mod examples;
 mod faults;
 mod invalid;
