@@ -46,6 +46,7 @@ struct Parts {
     mismatches: BTreeMap<&'static str, String>,
     problem: Option<String>,
     ledger_problem: Option<String>,
+    ledger_failure: Option<String>,
 }
 
 /// The body of `/readyz`.
@@ -70,12 +71,20 @@ impl Readiness {
 
     /// The broker is gone or does not let us in.
     pub(crate) fn disconnected(&self, problem: String) {
-        self.change(|parts| *parts = Parts { problem: Some(problem), ..Parts::default() });
+        self.change(|parts| {
+            let ledger_failure = parts.ledger_failure.take();
+            *parts = Parts { problem: Some(problem), ledger_failure, ..Parts::default() };
+        });
     }
 
     /// The ledger cannot be opened yet, or is open.
     pub(crate) fn without_ledger(&self, problem: Option<String>) {
         self.change(|parts| parts.ledger_problem = problem);
+    }
+
+    /// The ledger, which is open, cannot be used, or can be used again.
+    pub(crate) fn ledger_fails(&self, failure: Option<String>) {
+        self.change(|parts| parts.ledger_failure = failure);
     }
 
     /// A consumer was registered, or is gone.
@@ -111,7 +120,8 @@ impl Readiness {
             .map(|kind| (kind.as_str(), parts.consumers.get(kind.as_str()) == Some(&true)))
             .into();
         let mut missing = Vec::new();
-        missing.extend(parts.ledger_problem.map(|problem| format!("ledger: {problem}")));
+        let ledger_problem = parts.ledger_problem.or(parts.ledger_failure);
+        missing.extend(ledger_problem.map(|problem| format!("ledger: {problem}")));
         if !parts.is_connected {
             let problem = parts.problem.unwrap_or_else(|| "not connected yet".to_owned());
             missing.push(format!("broker: {problem}"));
@@ -299,7 +309,12 @@ mod tests {
         readiness.without_ledger(Some("connection refused".to_owned()));
         let missing = readiness.report().missing;
         assert!(missing.contains(&"ledger: connection refused".to_owned()), "{missing:?}");
+        readiness.ledger_fails(Some("disk full".to_owned()));
         readiness.without_ledger(None);
+        readiness.disconnected("away".to_owned());
+        let missing = readiness.report().missing;
+        assert_eq!(missing[..2], ["ledger: disk full", "broker: away"]);
+        readiness.ledger_fails(None);
         assert!(!readiness.report().missing.iter().any(|what| what.starts_with("ledger")));
     }
 }

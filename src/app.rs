@@ -86,6 +86,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let steps = tokio::spawn(steps::watch(Arc::clone(&worker)));
     let forgotten = worker.ledger.forgotten();
     let counting = tokio::spawn(pairing::count_forgotten(forgotten, Arc::clone(&metrics)));
+    let telling = tokio::spawn(start::tell_failure(Arc::clone(&worker), readiness.clone()));
     let keeper = Keeper::new(
         Arc::clone(&worker),
         readiness.clone(),
@@ -107,6 +108,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     steps.abort();
     stamps.abort();
     counting.abort();
+    telling.abort();
     rereading.abort();
     worker.tracer.stop().await;
     admin.stop().await;
@@ -142,6 +144,7 @@ async fn worker(
         clock: Clock::begin(),
         counted: Counted::default(),
         mispaired: watch::Sender::new(None),
+        ledger_failure: watch::Sender::new(None),
     }))
 }
 
@@ -240,7 +243,7 @@ impl App {
         };
         match paired {
             Ok(None) => Ok(None),
-            Ok(Some(problem)) => Err(crate::Problems(vec![problem])),
+            Ok(Some(problem)) => Err(crate::Problems(vec![problem.why().to_owned()])),
             Err(broker::Error::Topology(why)) if first => Err(crate::Problems(vec![why])),
             Err(error) => Ok(Some(error.to_string())),
         }

@@ -7,6 +7,7 @@ mod settle;
 mod tell;
 
 pub(crate) use alone::Looked;
+pub(crate) use pause::Mispaired;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,8 +48,10 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     /// Ends that were counted, and that the ledger does not know to be told yet.
     pub(crate) counted: Counted,
-    /// Why nothing may be consumed, where the queues belong to another ledger.
-    pub(crate) mispaired: watch::Sender<Option<String>>,
+    /// Why nothing may be consumed, where that is so.
+    pub(crate) mispaired: watch::Sender<Option<Mispaired>>,
+    /// Why the ledger cannot be used now, where that is so.
+    pub(crate) ledger_failure: watch::Sender<Option<String>>,
 }
 
 /// One message as it came in.

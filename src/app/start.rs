@@ -12,11 +12,11 @@ use crate::backoff::Backoff;
 use crate::ledger::{Error, Ledger, Opening, Settings};
 use crate::worker::Worker;
 
-/// Between tries to reach the ledger's server.
+/// Between tries to open the ledger.
 const AGAIN: Backoff = Backoff { initial: Duration::from_millis(250), max: Duration::from_secs(5) };
 
-/// Opens the ledger. A server that is away is no reason to exit: it is waited for. `None` where
-/// the worker was asked to stop meanwhile.
+/// Opens the ledger. A server that is away, or a disk that is full, is no reason to exit: it is
+/// waited for. `None` where the worker was asked to stop meanwhile.
 ///
 /// # Errors
 /// Where waiting would not help.
@@ -40,21 +40,32 @@ pub(super) async fn open_ledger(
             Err(error) => error,
         };
         let problem = match error.downcast_ref() {
-            Some(Error::Away(why)) => why.clone(),
+            Some(Error::Away(why) | Error::NotYet(why)) => why.clone(),
             Some(Error::Refused(why)) => {
                 return Err(Problems(vec![format!("LEDGER_URL: {why}")]).into());
             }
             Some(Error::Store(_) | Error::InUse(_) | Error::Closed) | None => return Err(error),
         };
         tries = tries.saturating_add(1);
-        // The first, the second, the fourth and so on: it may be away for long.
+        // The first, the second, the fourth and so on: it may last for long.
         if tries.is_power_of_two() {
-            tracing::warn!(problem, tries, "waiting for the ledger's server");
+            tracing::warn!(problem, tries, "waiting for the ledger");
         }
         readiness.without_ledger(Some(problem));
         tokio::select! {
             () = tokio::time::sleep(AGAIN.delay(tries, fastrand::f32().into())) => {}
             () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+/// Has `/readyz` tell why the ledger cannot be used, for as long as that is so.
+pub(super) async fn tell_failure(worker: Arc<Worker>, readiness: Readiness) {
+    let mut failure = worker.ledger_failure.subscribe();
+    loop {
+        readiness.ledger_fails(failure.borrow_and_update().clone());
+        if failure.changed().await.is_err() {
+            return;
         }
     }
 }

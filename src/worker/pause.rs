@@ -11,6 +11,24 @@ use crate::eko::Reread;
 use crate::gate::{Gate, Reason, Shut, Sight};
 use crate::ledger;
 
+/// Why nothing may be consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mispaired {
+    /// The queues belong to another ledger, as this sentence says.
+    OtherLedger(String),
+    /// Another worker holds the queues, as this sentence says.
+    HeldElsewhere(String),
+}
+
+impl Mispaired {
+    /// One sentence for whoever has to settle it.
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::OtherLedger(why) | Self::HeldElsewhere(why) => why,
+        }
+    }
+}
+
 impl Worker {
     /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
     /// operator has changed a key since these hurries were last looked at.
@@ -73,9 +91,13 @@ impl Worker {
         match reason {
             Reason::Ledger if self.mispaired().is_some() => false,
             Reason::Ledger => match self.ledger.probe().await {
-                Ok(()) => true,
+                Ok(()) => {
+                    self.ledger_failure.send_replace(None);
+                    true
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the ledger still fails");
+                    self.ledger_failure.send_replace(Some(error.to_string()));
                     false
                 }
             },
@@ -134,13 +156,13 @@ impl Worker {
         self.put_back(delivery, kind, Reason::Ledger.as_str(), attempts).await
     }
 
-    /// Why nothing may be consumed, where the queues belong to another ledger.
-    pub(crate) fn mispaired(&self) -> Option<String> {
+    /// Why nothing may be consumed, where that is so.
+    pub(crate) fn mispaired(&self) -> Option<Mispaired> {
         self.mispaired.borrow().clone()
     }
 
     /// Notes why nothing may be consumed, and pauses all kinds; or that the queues are this ledger's.
-    pub(crate) fn pair(&self, problem: Option<String>) {
+    pub(crate) fn pair(&self, problem: Option<Mispaired>) {
         let is_mispaired = problem.is_some();
         let had_problem = self.mispaired.send_replace(problem).is_some();
         if is_mispaired {
@@ -152,8 +174,18 @@ impl Worker {
 
     /// Pauses all kinds until the ledger can be written.
     pub(crate) fn close_for_ledger(&self, error: &ledger::Error) {
+        self.ledger_failure.send_replace(Some(error.to_string()));
         if self.gate.close_all(Reason::Ledger, self.now().monotonic) {
             tracing::error!(%error, "the ledger failed: nothing begins until it can be written");
+        }
+    }
+
+    /// The ledger answers: what was said of it holds no more, unless a kind waits until it can be
+    /// written.
+    pub(crate) fn ledger_answers(&self) {
+        let waits = |kind| *self.gate.watch(kind).borrow() == Some(Reason::Ledger);
+        if !Kind::ALL.into_iter().any(waits) {
+            self.ledger_failure.send_if_modified(|failure| failure.take().is_some());
         }
     }
 
