@@ -57,6 +57,9 @@ struct Ready {
     topology_declared: bool,
     consumers: BTreeMap<&'static str, bool>,
     paused: BTreeMap<&'static str, &'static str>,
+    /// Why the ledger cannot be used now, where it pauses what it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<String>,
     missing: Vec<String>,
 }
 
@@ -120,8 +123,7 @@ impl Readiness {
             .map(|kind| (kind.as_str(), parts.consumers.get(kind.as_str()) == Some(&true)))
             .into();
         let mut missing = Vec::new();
-        let ledger_problem = parts.ledger_problem.or(parts.ledger_failure);
-        missing.extend(ledger_problem.map(|problem| format!("ledger: {problem}")));
+        missing.extend(parts.ledger_problem.map(|problem| format!("ledger: {problem}")));
         if !parts.is_connected {
             let problem = parts.problem.unwrap_or_else(|| "not connected yet".to_owned());
             missing.push(format!("broker: {problem}"));
@@ -141,6 +143,7 @@ impl Readiness {
             topology_declared,
             consumers,
             paused: parts.paused,
+            ledger: parts.ledger_failure,
             missing,
         }
     }
@@ -312,9 +315,9 @@ mod tests {
         readiness.ledger_fails(Some("disk full".to_owned()));
         readiness.without_ledger(None);
         readiness.disconnected("away".to_owned());
-        let missing = readiness.report().missing;
-        assert_eq!(missing[..2], ["ledger: disk full", "broker: away"]);
+        assert_eq!(readiness.report().ledger.as_deref(), Some("disk full"));
         readiness.ledger_fails(None);
+        assert_eq!(readiness.report().ledger, None);
         assert!(!readiness.report().missing.iter().any(|what| what.starts_with("ledger")));
     }
 }
