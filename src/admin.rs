@@ -1,6 +1,7 @@
 //! The admin server: `/metrics`, `/healthz`, `/readyz`, on a thread of its own, so that it
 //! answers also when the worker's event loop is stuck.
 
+mod connections;
 mod healthcheck;
 mod heartbeat;
 
@@ -23,7 +24,7 @@ use crate::command::Kind;
 use crate::gate::Reason;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::systemd;
+use crate::{log, systemd};
 pub(crate) use healthcheck::healthcheck;
 pub(crate) use heartbeat::Heartbeat;
 
@@ -45,7 +46,8 @@ struct Parts {
     mismatches: BTreeMap<&'static str, String>,
     problem: Option<String>,
     ledger_problem: Option<String>,
-    refusal: Option<String>,
+    ledger_failure: Option<String>,
+    is_refused: bool,
 }
 
 /// The body of `/readyz`.
@@ -56,6 +58,9 @@ struct Ready {
     topology_declared: bool,
     consumers: BTreeMap<&'static str, bool>,
     paused: BTreeMap<&'static str, &'static str>,
+    /// Why the ledger cannot be used now, where it pauses what it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<String>,
     missing: Vec<String>,
 }
 
@@ -71,8 +76,9 @@ impl Readiness {
     /// The broker is gone or does not let us in.
     pub(crate) fn disconnected(&self, problem: String) {
         self.change(|parts| {
-            let refusal = parts.refusal.take();
-            *parts = Parts { problem: Some(problem), refusal, ..Parts::default() };
+            let (ledger_failure, is_refused) = (parts.ledger_failure.take(), parts.is_refused);
+            let problem = Some(problem);
+            *parts = Parts { problem, ledger_failure, is_refused, ..Parts::default() };
         });
     }
 
@@ -81,9 +87,10 @@ impl Readiness {
         self.change(|parts| parts.ledger_problem = problem);
     }
 
-    /// The ledger that was opened does not let us in any more, or does again.
-    pub(crate) fn ledger_refuses(&self, problem: Option<String>) {
-        self.change(|parts| parts.refusal = problem);
+    /// The ledger, which is open, cannot be used, or can be used again; where `is_refused`, a person
+    /// has to settle that.
+    pub(crate) fn ledger_fails(&self, failure: Option<String>, is_refused: bool) {
+        self.change(|parts| (parts.ledger_failure, parts.is_refused) = (failure, is_refused));
     }
 
     /// A consumer was registered, or is gone.
@@ -119,7 +126,8 @@ impl Readiness {
             .map(|kind| (kind.as_str(), parts.consumers.get(kind.as_str()) == Some(&true)))
             .into();
         let mut missing = Vec::new();
-        let ledger = parts.ledger_problem.or(parts.refusal);
+        let refusal = parts.ledger_failure.clone().filter(|_| parts.is_refused);
+        let ledger = parts.ledger_problem.or(refusal);
         missing.extend(ledger.map(|problem| format!("ledger: {problem}")));
         if !parts.is_connected {
             let problem = parts.problem.unwrap_or_else(|| "not connected yet".to_owned());
@@ -140,6 +148,7 @@ impl Readiness {
             topology_declared,
             consumers,
             paused: parts.paused,
+            ledger: parts.ledger_failure,
             missing,
         }
     }
@@ -207,7 +216,8 @@ async fn serve(
     // This thread's own loop turns while the worker's is stuck.
     tokio::spawn(systemd::keep_watch(shared.heartbeat.clone()));
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+    connections::serve(listener, app, stop).await;
+    Ok(())
 }
 
 async fn alive(State(shared): State<Shared>) -> Response {
@@ -223,6 +233,7 @@ async fn render(State(shared): State<Shared>) -> Response {
     if let Some(ledger) = shared.ledger.get() {
         count(ledger, &shared.metrics).await;
     }
+    shared.metrics.dropped_log_lines(log::dropped());
     match shared.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -306,7 +317,12 @@ mod tests {
         readiness.without_ledger(Some("connection refused".to_owned()));
         let missing = readiness.report().missing;
         assert!(missing.contains(&"ledger: connection refused".to_owned()), "{missing:?}");
+        readiness.ledger_fails(Some("disk full".to_owned()), false);
         readiness.without_ledger(None);
+        readiness.disconnected("away".to_owned());
+        assert_eq!(readiness.report().ledger.as_deref(), Some("disk full"));
+        readiness.ledger_fails(None, false);
+        assert_eq!(readiness.report().ledger, None);
         assert!(!readiness.report().missing.iter().any(|what| what.starts_with("ledger")));
     }
 }

@@ -59,7 +59,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     start::tls_provider();
     let tracer = Tracer::start(config.otlp_endpoint.as_ref())?;
-    let (stop, hangups) = (shutdown::on_signal()?, shutdown::hangups()?);
+    let (stop, hangups) = (shutdown::on_signal(config.shutdown_grace)?, shutdown::hangups()?);
     let (metrics, readiness) =
         (Arc::new(Metrics::new(config.gate.concurrency)?), Readiness::default());
     let shared = Shared {
@@ -249,7 +249,7 @@ impl App {
         };
         match paired {
             Ok(None) => Ok(None),
-            Ok(Some(problem)) => Err(crate::Problems(vec![problem])),
+            Ok(Some(problem)) => Err(crate::Problems(vec![problem.why().to_owned()])),
             Err(broker::Error::Topology(why)) if first => Err(crate::Problems(vec![why])),
             Err(error) => Ok(Some(error.to_string())),
         }

@@ -121,6 +121,18 @@ fn only_its_owner_names_a_library() {
     }
 }
 
+/// Where a reader has gone away or a disk is full, `println!` panics.
+#[test]
+fn nothing_is_printed_by_a_macro_that_panics() {
+    for source in sources() {
+        assert!(
+            !source.text.contains("print!(") && !source.text.contains("println!("),
+            "{}",
+            source.path.display()
+        );
+    }
+}
+
 #[test]
 fn only_the_settings_read_the_environment() {
     for source in sources().iter().filter(|source| source.room != "config") {

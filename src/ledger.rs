@@ -107,6 +107,9 @@ pub(crate) enum Error {
     /// The server cannot be reached, or is not ready.
     #[error("the ledger's server is away: {0}")]
     Away(String),
+    /// Its file cannot be used now, for a reason that may pass: a full disk, somebody else's lock.
+    #[error("the ledger's file cannot be used yet: {0}")]
+    NotYet(String),
     /// The server does not let us in, by what `LEDGER_URL` says.
     #[error("the ledger's server refuses: {0}")]
     Refused(String),

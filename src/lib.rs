@@ -24,7 +24,7 @@
 //! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
 //! whether a call may start; `app` composes everything and stops it in order; `operate` is what
 //! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
-//! `log`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
+//! `log`, `output`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
 mod addresses;
 mod admin;
@@ -57,6 +57,7 @@ mod metrics;
 mod operate;
 mod otel;
 mod outcome;
+mod output;
 mod pem;
 mod privacy;
 mod shutdown;
@@ -75,3 +76,4 @@ pub use config::{
 pub use operate::{
     check, completions, config, dead, healthcheck, inquire, ledger, man, publish, schema, show,
 };
+pub use output::{exit_code, last_words, wrote};

@@ -1,14 +1,15 @@
 //! The log: one subscriber, text for people or JSON for machines.
 
-use std::io::{self, BufWriter, Stderr, Write};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod outlet;
+
+use std::io;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::Serializer as _;
 use serde::ser::{Error as _, SerializeMap as _};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_serde::SerdeMapVisitor;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
@@ -17,6 +18,8 @@ use tracing_subscriber::fmt::{self, FmtContext};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use outlet::Outlet;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +41,8 @@ const DEFAULT_FILTER: &str = "info,lapin=off";
 pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<Lines, String> {
     let filter = filter.filter(|filter| !filter.is_empty()).unwrap_or(DEFAULT_FILTER);
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG: {error}"))?;
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(false)
-        .buffered_lines_limit(WAITING)
-        .thread_name("log")
-        .finish(Gathered(BufWriter::with_capacity(BUFFER, io::stderr())));
-    let lines = fmt::layer().with_writer(writer);
+    let outlet = Outlet::start(io::stderr()).map_err(|error| format!("no log: {error}"))?;
+    let lines = fmt::layer().with_writer(outlet.clone());
     let lines = match format {
         Format::Text => lines.with_target(false).boxed(),
         Format::Json => lines.event_format(JsonLine).boxed(),
@@ -52,17 +51,33 @@ pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<Lines, Strin
         tracing_subscriber::registry().with(filter).with(FilterFn::new(may_show)).with(lines);
     // A second start in one process keeps the first one's subscriber, and the thread behind it.
     if started.try_init().is_ok() {
-        *THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        OUTLET.get_or_init(|| outlet);
+        std::panic::set_hook(Box::new(panicked));
     }
     Ok(Lines)
 }
 
-/// The thread that writes, while there is one.
-static THREAD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+/// Where lines go, once there is a log.
+static OUTLET: OnceLock<Outlet> = OnceLock::new();
 
-/// Writes what was logged so far and ends: before the process does.
+/// Writes what was logged so far and ends: before the process does. Where nobody reads, it does not
+/// wait for long.
 pub(crate) fn end() {
-    drop(THREAD.lock().unwrap_or_else(PoisonError::into_inner).take());
+    if let Some(outlet) = OUTLET.get() {
+        outlet.end();
+    }
+}
+
+/// How many lines were dropped so far, since nobody read them or they could not be written.
+pub(crate) fn dropped() -> u64 {
+    OUTLET.get().map_or(0, Outlet::dropped)
+}
+
+/// Says so like everything else: the standard library would wait for whoever reads standard error.
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let why = panic.payload_as_str().unwrap_or("no reason is told");
+    let at = panic.location().map(tracing::field::display);
+    tracing::error!(why, at, "a thread panicked: this is a mistake in the program");
 }
 
 /// Ends the log however `run` ends.
@@ -71,32 +86,6 @@ pub(crate) struct Lines;
 impl Drop for Lines {
     fn drop(&mut self) {
         end();
-    }
-}
-
-/// How many lines may wait to be written before whoever logs waits with them: standard error
-/// that nobody reads holds the worker up sooner or later, and no line is lost.
-const WAITING: usize = 4_096;
-
-/// Bytes of them that are written at once.
-const BUFFER: usize = 64 * 1_024;
-
-/// How long lines are gathered after some were written. Whoever comes after a pause is written
-/// at once.
-const GATHER: Duration = Duration::from_millis(2);
-
-/// Standard error, written by a thread of its own: many lines for one call of the system.
-struct Gathered(BufWriter<Stderr>);
-
-impl Write for Gathered {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write(line)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
-        std::thread::sleep(GATHER);
-        Ok(())
     }
 }
 

@@ -1,8 +1,9 @@
 //! Flags and environment → Config; exit code. Nothing else.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use eko_worker::{
     Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, DeadArgs, HealthcheckArgs, InquireArgs,
     LedgerArgs, ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
@@ -55,10 +56,28 @@ enum Command {
 /// A setting that is wrong.
 const WRONG_SETTING: u8 = 2;
 
+fn main() -> ExitCode {
+    let parsed = eko_worker::without_blanks(Cli::command())
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)));
+    let code = match parsed {
+        Ok((matches, cli)) => execute(&matches, cli),
+        Err(error) => explain(&error),
+    };
+    eko_worker::exit_code(code)
+}
+
+/// Prints the help or the version that was asked for, or what is wrong with the arguments.
+fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    if !error.use_stderr() {
+        eko_worker::wrote(printed);
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_SETTING))
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    let matches = eko_worker::without_blanks(Cli::command()).get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+async fn execute(matches: &ArgMatches, cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => match Config::new(&args) {
             Ok(config) => eko_worker::run(config).await,
@@ -72,7 +91,7 @@ async fn main() -> ExitCode {
         Command::Show(args) => eko_worker::show(&args).await,
         Command::Healthcheck(args) => eko_worker::healthcheck(&args),
         Command::Config(args) => {
-            let (_, given) = matches.subcommand().unwrap_or(("", &matches));
+            let (_, given) = matches.subcommand().unwrap_or(("", matches));
             eko_worker::config(&args, given)
         }
         Command::Schema(args) => eko_worker::schema(&args),
@@ -86,7 +105,7 @@ fn code(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("eko-worker: {error:#}");
+            eko_worker::last_words(&format!("{error:#}"));
             ExitCode::from(if error.is::<Problems>() { WRONG_SETTING } else { 1 })
         }
     }

@@ -5,8 +5,6 @@ mod families;
 
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
     TextEncoder,
@@ -19,7 +17,7 @@ use crate::ledger::Census;
 use crate::outcome::{Code, Outcome};
 use crate::verdict::{Cause, Reading, Verdict};
 use broker::Broker;
-use families::Maker;
+use families::{Maker, ProcessCollectors};
 
 /// Seconds of one call: up to `EKO_TIMEOUT` and beyond.
 const CALL: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
@@ -37,6 +35,7 @@ pub(crate) struct Metrics {
     broker: Broker,
     waiting: Waiting,
     ledger_regressions: IntCounter,
+    log_lines_dropped: IntCounter,
 }
 
 /// Commands and their outcomes.
@@ -216,6 +215,10 @@ impl Metrics {
                 "ledger_regressions_total",
                 "Times that the ledger was found to have lost commits.",
             )?,
+            log_lines_dropped: make.plain_counter(
+                "log_lines_dropped_total",
+                "Log lines that nobody read in time, or that could not be written.",
+            )?,
             registry: make.constants()?,
         })
     }
@@ -335,6 +338,11 @@ impl Metrics {
         self.ledger_regressions.inc_by(times);
     }
 
+    /// So many log lines were dropped since the start.
+    pub(crate) fn dropped_log_lines(&self, lines: u64) {
+        self.log_lines_dropped.inc_by(lines.saturating_sub(self.log_lines_dropped.get()));
+    }
+
     /// Both connections stand, or not.
     pub(crate) fn connected(&self, is_connected: bool) {
         self.broker.broker_connected.set(if is_connected { 1.0 } else { 0.0 });
@@ -363,14 +371,5 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         ProcessCollectors::encode(&mut text)?;
         Ok(text)
-    }
-}
-
-/// The standard `process_*` metrics, which have no prefix of ours.
-struct ProcessCollectors;
-
-impl ProcessCollectors {
-    fn encode(text: &mut Vec<u8>) -> Result<(), prometheus::Error> {
-        TextEncoder::new().encode(&ProcessCollector::for_self().collect(), text)
     }
 }

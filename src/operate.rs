@@ -10,8 +10,6 @@ mod progress;
 mod publish;
 mod schema;
 
-use std::io::{self, Write as _};
-
 use anyhow::Context as _;
 use jiff::Timestamp;
 
@@ -19,6 +17,7 @@ use crate::admin;
 use crate::app::start::tls_provider;
 use crate::command::Defaults;
 use crate::config::{HealthcheckArgs, ShowArgs};
+use crate::output;
 use crate::privacy::Mobile;
 pub use check::check;
 pub use config::config;
@@ -34,7 +33,7 @@ pub use schema::schema;
 /// # Errors
 /// Where it does not answer, or is stuck.
 pub fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<()> {
-    println!("{}", admin::healthcheck(args.admin_addr)?);
+    output::line(admin::healthcheck(args.admin_addr)?);
     Ok(())
 }
 
@@ -46,7 +45,7 @@ pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
     tls_provider();
     let told = crate::ledger::show(&args.ledger()?, &args.what).await?;
     let told = told.with_context(|| format!("the ledger knows nothing of {}", args.what))?;
-    print!("{told}");
+    output::print(&told);
     Ok(())
 }
 
@@ -59,12 +58,4 @@ fn any_defaults() -> Defaults {
 #[expect(clippy::disallowed_methods, reason = "it stamps what an operator sends by hand")]
 fn now() -> Timestamp {
     Timestamp::now()
-}
-
-/// Prints a document; somebody who reads only its begin is no error.
-fn print(document: &str) -> io::Result<()> {
-    match io::stdout().write_all(document.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
 }

@@ -9,6 +9,7 @@ mod tell;
 
 pub(crate) use account::LastTaken;
 pub(crate) use alone::Looked;
+pub(crate) use pause::Mispaired;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,8 +52,8 @@ pub(crate) struct Worker {
     pub(crate) counted: Counted,
     /// As whom to inquire where the settings name no account.
     pub(crate) last_taken: LastTaken,
-    /// Why nothing may be consumed, where the queues belong to another ledger.
-    pub(crate) mispaired: watch::Sender<Option<String>>,
+    /// Why nothing may be consumed, where that is so.
+    pub(crate) mispaired: watch::Sender<Option<Mispaired>>,
     /// Why the ledger cannot be used, as it was last seen.
     pub(crate) ledger_problem: watch::Sender<Option<ledger::Error>>,
 }

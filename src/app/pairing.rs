@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
-use crate::broker::{Error, Paired, Pairing};
+use crate::broker::{Error, Paired, Pairing, Read};
 use crate::ledger::Identity;
 use crate::metrics::Metrics;
-use crate::worker::Worker;
+use crate::worker::{Mispaired, Worker};
 pub(super) use register::end;
 
 /// How often ledger and pairing are looked at.
@@ -67,7 +67,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Where the broker fails.
-    pub(super) async fn begin(&self, pairing: &Pairing) -> Result<Option<String>, Error> {
+    pub(super) async fn begin(&self, pairing: &Pairing) -> Result<Option<Mispaired>, Error> {
         let id = &self.worker.ledger.identity().id;
         let mut paired = pairing.look(id).await?;
         if paired == Paired::Nobody {
@@ -77,9 +77,7 @@ impl Keeper {
         if let Paired::Other(other) = &paired
             && self.adopts
         {
-            if let Some(problem) = self.take_over(pairing, other).await? {
-                return Ok(Some(problem));
-            }
+            self.take_over(pairing, other).await?;
             self.has_paired.store(true, Ordering::Relaxed);
             paired = Paired::Ours;
         }
@@ -94,11 +92,15 @@ impl Keeper {
             paired = pairing.claim(id).await?;
         }
         let was_ours = paired == Paired::Ours && !self.has_paired.load(Ordering::Relaxed);
-        let problem = self.settle(pairing, paired).await?;
-        if problem.is_none() && was_ours {
-            self.doubt_empty(pairing).await?;
+        match self.settle(pairing, paired).await? {
+            Err(problem) => Ok(Some(problem)),
+            Ok(register) => {
+                if was_ours {
+                    self.doubt_empty(pairing, &register).await?;
+                }
+                Ok(None)
+            }
         }
-        Ok(problem)
     }
 
     /// Looks whose the prefix is where a session begins anew, and pauses all kinds where it belongs
@@ -114,18 +116,17 @@ impl Keeper {
         };
         let problem = match held {
             Some(problem) => Some(problem),
-            None => self.settle(pairing, paired).await?,
+            None => self.settle(pairing, paired).await?.err(),
         };
         self.show(problem);
         Ok(())
     }
 
     /// The ledger first: what it does not know is doubted also if the second step is never made.
-    async fn take_over(&self, pairing: &Pairing, other: &str) -> Result<Option<String>, Error> {
+    async fn take_over(&self, pairing: &Pairing, other: &str) -> Result<(), Error> {
         let Identity { id, place, .. } = self.worker.ledger.identity();
-        if let Err(error) = self.worker.ledger.adopt().await {
-            return Ok(Some(format!("LEDGER_ADOPT: this ledger cannot be written: {error}")));
-        }
+        let lost = |error| Error::Lost(format!("this ledger cannot be written: {error}"));
+        self.worker.ledger.adopt().await.map_err(lost)?;
         pairing.take_over(id).await?;
         tracing::warn!(
             prefix = self.prefix,
@@ -136,13 +137,18 @@ impl Keeper {
              LEDGER_RETENTION has passed, refunds that it does not know are inquired first; \
              remove LEDGER_ADOPT"
         );
-        Ok(None)
+        Ok(())
     }
 
-    /// What follows from whom the prefix belongs to; what is wrong, where that is another ledger.
-    async fn settle(&self, pairing: &Pairing, paired: Paired) -> Result<Option<String>, Error> {
+    /// What follows from whom the prefix belongs to: what the register says, or what is wrong, where
+    /// that is another ledger.
+    async fn settle(
+        &self,
+        pairing: &Pairing,
+        paired: Paired,
+    ) -> Result<Result<Read, Mispaired>, Error> {
         match paired {
-            Paired::Other(other) => return Ok(Some(self.mispaired(&other))),
+            Paired::Other(other) => return Ok(Err(self.mispaired(&other))),
             Paired::Unknown if !self.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
                 prefix = self.prefix,
                 "it cannot be checked whether this ledger belongs to these queues: the user of \
@@ -153,22 +159,23 @@ impl Keeper {
             Paired::Unknown | Paired::Nobody | Paired::Ours => {}
         }
         pairing.prepare().await?;
-        self.compare(pairing).await?;
-        Ok(None)
+        self.compare(pairing).await.map(Ok)
     }
 
     /// Pauses all kinds for as long as the prefix belongs to another ledger, or another worker
     /// holds it.
-    fn show(&self, problem: Option<String>) {
+    fn show(&self, problem: Option<Mispaired>) {
         match (self.worker.mispaired(), &problem) {
-            (None, Some(why)) if *why == self.held_elsewhere() => {
+            (None, Some(Mispaired::HeldElsewhere(why))) => {
                 tracing::warn!(why, "waiting to consume");
             }
-            (None, Some(why)) => tracing::error!(why, "this ledger is not the queues' ledger"),
+            (None, Some(Mispaired::OtherLedger(why))) => {
+                tracing::error!(why, "this ledger is not the queues' ledger");
+            }
             (Some(_), None) => tracing::info!("the ledger is the queues' ledger again"),
             (Some(_), Some(_)) | (None, None) => {}
         }
-        self.readiness.without_ledger(problem.clone());
+        self.readiness.without_ledger(problem.as_ref().map(|problem| problem.why().to_owned()));
         self.worker.pair(problem);
     }
 
@@ -210,9 +217,9 @@ impl Keeper {
         }
     }
 
-    fn mispaired(&self, other: &str) -> String {
+    fn mispaired(&self, other: &str) -> Mispaired {
         let Identity { id, place, .. } = self.worker.ledger.identity();
-        mispaired(&self.prefix, other, id, place)
+        Mispaired::OtherLedger(mispaired(&self.prefix, other, id, place))
     }
 
     /// Whether the prefix is this ledger's now, and held by this worker.

@@ -15,11 +15,11 @@ use crate::credential::{Credential, Refreshed};
 use crate::ledger::{Error, Ledger, Opening, Settings};
 use crate::worker::Worker;
 
-/// Between tries to reach the ledger's server.
+/// Between tries to open the ledger.
 const AGAIN: Backoff = Backoff { initial: Duration::from_millis(250), max: Duration::from_secs(5) };
 
-/// Opens the ledger. A server that is away is no reason to exit: it is waited for. `None` where
-/// the worker was asked to stop meanwhile.
+/// Opens the ledger. A server that is away, or a disk that is full, is no reason to exit: it is
+/// waited for. `None` where the worker was asked to stop meanwhile.
 ///
 /// # Errors
 /// Where waiting would not help.
@@ -43,7 +43,7 @@ pub(super) async fn open_ledger(
             Err(error) => error,
         };
         let problem = match error.downcast_ref() {
-            Some(Error::Away(why)) => why.clone(),
+            Some(Error::Away(why) | Error::NotYet(why)) => why.clone(),
             // Another password may be on its way.
             Some(Error::Refused(why)) if settings.url_in_file().is_some() => why.clone(),
             Some(Error::Refused(why) | Error::Unfit(why)) => {
@@ -52,9 +52,9 @@ pub(super) async fn open_ledger(
             Some(Error::Store(_) | Error::InUse(_) | Error::Closed) | None => return Err(error),
         };
         tries = tries.saturating_add(1);
-        // The first, the second, the fourth and so on: it may be away for long.
+        // The first, the second, the fourth and so on: it may last for long.
         if tries.is_power_of_two() {
-            tracing::warn!(problem, tries, "waiting for the ledger's server");
+            tracing::warn!(problem, tries, "waiting for the ledger");
         }
         readiness.without_ledger(Some(problem));
         tokio::select! {
@@ -90,16 +90,14 @@ impl Rereading {
     }
 }
 
-/// Shows for as long as the process lives that the ledger does not let us in, which a person has to
-/// settle; what passes by itself is a pause.
+/// Has `/readyz` tell why the ledger cannot be used, for as long as that is so. Where its server does
+/// not let us in, a person has to settle that; what passes by itself is a pause.
 pub(super) async fn show_ledger(worker: Arc<Worker>, readiness: Readiness) {
     let mut problem = worker.ledger_problem.subscribe();
     loop {
-        let refused = match &*problem.borrow_and_update() {
-            Some(error @ (Error::Refused(_) | Error::Unfit(_))) => Some(error.to_string()),
-            Some(Error::Store(_) | Error::Away(_) | Error::InUse(_) | Error::Closed) | None => None,
-        };
-        readiness.ledger_refuses(refused);
+        let now = problem.borrow_and_update().clone();
+        let is_refused = matches!(now, Some(Error::Refused(_) | Error::Unfit(_)));
+        readiness.ledger_fails(now.map(|error| error.to_string()), is_refused);
         if problem.changed().await.is_err() {
             return;
         }

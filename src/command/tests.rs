@@ -158,10 +158,15 @@ fn a_deadline_beyond_what_we_can_hold_is_none() {
     ] {
         assert_eq!(expiry(time), Ok(None), "{time}");
     }
-    assert_eq!(
-        expiry("2026-11-21T09:10:00+0530"),
-        Ok(Some("2026-11-21T03:40:00Z".parse().unwrap()))
-    );
+    // A leap second, and offsets as people write them, too.
+    for (time, expected) in [
+        ("2026-11-21T09:10:00+0530", "2026-11-21T03:40:00Z"),
+        ("2026-11-21T09:10:00+05", "2026-11-21T04:10:00Z"),
+        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59Z"),
+        ("2017-01-01T05:29:60+05:30", "2016-12-31T23:59:59Z"),
+    ] {
+        assert_eq!(expiry(time), Ok(Some(expected.parse().unwrap())), "{time}");
+    }
     for time in
         ["9999-12-31", "9999-12-31T23:59:59", "9999-13-01T00:00:00Z", "99999-01-01T00:00:00Z"]
     {

@@ -6,12 +6,13 @@ mod meta;
 mod rows;
 mod store;
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::meta::{CautionClock, Change, Witness};
 use super::rules::{Circumstances, Holders, Row};
@@ -58,8 +59,36 @@ const CHECKPOINT_PAGES: i32 = 2_048;
 const PROMISE: &str = "each commit is on the disk before it counts";
 
 /// Opens or creates the file and starts its thread.
-pub(super) fn open(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyhow::Result<Opened> {
-    let file = LedgerFile::take(path)?;
+pub(super) fn open(path: &Path, opening: &Opening, inbox: Inbox) -> anyhow::Result<Opened> {
+    open_now(path, opening, inbox).map_err(|error| match may_pass(&error) {
+        true => Error::NotYet(format!("{error:#}")).into(),
+        false => error,
+    })
+}
+
+/// Whether the same may go well later, with nothing changed but the disk.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    error.chain().any(|cause| {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return full.contains(&error.kind());
+        }
+        let code =
+            cause.downcast_ref::<rusqlite::Error>().and_then(|error| error.sqlite_error_code());
+        matches!(
+            code,
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+            )
+        )
+    })
+}
+
+fn open_now(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyhow::Result<Opened> {
+    let mut file = LedgerFile::take(path)?;
     let place = file.path.display().to_string();
     let mut connection =
         Connection::open(&file.path).with_context(|| format!("cannot open {place}"))?;
@@ -67,6 +96,7 @@ pub(super) fn open(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyh
     let digest_key = prepare(&mut connection, opening).with_context(cannot)?;
     let kept = meta::load(&connection, MIGRATIONS.len()).with_context(cannot)?;
     let is_new = meta::is_new(&connection).with_context(cannot)?;
+    file.watch_beside();
     let (id, adopted, promise) = (kept.id, kept.adopted, PROMISE.to_owned());
     let (witness, regressions) = Witness::new();
     let server = Server {
@@ -200,12 +230,12 @@ impl Server {
             let is_crowd = batch.len() > CROWD;
             let mut answers = Answers::new();
             let mut requests = batch.drain(..);
-            let committed = match self.file.check() {
-                Ok(()) => self
-                    .commit(&mut requests, &mut answers)
-                    .map_err(|error| Error::Store(error.to_string())),
-                Err(error) => Err(error),
-            };
+            // Looked at once more after the commit: the file may have gone meanwhile.
+            let committed = self.file.check().and_then(|()| {
+                let committed = self.commit(&mut requests, &mut answers);
+                committed.map_err(|error| Error::Store(error.to_string()))?;
+                self.file.check()
+            });
             if let Err(error) = &committed {
                 self.begun.doubt();
                 requests.for_each(|request| request.fail(error));

@@ -2,9 +2,10 @@
 //! failure is invisible to `rate()`.
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry,
+    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::eko::Endpoint;
@@ -129,4 +130,14 @@ fn combinations(labels: Labels<'_>) -> Vec<Vec<&'static str>> {
         };
         combinations.iter().flat_map(longer).collect()
     })
+}
+
+/// The standard `process_*` metrics, which have no prefix of ours.
+pub(super) struct ProcessCollectors;
+
+impl ProcessCollectors {
+    /// Adds them to a scrape.
+    pub(super) fn encode(text: &mut Vec<u8>) -> Result<(), prometheus::Error> {
+        TextEncoder::new().encode(&ProcessCollector::for_self().collect(), text)
+    }
 }

@@ -13,6 +13,7 @@ use crate::config::{CheckArgs, Config};
 use crate::eko::{Called, Client, reproduces_the_known_answer};
 use crate::gate::Gate;
 use crate::ledger::{self, Ledger, Overview};
+use crate::output;
 use crate::verdict::Reading;
 use stamps::{Stamps, Taken};
 
@@ -83,12 +84,12 @@ pub async fn check(args: &CheckArgs) -> anyhow::Result<()> {
 fn tell(checks: Vec<Finding>, json: bool) -> anyhow::Result<bool> {
     let ok = checks.iter().all(|finding| finding.ok);
     if json {
-        println!("{}", serde_json::to_string_pretty(&Report { ok, checks })?);
+        output::line(serde_json::to_string_pretty(&Report { ok, checks })?);
         return Ok(ok);
     }
     for Finding { name, ok, detail } in checks {
         let word = if ok { "ok" } else { "FAILED" };
-        println!("{name:<11} {word}: {detail}");
+        output::line(format_args!("{name:<11} {word}: {detail}"));
     }
     Ok(ok)
 }

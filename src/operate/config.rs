@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::config::{
     Config, ConfigArgs, Problems, Setting, Source, arguments, has_file, in_effect, variable,
 };
+use crate::output;
 
 /// Prints every setting in effect, with its source and with secrets masked; or all there are.
 ///
@@ -13,10 +14,12 @@ use crate::config::{
 /// Where a setting is wrong: after all of them were shown.
 pub fn config(args: &ConfigArgs, matches: &ArgMatches) -> anyhow::Result<()> {
     if args.markdown {
-        return Ok(super::print(&markdown())?);
+        output::print(&markdown());
+        return Ok(());
     }
     if args.env_example {
-        return Ok(super::print(&env_example())?);
+        output::print(&env_example());
+        return Ok(());
     }
     let settings = in_effect(matches);
     let (warnings, problems) = match Config::new(&args.settings) {
@@ -24,10 +27,10 @@ pub fn config(args: &ConfigArgs, matches: &ArgMatches) -> anyhow::Result<()> {
         Err(problems) => (Config::warnings(), Some(problems)),
     };
     if args.json {
-        super::print(&format!("{:#}\n", as_json(&settings, &warnings, problems.as_ref())))?;
+        output::line(format_args!("{:#}", as_json(&settings, &warnings, problems.as_ref())));
     } else {
-        super::print(&as_table(&settings))?;
-        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        output::print(&as_table(&settings));
+        warnings.iter().for_each(|warning| output::remark(format_args!("warning: {warning}")));
     }
     problems.map_or(Ok(()), |problems| Err(problems.into()))
 }

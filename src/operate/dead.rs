@@ -16,6 +16,7 @@ use crate::broker::Once;
 use crate::config::{
     DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs,
 };
+use crate::output;
 use letter::{Letter, masked};
 use replay::{Judge, Ruling};
 use walk::Walk;
@@ -55,8 +56,8 @@ async fn list(args: &DeadListArgs) -> anyhow::Result<ExitCode> {
     }
     walk.end().await?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&letters)?),
-        false => letters.iter().for_each(|letter| println!("{letter}")),
+        true => output::line(serde_json::to_string_pretty(&letters)?),
+        false => letters.iter().for_each(output::line),
     }
     Ok(all_found(&args.choice, &letters))
 }
@@ -79,10 +80,11 @@ async fn show(args: &DeadShowArgs) -> anyhow::Result<ExitCode> {
     walk.end().await?;
     if args.json {
         let all = found.iter().map(|(letter, message)| json!({"dead": letter, "message": message}));
-        println!("{}", serde_json::to_string_pretty(&all.collect::<Vec<_>>())?);
+        output::line(serde_json::to_string_pretty(&all.collect::<Vec<_>>())?);
     } else {
         for (letter, message) in &found {
-            println!("{letter}\n{}", serde_json::to_string_pretty(message)?);
+            let message = serde_json::to_string_pretty(message)?;
+            output::line(format_args!("{letter}\n{message}"));
         }
     }
     let letters: Vec<_> = found.into_iter().map(|(letter, _)| letter).collect();
@@ -153,7 +155,7 @@ async fn drop_each(
 /// At once, so that what is done stands there also where the next one fails.
 fn tell(deed: Deed, json: bool) -> Deed {
     if !json {
-        println!("{}: {}", deed.letter, deed.detail);
+        output::line(format_args!("{}: {}", deed.letter, deed.detail));
     }
     deed
 }
@@ -166,7 +168,7 @@ async fn conclude(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&deeds)?);
+        output::line(serde_json::to_string_pretty(&deeds)?);
     }
     let ended = walk.end().await;
     went.and(ended)?;
@@ -182,6 +184,6 @@ fn all_found(choice: &DeadChoice, letters: &[Letter]) -> ExitCode {
     if missing.is_empty() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("not among the dead letters: {}", missing.join(", "));
+    output::remark(format_args!("not among the dead letters: {}", missing.join(", ")));
     ExitCode::FAILURE
 }

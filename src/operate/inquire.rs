@@ -8,6 +8,7 @@ use crate::app::start::tls_provider;
 use crate::config::InquireArgs;
 use crate::eko::{Called, Client};
 use crate::outcome::{Answer, Receipt};
+use crate::output;
 use crate::verdict::Reading;
 
 /// What is told of an inquiry: nothing of the customer's.
@@ -39,11 +40,11 @@ pub async fn inquire(args: &InquireArgs) -> anyhow::Result<ExitCode> {
     let called = Client::new(settings)?.look_up(tid, initiator_id, user_code).await;
     let told = told(tid, &called);
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&told)?),
+        true => output::line(serde_json::to_string_pretty(&told)?),
         false => {
-            println!("tid {tid}: {}: {}", told.reading, told.means);
+            output::line(format_args!("tid {tid}: {}: {}", told.reading, told.means));
             for (name, value) in told.result.into_iter().flat_map(Receipt::fields) {
-                println!("  {name}: {value}");
+                output::line(format_args!("  {name}: {value}"));
             }
         }
     }

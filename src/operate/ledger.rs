@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::print;
 use crate::app::start::{opening, tls_provider};
 use crate::broker::{self, Once, Paired, Pairing, Read, Register};
 use crate::config::{LedgerAdoptArgs, LedgerArgs, LedgerShowArgs};
 use crate::ledger::{Identity, Ledger, Overview};
+use crate::output;
 
 /// What to do where a ledger knows nothing.
 const NEW: &str = "the queues stay as they are: set LEDGER_URL to the ledger that has the commands, or, only \
@@ -56,8 +56,8 @@ async fn show(args: &LedgerShowArgs) -> anyhow::Result<()> {
     let asked = ask(&broker, &overview.meta.id).await;
     let told = tell(overview, &broker.prefix, asked);
     match args.json {
-        true => print(&format!("{}\n", serde_json::to_string_pretty(&told)?))?,
-        false => print(&text(&told))?,
+        true => output::line(serde_json::to_string_pretty(&told)?),
+        false => output::print(&text(&told)),
     }
     Ok(())
 }
@@ -151,7 +151,7 @@ async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
     let ledger = ledger.context("the ledger cannot be opened")?;
     let told = take_over(&once.pairing(), &ledger, &broker.prefix, args.new).await;
     once.close().await;
-    print(&told?)?;
+    output::print(&told?);
     // A refusal ends what publishes on a connection, and the takeover may have met one.
     let once = Once::open(&broker).await.context("the register is not written yet")?;
     let written = register(&once.pairing(), &ledger).await;

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Command;
 
 use crate::config::{CompletionsArgs, ManArgs};
+use crate::output;
 
 /// Prints the completions of `program` for a shell.
 ///
@@ -12,7 +13,8 @@ use crate::config::{CompletionsArgs, ManArgs};
 pub fn completions(args: CompletionsArgs, mut program: Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, "eko-worker", &mut script);
-    Ok(super::print(&String::from_utf8(script)?)?)
+    output::print(&String::from_utf8(script)?);
+    Ok(())
 }
 
 /// Prints the manual page of `program`, or of one of its subcommands.
@@ -31,5 +33,6 @@ pub fn man(args: &ManArgs, mut program: Command) -> anyhow::Result<()> {
     };
     let mut text = Vec::new();
     clap_mangen::Man::new(page).render(&mut text)?;
-    Ok(super::print(&String::from_utf8(text)?)?)
+    output::print(&String::from_utf8(text)?);
+    Ok(())
 }

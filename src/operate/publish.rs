@@ -13,6 +13,7 @@ use crate::broker::{Error, Once, Order, Replies};
 use crate::command::{Kind, parse};
 use crate::config::{Problems, PublishArgs};
 use crate::event::Event;
+use crate::output;
 
 /// An outcome that is no success.
 const NOT_SUCCEEDED: u8 = 3;
@@ -34,17 +35,19 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
     let published = order(&once, args, &id, &body).await;
     let told = match published {
         Ok(mut replies) => {
-            eprintln!("{id}: published; waiting {timeout:?} at most for its outcome");
+            output::remark(format_args!(
+                "{id}: published; waiting {timeout:?} at most for its outcome"
+            ));
             let told = tokio::time::timeout(timeout, outcome(&mut replies, &id)).await;
             match &told {
                 Ok(Some(_)) => {}
-                Ok(None) => eprintln!("{id}: the connection was lost"),
-                Err(_) => eprintln!("{id}: no outcome within {timeout:?}"),
+                Ok(None) => output::remark(format_args!("{id}: the connection was lost")),
+                Err(_) => output::remark(format_args!("{id}: no outcome within {timeout:?}")),
             }
             told.ok().flatten()
         }
         Err(Error::Lost(why)) => {
-            eprintln!("{id}: may be published, or not: {why}");
+            output::remark(format_args!("{id}: may be published, or not: {why}"));
             None
         }
         Err(error) => return Err(error).context("nothing is published"),
@@ -85,10 +88,10 @@ async fn outcome(replies: &mut Replies, id: &str) -> Option<Event> {
 }
 
 fn without_outcome(id: &str) -> ExitCode {
-    eprintln!(
+    output::remark(format_args!(
         "{id}: its outcome is not known: it may have happened, or may still happen. Ask again \
          with --id {id} and the same fields: it is never executed twice under one id."
-    );
+    ));
     ExitCode::from(NOT_KNOWN)
 }
 
@@ -168,15 +171,15 @@ fn otp(args: &PublishArgs) -> anyhow::Result<Option<SecretString>> {
 
 fn tell(event: &Event, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", String::from_utf8_lossy(&event.body));
+        output::line(String::from_utf8_lossy(&event.body));
         return Ok(());
     }
-    println!("{}: {}", event.command_id, event.outcome);
+    output::line(format_args!("{}: {}", event.command_id, event.outcome));
     let body: Value = serde_json::from_slice(&event.body).context("the event cannot be read")?;
     for part in ["error", "result"] {
         let fields = body.pointer(&format!("/data/{part}")).and_then(Value::as_object);
         for (name, value) in fields.into_iter().flatten() {
-            println!("  {name}: {}", value.as_str().unwrap_or_default());
+            output::line(format_args!("  {name}: {}", value.as_str().unwrap_or_default()));
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::command::{self, Kind};
 use crate::config::{Contract, SchemaArgs};
 use crate::event;
+use crate::output;
 
 /// Prints a JSON Schema of commands or events, or the whole contract as AsyncAPI.
 ///
@@ -19,7 +20,8 @@ pub fn schema(args: &SchemaArgs) -> anyhow::Result<()> {
         Contract::Event { kind } => Some(events(Kind::from_name(kind))),
         Contract::Asyncapi => Some(asyncapi::document()),
     };
-    Ok(super::print(&format!("{}\n", serde_json::to_string_pretty(&document)?))?)
+    output::line(serde_json::to_string_pretty(&document)?);
+    Ok(())
 }
 
 /// The schema of all events of a kind: one of those of its outcomes, told apart by `type`.

@@ -12,6 +12,24 @@ use crate::gate::{Gate, Reason, Shut, Sight};
 use crate::ledger;
 use crate::verdict::{Cause, Reading};
 
+/// Why nothing may be consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mispaired {
+    /// The queues belong to another ledger, as this sentence says.
+    OtherLedger(String),
+    /// Another worker holds the queues, as this sentence says.
+    HeldElsewhere(String),
+}
+
+impl Mispaired {
+    /// One sentence for whoever has to settle it.
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::OtherLedger(why) | Self::HeldElsewhere(why) => why,
+        }
+    }
+}
+
 impl Worker {
     /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
     /// operator has changed a key since these hurries were last looked at.
@@ -135,13 +153,13 @@ impl Worker {
         self.put_back(delivery, kind, Reason::Ledger.as_str(), attempts).await
     }
 
-    /// Why nothing may be consumed, where the queues belong to another ledger.
-    pub(crate) fn mispaired(&self) -> Option<String> {
+    /// Why nothing may be consumed, where that is so.
+    pub(crate) fn mispaired(&self) -> Option<Mispaired> {
         self.mispaired.borrow().clone()
     }
 
     /// Notes why nothing may be consumed, and pauses all kinds; or that the queues are this ledger's.
-    pub(crate) fn pair(&self, problem: Option<String>) {
+    pub(crate) fn pair(&self, problem: Option<Mispaired>) {
         let is_mispaired = problem.is_some();
         let had_problem = self.mispaired.send_replace(problem).is_some();
         if is_mispaired {
@@ -159,15 +177,19 @@ impl Worker {
         }
     }
 
-    /// The ledger's server has answered: where it did not let us in before, whoever waits for it looks
-    /// at once. That a store can be read does not say that it can be written.
+    /// The ledger has answered: what was said of it holds no more, unless a kind waits until it can be
+    /// written. Where its server did not let us in before, whoever waits for it looks at once.
     pub(crate) fn ledger_answers(&self) {
         use ledger::Error::{Away, Refused, Unfit};
         let let_in = |problem: &mut Option<ledger::Error>| {
             problem.take_if(|error| matches!(error, Away(_) | Refused(_) | Unfit(_))).is_some()
         };
         if self.ledger_problem.send_if_modified(let_in) {
-            self.gate.hurry();
+            return self.gate.hurry();
+        }
+        let waits = |kind| *self.gate.watch(kind).borrow() == Some(Reason::Ledger);
+        if !Kind::ALL.into_iter().any(waits) {
+            self.ledger_problem.send_if_modified(|problem| problem.take().is_some());
         }
     }
 

@@ -8,6 +8,7 @@
 mod broker;
 mod cluster;
 mod connection;
+mod edges;
 mod eko;
 mod flow;
 mod row;

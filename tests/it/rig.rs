@@ -9,7 +9,7 @@ pub(crate) mod command;
 pub(crate) mod event;
 mod finish;
 pub(crate) mod gateway;
-mod http;
+pub(crate) mod http;
 pub(crate) mod lossy;
 pub(crate) mod metrics;
 pub(crate) mod process;
@@ -143,7 +143,12 @@ impl Rig {
 
     /// Starts the worker without waiting for anything.
     pub(crate) fn spawn_worker(&mut self) {
-        let worker = Worker::run(&self.settings);
+        self.spawn_worker_in(&[]);
+    }
+
+    /// Starts the worker by a command that runs what follows it, without waiting for anything.
+    pub(crate) fn spawn_worker_in(&mut self, wrapper: &[String]) {
+        let worker = Worker::run_in(wrapper, &self.settings);
         self.logs.extend([worker.process.stdout.clone(), worker.process.stderr.clone()]);
         self.worker = Some(worker);
     }

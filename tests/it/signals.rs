@@ -45,7 +45,12 @@ async fn every_metric_is_there_at_0_from_the_start() {
         zero("eko_request_duration_seconds_count", &[("endpoint", endpoint)]);
         zero("unclassified_answers_total", &[("endpoint", endpoint)]);
     }
-    for name in ["inquiries_total", "event_publish_duration_seconds_count", "clock_skew_seconds"] {
+    for name in [
+        "inquiries_total",
+        "event_publish_duration_seconds_count",
+        "clock_skew_seconds",
+        "log_lines_dropped_total",
+    ] {
         zero(name, &[]);
     }
     assert_eq!(metrics.value("broker_connected", &[]), 1.0);

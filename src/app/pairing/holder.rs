@@ -7,6 +7,7 @@ use super::Keeper;
 use crate::backoff::Backoff;
 use crate::broker::{Error, Held, Pairing};
 use crate::ledger::Identity;
+use crate::worker::Mispaired;
 
 /// Between looks where a worker starts: the one before it may just have been stopped.
 const LOOKS: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
@@ -20,7 +21,7 @@ const SLACK: Duration = Duration::from_secs(10);
 impl Keeper {
     /// Holds the queues where the ledger serves one process; what is wrong where another worker
     /// holds them.
-    pub(super) async fn hold(&self, pairing: &Pairing) -> Result<Option<String>, Error> {
+    pub(super) async fn hold(&self, pairing: &Pairing) -> Result<Option<Mispaired>, Error> {
         if !self.worker.ledger.identity().serves_one {
             return Ok(None);
         }
@@ -43,7 +44,10 @@ impl Keeper {
 
     /// Holds the queues where a worker starts. After a power cut the broker takes the connection of
     /// the worker before for alive until some heartbeats are missing: so long is waited.
-    pub(super) async fn hold_at_start(&self, pairing: &Pairing) -> Result<Option<String>, Error> {
+    pub(super) async fn hold_at_start(
+        &self,
+        pairing: &Pairing,
+    ) -> Result<Option<Mispaired>, Error> {
         let patience = pairing.silence() + SLACK;
         let (mut waited, mut looks, mut is_said) = (Duration::ZERO, 0, false);
         while let Some(problem) = self.hold(pairing).await? {
@@ -52,8 +56,12 @@ impl Keeper {
             }
             if waited >= UNSAID && !is_said {
                 is_said = true;
-                self.readiness.without_ledger(Some(problem.clone()));
-                tracing::warn!(why = problem, seconds = patience.as_secs(), "waiting to consume");
+                self.readiness.without_ledger(Some(problem.why().to_owned()));
+                tracing::warn!(
+                    why = problem.why(),
+                    seconds = patience.as_secs(),
+                    "waiting to consume"
+                );
             }
             looks += 1;
             let delay = LOOKS.delay(looks, fastrand::f32().into()).min(patience - waited);
@@ -65,14 +73,14 @@ impl Keeper {
     }
 
     /// One sentence for whoever has to settle it.
-    pub(super) fn held_elsewhere(&self) -> String {
+    fn held_elsewhere(&self) -> Mispaired {
         let Identity { id, place, .. } = self.worker.ledger.identity();
-        format!(
+        Mispaired::HeldElsewhere(format!(
             "another worker with an SQLite ledger of this id ({id}, here {place}) holds the queues \
              of AMQP_PREFIX {}: a second worker, or a copy of the ledger file; SQLite serves one \
              worker: stop one of the two and keep the ledger that was in use; or, for several \
              workers, use a PostgreSQL ledger (LEDGER_URL)",
             self.prefix
-        )
+        ))
     }
 }

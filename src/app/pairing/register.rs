@@ -15,16 +15,16 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const BELIEVE: Duration = Duration::from_secs(1);
 
 impl Keeper {
-    /// Whether the register knows of more commits than the ledger.
-    pub(super) async fn compare(&self, pairing: &Pairing) -> Result<(), Error> {
+    /// Whether the register knows of more commits than the ledger; what it says.
+    pub(super) async fn compare(&self, pairing: &Pairing) -> Result<Read, Error> {
         let ledger = &self.worker.ledger;
         let id = &ledger.identity().id;
         let register = pairing.read().await?;
         // A ledger that fails is said elsewhere.
-        let Ok(commits) = ledger.commits().await else { return Ok(()) };
-        if let Read::Says(Register { ledger: of, commits: known }) = register
-            && of == *id
-            && known > commits
+        let Ok(commits) = ledger.commits().await else { return Ok(register) };
+        if let Read::Says(Register { ledger: of, commits: known }) = &register
+            && of == id
+            && *known > commits
         {
             tracing::error!(
                 acknowledged = known,
@@ -36,14 +36,14 @@ impl Keeper {
             );
             self.forget().await?;
         }
-        Ok(())
+        Ok(register)
     }
 
     /// Where the queues were this ledger's before the start and the register says nothing of it,
     /// nobody can tell an older copy that was restored: the ledger is taken for one.
-    pub(super) async fn doubt_empty(&self, pairing: &Pairing) -> Result<(), Error> {
+    pub(super) async fn doubt_empty(&self, pairing: &Pairing, read: &Read) -> Result<(), Error> {
         let Identity { id, is_new, .. } = self.worker.ledger.identity();
-        if *is_new || !says_nothing(&pairing.read().await?, id) {
+        if *is_new || !says_nothing(read, id) {
             return Ok(());
         }
         tokio::time::sleep(BELIEVE).await;

@@ -18,6 +18,7 @@ mod signature;
 mod socket;
 mod state;
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
@@ -99,7 +100,8 @@ async fn main() -> Result<()> {
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    println!("listening on http://{}", listener.local_addr()?);
+    // Whoever started it may read nothing of it.
+    writeln!(io::stdout(), "listening on http://{}", listener.local_addr()?).ok();
     server::serve(listener, Shared::new(first_state(&args), args.verbose), stop).await;
     Ok(())
 }

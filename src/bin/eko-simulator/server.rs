@@ -1,7 +1,7 @@
 //! Connections in, answers out, in whatever way the answer is to be brought.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -109,10 +109,9 @@ async fn respond(
     };
     let Decision { reply, delay_ms, late, note } = decision;
     if shared.verbose {
-        eprintln!(
-            "{} {} -> {} {:?}: {note}",
-            request.method, request.path, reply.http, reply.delivery
-        );
+        let Request { method, path, .. } = &request;
+        let (http, delivery) = (reply.http, reply.delivery);
+        writeln!(io::stderr(), "{method} {path} -> {http} {delivery:?}: {note}").ok();
     }
     if let Some(late) = late {
         let shared = shared.clone();

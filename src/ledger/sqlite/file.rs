@@ -18,7 +18,8 @@ pub(super) struct LedgerFile {
     _database: File,
     /// The file beside it; its lock ends last, so that whoever gets it gets the other one, too.
     _beside: File,
-    id: FileId,
+    /// The files that are written to, and what each was when it was opened.
+    watched: Vec<(PathBuf, FileId)>,
 }
 
 /// What a file is, whatever its name.
@@ -58,24 +59,41 @@ impl LedgerFile {
         if cfg!(target_os = "linux") {
             database = lock(database, &path)?;
         }
-        Ok(Self { path, _database: database, _beside: beside, id: FileId::of(&metadata) })
+        let watched = vec![(path.clone(), FileId::of(&metadata))];
+        Ok(Self { path, _database: database, _beside: beside, watched })
     }
 
-    /// Whether the path still leads to the file that was opened: what is written to a file that was
+    /// Watches what SQLite keeps beside the file while it is open, too: commits go to the log first,
+    /// and whoever does not find its index believes that nobody else has the ledger.
+    pub(super) fn watch_beside(&mut self) {
+        for suffix in ["-wal", "-shm"] {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(suffix);
+            if let Ok(metadata) = fs::metadata(&name) {
+                self.watched.push((name.into(), FileId::of(&metadata)));
+            }
+        }
+    }
+
+    /// Whether each path still leads to the file that was opened: what is written to a file that was
     /// deleted or replaced is lost.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let what = match fs::metadata(&self.path) {
-            Ok(metadata) if FileId::of(&metadata) == self.id => return Ok(()),
-            Ok(_) => "was replaced by another file".to_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => "was deleted".to_owned(),
-            Err(error) => format!("cannot be looked at ({error})"),
-        };
-        Err(Error::Store(format!(
-            "{} {what} while this worker uses it: nothing more is written; put the file back that \
-             was there, or stop the worker, restore the ledger and start it again",
-            self.path.display()
-        )))
+        self.watched.iter().try_for_each(|(path, id)| check(path, *id))
     }
+}
+
+fn check(path: &Path, id: FileId) -> Result<(), Error> {
+    let what = match fs::metadata(path) {
+        Ok(metadata) if FileId::of(&metadata) == id => return Ok(()),
+        Ok(_) => "was replaced by another file".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "was deleted".to_owned(),
+        Err(error) => format!("cannot be looked at ({error})"),
+    };
+    Err(Error::Store(format!(
+        "{} {what} while this worker uses it: nothing more is written; put the file back that \
+         was there, or stop the worker, restore the ledger and start it again",
+        path.display()
+    )))
 }
 
 /// The path without links, of a file that is there from now on.

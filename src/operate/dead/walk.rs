@@ -11,6 +11,7 @@ use crate::command::normal_tid;
 use crate::config::DeadChoice;
 use crate::operate::now;
 use crate::operate::progress::Progress;
+use crate::output;
 
 /// One way through the queue.
 pub(super) struct Walk<'a> {
@@ -62,7 +63,9 @@ impl<'a> Walk<'a> {
         self.once.close().await;
         self.progress.clear();
         if left > 0 {
-            eprintln!("{left} more were not looked at: --limit, or in somebody else's hands");
+            output::remark(format_args!(
+                "{left} more were not looked at: --limit, or in somebody else's hands"
+            ));
         }
         Ok(())
     }

@@ -71,6 +71,30 @@ async fn a_clock_that_steps_back_does_not_hold_up_what_is_being_settled() {
     rig.finish().await;
 }
 
+/// As a machine without a battery starts, before it has asked anybody for the time.
+#[tokio::test]
+async fn a_clock_far_in_the_past_at_the_start_costs_no_command() {
+    let mut rig = Rig::builder().start_without_worker().await;
+    let Some(clock) = Clock::new(rig.path("clock")) else { return };
+    clock.step_to(-800_000_000);
+    rig.settings = clock.of(&rig.settings);
+    rig.start_worker().await;
+    rig.publish_all(&[refund("early-1", "6251"), refund("early-2", "6252")]).await;
+    rig.until_metrics("refunds are paused", |metrics| {
+        metrics.value("paused", &[("kind", "refund"), ("reason", "clock")]) == 1.0
+    })
+    .await;
+    clock.step_to(0);
+    let events = rig.events_of(["early-1", "early-2"]).await;
+    for event in events.values() {
+        assert_eq!(event.outcome(), "succeeded", "{}", event.body);
+    }
+    assert_eq!(rig.simulator().executions("6251").await, 1);
+    assert_eq!(rig.simulator().executions("6252").await, 1);
+    rig.forgive_bad_requests();
+    rig.finish().await;
+}
+
 /// One worker loses its broker while a refund of its own is on its way; the other one, whose clock
 /// is a minute ahead, gets the command meanwhile.
 #[tokio::test]

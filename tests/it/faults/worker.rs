@@ -12,7 +12,8 @@ use super::row::skip;
 use super::scene::{LATENCY, Scene};
 use crate::load::store::{Pair, Server, Store};
 use crate::load::world::Setup;
-use crate::rig::eventually;
+use crate::rig::command::refund;
+use crate::rig::{Rig, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn core_the_worker_is_stopped_with_slow_calls_in_its_hands() {
@@ -115,6 +116,38 @@ async fn the_ledgers_disk_is_full() {
     std::fs::remove_file(&filler).unwrap();
     scene.relieve();
     scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_at_the_start_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let disk = dir.path().display();
+    let script = format!(
+        "mount -t tmpfs -o size=16m tmpfs {disk} && {{ cat /dev/zero >{disk}/filler || true; }} \
+         2>&- && exec \"$@\""
+    );
+    let Some(wrapper) = in_own_mounts(&script) else {
+        eprintln!("!!! SKIPPED: a full disk at the start: no unshare -m, or not as root");
+        return;
+    };
+    let url = format!("sqlite://{disk}/ledger.db");
+    let mut rig = Rig::builder().set("LEDGER_URL", &url).start_without_worker().await;
+    rig.spawn_worker_in(&wrapper);
+    let worker = rig.worker();
+    let said = eventually("it says what it waits for", async || {
+        let (status, body) = worker.get("/readyz").await;
+        assert_eq!(status, 503, "{body}");
+        body.contains("ledger: ").then_some(body)
+    })
+    .await;
+    assert!(said.contains(&format!("{disk}/ledger.db")) && said.contains("full"), "{said}");
+    assert!(rig.worker().log().contains("waiting for the ledger"), "{}", rig.worker().log());
+    // The worker's file system is only there for the worker.
+    let process = rig.worker().process.id();
+    std::fs::remove_file(format!("/proc/{process}/root{disk}/filler")).unwrap();
+    rig.worker().ready().await;
+    assert_eq!(rig.outcome_of(&refund("after", "6901")).await.told(), "succeeded response");
+    rig.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::eventually;
 
 /// The lines that a process wrote so far.
 #[derive(Clone, Default)]
-pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<String>>>, Arc<AtomicBool>);
 
 impl Lines {
     /// A copy of all of them.
@@ -28,6 +30,11 @@ impl Lines {
         self.all().join("\n")
     }
 
+    /// Stops reading, or goes on.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.1.store(is_held, Ordering::Relaxed);
+    }
+
     fn follow(&self, stream: impl Read + Send + 'static) -> JoinHandle<()> {
         let lines = self.clone();
         std::thread::spawn(move || {
@@ -37,6 +44,9 @@ impl Lines {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 lines.0.lock().unwrap().push(text);
                 line.clear();
+                while lines.1.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
             }
         })
     }

@@ -40,7 +40,7 @@ impl Worker {
     }
 
     /// The address that its admin server says it listens on.
-    async fn address(&mut self) -> String {
+    pub(crate) async fn address(&mut self) -> String {
         eventually("the worker logs where its admin server listens", async || {
             assert!(self.process.is_running(), "the worker ended:\n{}", self.log());
             self.process.stderr.find(said_address)
