@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -301,27 +301,19 @@ impl App {
             journeys.spawn(sweep.run(swept.clone()));
         }
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
-        let care = self.take_care(&session, settings);
         let mut why = "a consumer or a channel was lost".to_owned();
         // The inlets are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
         let inlets = tokio::select! {
             inlets = &mut pumps => inlets,
-            gone = session.gone() => {
-                why = gone;
-                lost.cancel();
-                pumps.await
-            }
-            mismatch = care => {
-                why = mismatch;
+            reason = self.over(&session, settings) => {
+                why = reason;
                 lost.cancel();
                 pumps.await
             }
         };
         swept.cancel();
-        if let Some(keeping) = keeping {
-            keeping.abort();
-        }
+        keeping.iter().for_each(JoinHandle::abort);
         journeys.close();
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
@@ -336,14 +328,13 @@ impl App {
         End { why, is_refused }
     }
 
-    /// Looks after what is declared; ends with why another session is due.
-    fn take_care(
-        &self,
-        session: &Session,
-        settings: &broker::Settings,
-    ) -> impl Future<Output = String> + use<> {
+    /// Looks after what is declared until another session is due; tells why it is.
+    async fn over(&self, session: &Session, settings: &broker::Settings) -> String {
         let (metrics, known) = (Arc::clone(&self.metrics), session.mismatches());
-        caretaking::take_care(session.caretaker(settings), metrics, known)
+        tokio::select! {
+            gone = session.gone() => gone,
+            why = caretaking::take_care(session.caretaker(settings), metrics, known) => why,
+        }
     }
 
     async fn drain(&self, journeys: &TaskTracker) {
