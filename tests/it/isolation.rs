@@ -1,5 +1,7 @@
 //! One message is never everybody's problem, however it is made.
 
+mod random;
+
 use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
