@@ -208,8 +208,7 @@ impl Worker {
                 self.replay(delivery, &subject, received, &event, is_untold).await
             }
             Claim::Conflict => self.handle_reused(delivery, &subject, received).await,
-            // Only who names no digest is answered so.
-            Claim::Unknown => self.park_busy(delivery, &subject, received, None).await,
+            Claim::Unknown => self.forget(delivery, &subject).await,
         }
     }
 
@@ -282,6 +281,7 @@ impl Worker {
                 age: age.proven.saturating_add(envelope.waited),
             }),
             has_reply_to: envelope.has_reply_to,
+            has_ended: envelope.refused.is_some(),
             ..Ask::known(id, kind, self.now(), self.lease)
         }
     }

@@ -9,8 +9,8 @@ use lapin::types::FieldTable;
 
 use super::acks::Ack;
 use super::envelope::{
-    AGE, ATTEMPT, CopyAge, Envelope, FORMER, Owed, PARKED, REFUSALS, REFUSED, copy_of, own_headers,
-    read_envelope, waited,
+    AGE, ATTEMPT, CopyAge, Envelope, FORMER, Owed, PARKED, REFUSALS, REFUSED, copy_of, is_back,
+    own_headers, read_envelope, waited,
 };
 use super::inlet::Shared;
 use super::publisher::{Message, Publisher, Routed};
@@ -79,8 +79,12 @@ impl Delivery {
     ) -> Self {
         let names = Arc::clone(&shared.names);
         let waited = waited(&delivery.properties, &names);
-        let envelope = read_envelope(&delivery.properties, delivery.redelivered);
-        let envelope = Envelope { waited, ..envelope };
+        let mut envelope = read_envelope(&delivery.properties, delivery.redelivered);
+        envelope.waited = waited;
+        // Anybody can write that: it would have a command end without a word.
+        if !is_back(&delivery.properties, &names) {
+            (envelope.refused, envelope.refusals) = (None, 0);
+        }
         Self(Box::new(Parts {
             body: delivery.data,
             envelope,
@@ -267,6 +271,9 @@ impl Delivery {
         if let Some(journey) = parking.traceparent {
             headers.insert(FORMER.into(), text(journey));
             headers.entry("traceparent".into()).or_insert_with(|| text(journey));
+        }
+        if self.0.envelope.refused.is_none() {
+            headers.retain(|name, _| ![REFUSED, REFUSALS].contains(&name.as_str()));
         }
         headers.remove(AGE);
         if let Some(age) = parking.age {

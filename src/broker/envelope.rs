@@ -60,7 +60,7 @@ pub(crate) struct Envelope {
     pub(crate) waited: Duration,
     /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
-    /// What the broker has refused of its command's end, if the copy waited for that.
+    /// What the broker has refused of its command's end, if the copy waited for that: it has ended.
     pub(crate) refused: Option<Owed>,
     /// How often it has refused that.
     pub(super) refusals: u32,
@@ -230,16 +230,29 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
 /// How long the broker has kept a copy in a retry queue of ours: it says so itself when the copy's
 /// time there is over. One that somebody took out earlier has waited for nothing.
 pub(super) fn waited(properties: &BasicProperties, names: &Names) -> Duration {
-    let deaths = properties.headers().as_ref().and_then(|table| table.inner().get("x-death"));
-    let Some(AMQPValue::FieldArray(deaths)) = deaths else { return Duration::ZERO };
-    let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else {
-        return Duration::ZERO;
-    };
+    let Some(death) = last_death(properties) else { return Duration::ZERO };
     let is_over = read(death, "reason").as_deref() == Some("expired");
     let is_ours = read(death, "queue").is_some_and(|queue| names.is_retry_queue(&queue));
     let expiration = read(death, "original-expiration").and_then(|text| text.parse().ok());
     let waited = expiration.filter(|_| is_over && is_ours).unwrap_or_default();
     Duration::from_millis(waited)
+}
+
+/// Whether it comes back from a queue in which a worker's copies wait: nobody else may write there.
+pub(super) fn is_back(properties: &BasicProperties, names: &Names) -> bool {
+    let queue = last_death(properties).and_then(|death| read(death, "queue"));
+    queue.is_some_and(|queue| names.is_retry_queue(&queue) || names.is_refused_queue(&queue))
+}
+
+/// What the broker says of the queue that it last left.
+fn last_death(properties: &BasicProperties) -> Option<&FieldTable> {
+    match properties.headers().as_ref()?.inner().get("x-death")? {
+        AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
+            AMQPValue::FieldTable(death) => Some(death),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {

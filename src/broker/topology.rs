@@ -102,6 +102,12 @@ impl Names {
         own.any(|(kind, level)| self.retry_queue(kind, level) == queue)
     }
 
+    pub(super) fn is_refused_queue(&self, queue: &str) -> bool {
+        let all = |kind| REFUSED_LEVELS.map(|level| (kind, level));
+        let mut own = Kind::ALL.into_iter().flat_map(all);
+        own.any(|(kind, level)| self.refused_queue(kind, level) == queue)
+    }
+
     /// Whether a queue is one of a worker's own, of this version or another: what anybody else
     /// publishes to it would be taken for a command, or would be in the way of commands.
     pub(super) fn is_own(&self, queue: &str) -> bool {

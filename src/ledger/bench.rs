@@ -116,6 +116,7 @@ fn ask(number: u64) -> Ask {
         parked: 0,
         waited: None,
         is_suspect: false,
+        has_ended: false,
         has_expired: false,
         has_reply_to: false,
         stamp: Some(Stamp { at: 1_800_000_000_000, age: Duration::ZERO }),

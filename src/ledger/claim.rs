@@ -31,6 +31,8 @@ pub(crate) struct Ask {
     pub(crate) waited: Option<Waited>,
     /// Whether an attempt may have been made that this ledger knows nothing of.
     pub(crate) is_suspect: bool,
+    /// Whether it has ended, as its copy says, so that nothing new may come of it.
+    pub(crate) has_ended: bool,
     /// Whether its time is over, so that it can only end.
     pub(crate) has_expired: bool,
     /// Whether it wants an answer of its own, so that no copy of it may be dropped.
@@ -53,6 +55,7 @@ impl Ask {
             parked: 0,
             waited: None,
             is_suspect: false,
+            has_ended: false,
             has_expired: false,
             has_reply_to: false,
             stamp: None,

@@ -187,8 +187,10 @@ pub(super) fn claim(
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
     match (row, &ask.digest) {
-        (None, Some(digest)) => claim_unknown(tid, ask, digest, token, circumstances),
-        (None, None) => Ok((Claim::Unknown, None)),
+        (None, Some(digest)) if !ask.has_ended => {
+            claim_unknown(tid, ask, digest, token, circumstances)
+        }
+        (None, _) => Ok((Claim::Unknown, None)),
         (Some(row), _) => claim_known(row, tid, ask, token, circumstances),
     }
 }

@@ -142,6 +142,7 @@ fn ask(id: &str, seconds: i64) -> Ask {
         parked: 0,
         waited: None,
         is_suspect: false,
+        has_ended: false,
         has_expired: false,
         has_reply_to: false,
         stamp: Some(stamp(seconds)),
@@ -329,6 +330,15 @@ on_both_stores! {
         assert_eq!((second.interruptions, third.interruptions), (1, 2));
         ledger.note(&third, ledger.until(130), false).await.unwrap();
         assert_eq!(case(claim(&ledger, ask("a", 130)).await).interruptions, 0);
+    }
+
+    async fn what_has_ended_and_is_not_known_does_not_begin(rig) {
+        let ledger = rig.open().await;
+        let copy = Ask { has_ended: true, ..ask("a", 0) };
+        assert_eq!(word(&claim(&ledger, copy.clone()).await), "unknown");
+        let first = case(claim(&ledger, ask("a", 1)).await);
+        ledger.finish(first, &succeeded("a", "1"), false).await.unwrap();
+        assert_eq!(word(&claim(&ledger, copy).await), "finished");
     }
 
     async fn a_copy_that_a_later_one_replaced_is_stale_unless_it_wants_an_answer(rig) {

@@ -136,8 +136,7 @@ impl Worker {
             Claim::Finished { event, is_untold } => {
                 self.replay(delivery, subject, received, &event, is_untold).await
             }
-            // Only who names no digest is answered so.
-            Claim::Unknown => self.park_busy(delivery, subject, received, None).await,
+            Claim::Unknown => self.forget(delivery, subject).await,
             // Boxed, since the event of a reused id is told the same way.
             Claim::Conflict => Box::pin(self.handle_reused(delivery, subject, received)).await,
         }

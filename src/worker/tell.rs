@@ -100,8 +100,9 @@ impl Worker {
         );
         let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
         let bury = needs_a_person && (is_untold || delivery.envelope().redelivered);
+        // Something is owed in any case, or the copy would not have waited.
         let owed = Owed {
-            event: refused.is_none_or(|refused| refused.event),
+            event: !needs_a_person || refused.is_none_or(|refused| refused.event),
             dead_letter: bury || (needs_a_person && refused.is_some_and(|it| it.dead_letter)),
         };
         let telling = received.span.telling(|| Telling {
@@ -111,6 +112,22 @@ impl Worker {
         });
         received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
         self.tell(delivery, subject.kind, event, owed, telling).await
+    }
+
+    /// The command has ended, and this ledger does not know how: it is another one, or
+    /// `LEDGER_RETENTION` has passed. Nothing may come of it again.
+    pub(super) async fn forget(
+        &self,
+        delivery: Delivery,
+        subject: &Subject<'_>,
+    ) -> Result<(), Error> {
+        tracing::warn!(
+            command_id = subject.command_id,
+            kind = metrics::label(subject.kind),
+            "the event of a command that has ended was refused, and the ledger does not know it any \
+             more: it is not told again"
+        );
+        delivery.ack().await
     }
 
     async fn tell(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 
 use crate::load::node::Node;
@@ -149,6 +149,48 @@ async fn a_restart_forgets_no_event_that_was_refused() {
     assert_eq!(taken.await.body, first.message.body);
     assert_eq!(rig.stub().requests(&stub::refund("702")).len(), 1);
     rig.broker.delete("test-full").await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_command_the_ledger_does_not_know_any_more_begins_nothing() {
+    let mut rig = Rig::builder().stub().at_least_once().start().await;
+    rig.broker.queue_of_one("test-full", "classic", Some(("events", "#"))).await;
+    rig.broker.put("test-full", b"the one that fits").await;
+    rig.stub().on_refund("703", [refunded("703")]);
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent(), transfer_otp_sent()]);
+    rig.outcome_of(&refund("ended-refund", "703")).await;
+    rig.outcome_of(&transfer_otp("ended-otp", "REF-703")).await;
+    for queue in ["refused.refund.10000ms", "refused.transfer_otp.10000ms"] {
+        let waits = async || rig.broker.count(queue).await.filter(|&n| n == 1);
+        eventually("its copy waits", waits).await;
+    }
+    rig.stop_worker().await;
+    let url = format!("sqlite://{}", rig.path("other.db").display());
+    rig.settings.insert("LEDGER_URL".to_owned(), url);
+    rig.settings.insert("LEDGER_ADOPT".to_owned(), "true".to_owned());
+    rig.start_worker().await;
+    let forgotten =
+        async || (rig.worker().log().matches("it is not told again").count() == 2).then_some(());
+    eventually("both copies are back", forgotten).await;
+    assert_eq!(rig.stub().requests(&stub::refund("703")).len(), 1);
+    assert_eq!(rig.stub().requests(TRANSFER_OTP).len(), 1);
+    rig.broker.delete("test-full").await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_but_the_worker_says_that_an_event_is_not_owed() {
+    let mut rig = Rig::builder().stub().at_least_once().start().await;
+    rig.stub().on_refund("704", [refunded("704")]);
+    let mut headers = FieldTable::default();
+    headers.insert("eko-refused".into(), AMQPValue::LongString("dead letter".into()));
+    let forged = BasicProperties::default().with_headers(headers);
+    rig.publish_with(&refund("forged", "704"), forged.clone()).await;
+    let first = rig.next_event().await;
+    assert_eq!(first.told(), "succeeded response");
+    rig.publish_with(&refund("forged", "704"), forged).await;
+    assert_eq!(rig.next_event().await.body, first.body, "it may be the one that was never told");
     rig.finish().await;
 }
 

@@ -19,6 +19,23 @@ const MOST: usize = 124 * 1024;
 /// they fit into a frame of 16 KiB.
 const MOST_PASSED: usize = 11 * 1024;
 
+/// The headers that the worker needs of its own copies and of the broker: a publisher's others make
+/// way for them.
+const NEEDED: [&str; 12] = [
+    "x-death",
+    "eko-attempt",
+    "eko-parked",
+    "eko-age",
+    "eko-first-received",
+    "eko-reason",
+    "eko-refused",
+    "eko-refusals",
+    "eko-replay-of",
+    "eko-traceparent",
+    "traceparent",
+    "tracestate",
+];
+
 /// How deep headers may nest: lapin reads, copies and drops them by recursion.
 const DEEPEST: usize = 16;
 
@@ -158,13 +175,10 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Leaves out headers until the rest fits, the largest first, those of the worker and the
-    /// broker last.
+    /// Leaves out headers until the rest fits, the largest first, those that the worker reads last.
     fn fit(&mut self) {
-        let weight = |entry: &&[u8]| {
-            let name = entry.get(1..).unwrap_or_default();
-            (!name.starts_with(b"eko-") && !name.starts_with(b"x-"), entry.len())
-        };
+        let weight =
+            |entry: &&[u8]| (!NEEDED.iter().any(|name| is_named(entry, name)), entry.len());
         self.headers.sort_by_key(weight);
         let properties: usize = self.properties.iter().flatten().map(|value| value.len()).sum();
         let headers: usize = self.headers.iter().map(|entry| entry.len()).sum();

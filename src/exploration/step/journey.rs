@@ -68,6 +68,7 @@ impl World {
             parked: message.parked,
             waited: self.waited(scenario, slot, message),
             is_suspect: was_seen && !scenario.has(Plant::TrustRedelivered),
+            has_ended: false,
             has_expired: command.expiry.is_some_and(|expiry| now.wall >= expiry),
             has_reply_to: false,
             stamp: (first == Step::Attempt).then(|| stamp(now)),
