@@ -81,9 +81,9 @@ impl Delivery {
         let waited = waited(&delivery.properties, &names);
         let mut envelope = read_envelope(&delivery.properties, delivery.redelivered);
         envelope.waited = waited;
-        // Anybody can write that: it would have a command end without a word.
+        // Anybody can write that: it would have a command end without a word, or a call be over early.
         if !is_back(&delivery.properties, &names) {
-            (envelope.refused, envelope.refusals) = (None, 0);
+            (envelope.refused, envelope.refusals, envelope.age) = (None, 0, None);
         }
         Self(Box::new(Parts {
             body: delivery.data,
