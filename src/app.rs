@@ -29,7 +29,7 @@ use crate::gate::Gate;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
-use crate::worker::{Clock, Counted, LastTaken, Worker};
+use crate::worker::{Clock, Counted, LastTaken, Waiting, Worker};
 use crate::{log, shutdown, systemd};
 use pairing::Keeper;
 pub(crate) use pairing::mispaired;
@@ -151,6 +151,7 @@ async fn worker(
         lease: config.lease,
         clock: Clock::begin(),
         counted: Counted::default(),
+        waiting: Waiting::default(),
         last_taken: LastTaken::default(),
         mispaired: watch::Sender::new(None),
         ledger_problem: watch::Sender::new(None),

@@ -6,10 +6,12 @@ mod pause;
 mod refuse;
 mod settle;
 mod tell;
+mod waiting;
 
 pub(crate) use account::LastTaken;
 pub(crate) use alone::Looked;
 pub(crate) use pause::Mispaired;
+pub(crate) use waiting::Waiting;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     /// Ends that were counted, and that the ledger does not know to be told yet.
     pub(crate) counted: Counted,
+    /// Whose messages wait here for a call.
+    pub(crate) waiting: Waiting,
     /// As whom to inquire where the settings name no account.
     pub(crate) last_taken: LastTaken,
     /// Why nothing may be consumed, where that is so.
@@ -169,7 +173,18 @@ impl Worker {
     ) -> Result<(), Error> {
         let subject = Subject::of(command);
         // Before the claim: whoever waits holds nothing but the delivery.
-        let permit = match self.admit(command).await {
+        // Only a command that was seen before can have a row whose message is looked for.
+        let envelope = delivery.envelope();
+        let is_known = envelope.redelivered || envelope.parked > 0;
+        let waits = is_known.then(|| self.waiting.note(&command.id));
+        let admitted = tokio::select! {
+            biased;
+            admitted = self.admit(command) => admitted,
+            // It comes again, and must not wait behind itself for its turn.
+            () = delivery.lost() => return Ok(()),
+        };
+        drop(waits);
+        let permit = match admitted {
             Ok(permit) => permit,
             Err(shut) => return self.turn_away(delivery, command.kind(), shut).await,
         };

@@ -38,6 +38,8 @@ pub(super) struct Sweep {
     after: Duration,
     open: HashMap<String, Watched<OpenState>>,
     untold: HashMap<String, Watched<()>>,
+    /// When each kind was last seen paused: what waited meanwhile is dealt with only now.
+    paused: HashMap<&'static str, Instant>,
 }
 
 /// Since when something has not changed.
@@ -52,7 +54,14 @@ struct Watched<T> {
 impl Sweep {
     /// A sweep of one session.
     pub(super) fn new(worker: Arc<Worker>, teller: Teller, after: Duration) -> Self {
-        Self { worker, teller, after, open: HashMap::new(), untold: HashMap::new() }
+        Self {
+            worker,
+            teller,
+            after,
+            open: HashMap::new(),
+            untold: HashMap::new(),
+            paused: HashMap::new(),
+        }
     }
 
     /// Sweeps until the session ends.
@@ -80,6 +89,9 @@ impl Sweep {
             }
         };
         let now = now();
+        let paused = Kind::ALL.into_iter().filter(|&kind| !self.is_consumed(kind));
+        let paused: Vec<_> = paused.map(|kind| (kind.as_str(), now)).collect();
+        self.paused.extend(paused);
         watch(&mut self.untold, untold.into_iter().map(|id| (id, ())), now);
         let states = open.iter().map(|open| (open.id.clone(), open.state));
         watch(&mut self.open, states, now);
@@ -126,10 +138,12 @@ impl Sweep {
         if watched.is_orphan {
             return true;
         }
-        if now < watched.since + self.after {
+        let paused = self.paused.get(kind.as_str()).copied();
+        let since = paused.map_or(watched.since, |paused| paused.max(watched.since));
+        if now < since + self.after || self.worker.waiting.has(&open.id) {
             return false;
         }
-        let is_long = now >= watched.since + self.after.saturating_mul(DESPITE_BACKLOG);
+        let is_long = now >= since + self.after.saturating_mul(DESPITE_BACKLOG);
         self.is_consumed(kind) && (is_long || self.is_empty(kind).await)
     }
 

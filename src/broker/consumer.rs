@@ -13,6 +13,7 @@ use super::envelope::{
     own_headers, read_envelope, waited,
 };
 use super::inlet::Shared;
+use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
 use super::replier::Replier;
 use super::teller::{event_properties, publish_event};
@@ -63,6 +64,8 @@ struct Parts {
     envelope: Envelope,
     properties: BasicProperties,
     ack: Ack,
+    /// The connection that it came by.
+    line: Link,
     /// Whose queue it came from.
     kind: Kind,
     publisher: Publisher,
@@ -74,7 +77,7 @@ impl Delivery {
     pub(super) fn new(
         kind: Kind,
         delivery: lapin::message::Delivery,
-        ack: Ack,
+        (ack, line): (Ack, Link),
         shared: &Shared,
     ) -> Self {
         let names = Arc::clone(&shared.names);
@@ -90,6 +93,7 @@ impl Delivery {
             envelope,
             properties: delivery.properties,
             ack,
+            line,
             kind,
             publisher: shared.publisher.clone(),
             replier: shared.replier.clone(),
@@ -122,6 +126,11 @@ impl Delivery {
         self.0.names.events()
     }
 
+    /// Waits until the connection is gone that it came by: it can be settled no more, and comes again.
+    pub(crate) async fn lost(&self) {
+        self.0.line.gone().await;
+    }
+
     /// Publishes what is owed: the event, with a copy to whoever asked for one, and the command
     /// itself to where a person looks. Then acknowledges. What the broker refuses is told again
     /// later: until then a copy of the command waits, and nobody else does.
@@ -144,7 +153,8 @@ impl Delivery {
         let (told, buried) = (unless_refused(told)?, unless_refused(buried)?);
         let refused = Owed { event: told.is_none(), dead_letter: buried.is_none() };
         let took = began.elapsed();
-        match refused.is_nothing() {
+        // What cannot be copied cannot wait: it would come again at once, and be told again to all.
+        match refused.is_nothing() || self.0.envelope.is_cut {
             true => self.ack().await?,
             false => self.put(REFUSED_PATIENCE, |it| it.refused_copy(event, refused)).await?,
         }

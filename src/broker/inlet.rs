@@ -82,7 +82,7 @@ impl Inlet {
             Ok(delivery) => {
                 let taken = line.room.taken(delivery.data.len());
                 let ack = line.acks.note(delivery.delivery_tag, taken);
-                Some(Delivery::new(self.kind, delivery, ack, &self.shared))
+                Some(Delivery::new(self.kind, delivery, (ack, line.link.clone()), &self.shared))
             }
             Err(error) => {
                 tracing::debug!(kind = self.kind.as_str(), %error, "the consumer failed");

@@ -110,6 +110,29 @@ async fn what_cannot_be_read_does_not_outrank_a_refund_that_was_begun() {
 }
 
 #[tokio::test]
+async fn what_waits_for_its_turn_does_not_wait_behind_itself_once_its_connection_is_lost() {
+    let mut proxy = Proxy::closed().await;
+    proxy.open().await;
+    let rig = Rig::builder().set("AMQP_URL", &proxy.amqp_url()).set("WORKER_RATE_LIMIT", "3");
+    let mut rig = rig.at_least_once().stub().start().await;
+    let ids: Vec<_> = (0..32).map(|n| format!("turn-{n}")).collect();
+    rig.stub().on(TRANSFER_OTP, vec![transfer_otp_sent(); 40]);
+    rig.publish_all(&ids.iter().map(|id| transfer_otp(id, id)).collect::<Vec<_>>()).await;
+    let in_hand = |now: &Metrics| now.value("in_flight", &[("kind", "transfer_otp")]);
+    rig.until_metrics("they wait for their turn", |now| in_hand(now) > 25.0).await;
+    proxy.cut();
+    eventually("it has connected again", async || (sessions(&rig) > 1).then_some(())).await;
+    let told = |now: &Metrics| now.value("event_publish_duration_seconds_count", &[]);
+    let (asked, before) = (rig.stub().all_requests().len(), told(&rig.metrics().await));
+    let more = async || (rig.stub().all_requests().len() >= asked + 8).then_some(());
+    eventually("Eko is called again", more).await;
+    // Those whose connection is gone could be called for, and not be told.
+    assert!(told(&rig.metrics().await) >= before + 4.0);
+    rig.events_of(ids.iter().map(String::as_str)).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_message_over_which_consumers_are_lost_is_given_up_alone() {
     let mut proxy = Proxy::closed().await;
     proxy.open().await;
