@@ -4,7 +4,7 @@ mod holder;
 mod register;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -44,6 +44,8 @@ pub(super) struct Keeper {
     has_paired: AtomicBool,
     /// Whether the register cannot be read: the broker logs each try.
     is_unreadable: AtomicBool,
+    /// The timeline for which this process has noted that attempts may be lacking.
+    doubted: AtomicU32,
 }
 
 impl Keeper {
@@ -62,6 +64,7 @@ impl Keeper {
             has_said_unheld: AtomicBool::new(false),
             has_paired: AtomicBool::new(false),
             is_unreadable: AtomicBool::new(false),
+            doubted: AtomicU32::new(0),
         }
     }
 

@@ -68,6 +68,9 @@ pub(crate) struct Register {
     /// version wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeline: Option<u32>,
+    /// Whether a worker had gone on with an older timeline's server after this one took over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_split: bool,
 }
 
 impl Register {
@@ -402,10 +405,17 @@ mod tests {
 
     #[test]
     fn the_register_is_json() {
-        let register = |timeline| Register { ledger: "0a1b".to_owned(), commits: 7, timeline };
+        let register = |timeline, is_split| {
+            let ledger = "0a1b".to_owned();
+            Register { ledger, commits: 7, timeline, is_split }
+        };
         for (register, text) in [
-            (register(None), r#"{"ledger":"0a1b","commits":7}"#),
-            (register(Some(2)), r#"{"ledger":"0a1b","commits":7,"timeline":2}"#),
+            (register(None, false), r#"{"ledger":"0a1b","commits":7}"#),
+            (register(Some(2), false), r#"{"ledger":"0a1b","commits":7,"timeline":2}"#),
+            (
+                register(Some(2), true),
+                r#"{"ledger":"0a1b","commits":7,"timeline":2,"is_split":true}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&register).unwrap(), text);
             assert_eq!(serde_json::from_str::<Register>(text).unwrap(), register);

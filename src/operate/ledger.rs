@@ -175,11 +175,13 @@ async fn register(pairing: &Pairing, ledger: &Ledger) -> anyhow::Result<()> {
     let read = pairing.read().await?;
     let Meta { commits, timeline, .. } = ledger.meta().await?;
     let known = read.of(id).and_then(|register| register.timeline);
+    // A worker is to see that.
+    let is_split = read.of(id).is_some_and(|register| register.is_split);
     if read.of(id).is_some_and(|register| register.is_newer_than(timeline)) {
         anyhow::bail!(outdated(place, timeline, known));
     }
     let ledger = id.clone();
-    pairing.write(&Register { ledger, commits, timeline: timeline.or(known) }).await?;
+    pairing.write(&Register { ledger, commits, timeline: timeline.or(known), is_split }).await?;
     Ok(())
 }
 

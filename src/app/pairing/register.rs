@@ -47,13 +47,12 @@ impl Keeper {
                  server without its last commits took over; refunds that it does not know are \
                  inquired first until LEDGER_RETENTION has passed; see the runbook"
             );
-        } else if took_over {
-            say_taken_over(known, &meta);
-        }
-        if is_missing || took_over {
+            self.doubted.store(meta.timeline.unwrap_or_default(), Ordering::Relaxed);
             self.forget().await?;
+        } else if took_over || known.is_split {
+            self.doubt(known, &meta).await?;
         }
-        if took_over {
+        if took_over || known.is_split {
             // Workers on the old server stop when they read it.
             write(pairing, &self.register(&meta, None)).await?;
         }
@@ -71,7 +70,29 @@ impl Keeper {
             ledger: self.worker.ledger.identity().id.clone(),
             commits: meta.commits,
             timeline: meta.timeline.or_else(|| known.and_then(|known| known.timeline)),
+            is_split: false,
         }
+    }
+
+    /// Workers may have gone on with the server that this worker's has taken over from: what they began
+    /// there is not known here.
+    async fn doubt(&self, known: &Register, meta: &Meta) -> Result<(), Error> {
+        let timeline = meta.timeline.unwrap_or_default();
+        if self.doubted.swap(timeline, Ordering::Relaxed) == timeline {
+            return Ok(());
+        }
+        tracing::error!(
+            before = known.timeline.filter(|_| !known.is_split),
+            timeline,
+            "another server has taken over as the ledger's, and workers may have gone on with the \
+             old one: refunds that it does not know are inquired first until LEDGER_RETENTION has \
+             passed; see the runbook"
+        );
+        let noted = self.forget().await;
+        if noted.is_err() {
+            self.doubted.store(0, Ordering::Relaxed);
+        }
+        noted
     }
 
     /// Where the queues were this ledger's before the start and the register says nothing of it,
@@ -145,20 +166,25 @@ impl Keeper {
     ) -> Result<(), Error> {
         let known = read.and_then(|read| read.of(&self.worker.ledger.identity().id));
         if let Some(known) = known.filter(|known| known.is_newer_than(meta.timeline)) {
+            let is_known = self.worker.mispaired().is_some();
             self.show(Some(self.old_primary(known, meta)));
+            if !is_known {
+                // What this worker has begun meanwhile, the other server does not know.
+                write(pairing, &Register { is_split: true, ..known.clone() }).await?;
+            }
             return Ok(());
         }
         let register = self.register(meta, known);
-        if let Some(known) = known.filter(|known| known.is_older_than(meta.timeline))
-            && written.as_ref().is_some_and(|written| written.timeline == meta.timeline)
+        if let Some(known) = known
+            && shows_split(known, meta, written.as_ref())
         {
-            // It was written over by a worker that goes on with the old server.
-            say_taken_over(known, meta);
-            self.forget().await?;
+            self.doubt(known, meta).await?;
         }
         let is_there = match read {
             None | Some(Read::Refused) => true,
-            Some(_) => known.is_some_and(|known| known.timeline == register.timeline),
+            Some(_) => {
+                known.is_some_and(|known| known.timeline == register.timeline && !known.is_split)
+            }
         };
         if !is_there || written.as_ref() != Some(&register) {
             let is_written = write(pairing, &register).await?;
@@ -168,6 +194,14 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// Whether somebody has gone on with the server that this worker's has taken over from: it says so, or had
+/// committed more there, or has written over what this worker wrote.
+fn shows_split(known: &Register, meta: &Meta, written: Option<&Register>) -> bool {
+    let is_over_ours = || written.is_some_and(|written| written.timeline == meta.timeline);
+    let is_older = known.is_older_than(meta.timeline);
+    known.is_split || is_older && (known.commits > meta.commits || is_over_ours())
 }
 
 /// Tells the register a last time, where the worker stops.
@@ -189,16 +223,6 @@ async fn write(pairing: &Pairing, register: &Register) -> Result<bool, Error> {
         tracing::debug!("the broker has no register for the ledger's commits");
     }
     Ok(is_written)
-}
-
-fn say_taken_over(known: &Register, meta: &Meta) {
-    tracing::error!(
-        before = known.timeline,
-        timeline = meta.timeline,
-        "another server has taken over as the ledger's, and workers may have gone on with the old one: \
-         refunds that it does not know are inquired first until LEDGER_RETENTION has passed; see the \
-         runbook"
-    );
 }
 
 /// Whether the register names no commits of a ledger, though it may be read.

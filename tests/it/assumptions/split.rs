@@ -42,6 +42,10 @@ async fn the_workers_of_an_old_primary_that_lives_on_stop_consuming() {
     assert_eq!(late.ready_or_ended().await, Some(2), "it consumes:\n{}", late.log());
     assert!(late.log().contains("timeline 2"), "{}", late.log());
 
+    let mut forgot = async || third.metrics().await.sum("ledger_regressions_total", &[]);
+    let mut is_cautious = async || (forgot().await == Some(1.0)).then_some(());
+    eventually("the worker of the new server doubts what it does not know", &mut is_cautious).await;
+
     // Each by two messages.
     let twice = |id: &str, tid: u32| [refund(id, &tid.to_string()), refund(id, &tid.to_string())];
     let commands: Vec<_> = (0..10).flat_map(|nth| twice(&format!("x{nth}"), 6710 + nth)).collect();
