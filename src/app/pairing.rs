@@ -210,6 +210,8 @@ impl Keeper {
             }
             let wait = match strange {
                 0 => LOOK,
+                // It ends by itself, once the ledger's connection leads to the server that took over.
+                _ if matches!(self.worker.mispaired(), Some(Mispaired::OldPrimary(_))) => LOOK,
                 times => RECHECK.delay(times, fastrand::f32().into()),
             };
             tokio::time::sleep(wait).await;
@@ -272,7 +274,8 @@ pub(crate) fn mispaired(prefix: &str, other: &str, id: &str, place: &str) -> Str
 
 /// One sentence for whoever has to settle that another server has taken over as the ledger's.
 pub(crate) fn outdated(place: &str, timeline: Option<u32>, known: Option<u32>) -> String {
-    let number = |timeline: Option<u32>| timeline.map_or("?".to_owned(), |it| it.to_string());
+    let number =
+        |timeline: Option<u32>| timeline.map_or_else(|| "?".to_owned(), |it| it.to_string());
     format!(
         "the PostgreSQL server of this ledger ({place}) is not the ledger's any more: it writes timeline \
          {}, and a standby was promoted to timeline {} and has taken over; point LEDGER_URL at the \
