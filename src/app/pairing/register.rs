@@ -12,6 +12,10 @@ use crate::worker::Mispaired;
 /// How long the last word may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How long the workers of an old server are given to stop: they look every second. Two workers that know
+/// nothing of each other's commands would tell two events of one.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// Before an empty register is believed: another worker of the ledger may just have made it.
 const BELIEVE: Duration = Duration::from_secs(1);
 
@@ -55,6 +59,7 @@ impl Keeper {
         if took_over || known.is_split {
             // Workers on the old server stop when they read it.
             write(pairing, &self.register(&meta, None)).await?;
+            tokio::time::sleep(LEAVE).await;
         }
         Ok(Ok(read))
     }
