@@ -32,7 +32,7 @@ use crate::otel::Tracer;
 use crate::worker::{Clock, Counted, LastTaken, Waiting, Worker};
 use crate::{log, shutdown, systemd};
 use pairing::Keeper;
-pub(crate) use pairing::mispaired;
+pub(crate) use pairing::{mispaired, outdated};
 use pump::Pump;
 use sweep::Sweep;
 
@@ -319,7 +319,7 @@ impl App {
         if self.stop.is_cancelled() {
             self.drain(&journeys).await;
             if let Some(pairing) = &pairing {
-                pairing::end(&self.worker, pairing).await;
+                pairing::end(&self.keeper, pairing).await;
             }
         }
         let is_refused = session.is_refused();

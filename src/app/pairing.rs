@@ -4,7 +4,7 @@ mod holder;
 mod register;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -42,6 +42,10 @@ pub(super) struct Keeper {
     has_said_unheld: AtomicBool,
     /// Whether this process has made the pairing, so that nothing was registered before.
     has_paired: AtomicBool,
+    /// Whether the register cannot be read: the broker logs each try.
+    is_unreadable: AtomicBool,
+    /// The timeline for which this process has noted that attempts may be lacking.
+    doubted: AtomicU32,
 }
 
 impl Keeper {
@@ -59,6 +63,8 @@ impl Keeper {
             has_warned: AtomicBool::new(false),
             has_said_unheld: AtomicBool::new(false),
             has_paired: AtomicBool::new(false),
+            is_unreadable: AtomicBool::new(false),
+            doubted: AtomicU32::new(0),
         }
     }
 
@@ -159,13 +165,18 @@ impl Keeper {
             Paired::Unknown | Paired::Nobody | Paired::Ours => {}
         }
         pairing.prepare().await?;
-        self.compare(pairing).await.map(Ok)
+        self.compare(pairing).await
     }
 
-    /// Pauses all kinds for as long as the prefix belongs to another ledger, or another worker
-    /// holds it.
+    /// Pauses all kinds for as long as the prefix belongs to another ledger, another worker holds
+    /// it, or another server took over as the ledger's.
     fn show(&self, problem: Option<Mispaired>) {
         match (self.worker.mispaired(), &problem) {
+            (Some(Mispaired::OldPrimary(_)), Some(Mispaired::OldPrimary(_))) => {}
+            (_, Some(Mispaired::OldPrimary(why))) => {
+                tracing::error!(why, "this server is not the ledger's any more");
+                self.worker.metrics.forgot(1);
+            }
             (None, Some(Mispaired::HeldElsewhere(why))) => {
                 tracing::warn!(why, "waiting to consume");
             }
@@ -194,8 +205,13 @@ impl Keeper {
             if let Err(error) = looked {
                 tracing::debug!(%error, "the register could not be written");
             }
+            if self.worker.mispaired().is_some() {
+                strange = strange.max(1);
+            }
             let wait = match strange {
                 0 => LOOK,
+                // It ends by itself, once the ledger's connection leads to the server that took over.
+                _ if matches!(self.worker.mispaired(), Some(Mispaired::OldPrimary(_))) => LOOK,
                 times => RECHECK.delay(times, fastrand::f32().into()),
             };
             tokio::time::sleep(wait).await;
@@ -253,6 +269,19 @@ pub(crate) fn mispaired(prefix: &str, other: &str, id: &str, place: &str) -> Str
          (LEDGER_URL); or let this one take over (LEDGER_ADOPT=true, or eko-worker ledger adopt), \
          after which refunds that it does not know are inquired first; or choose another \
          AMQP_PREFIX for another deployment"
+    )
+}
+
+/// One sentence for whoever has to settle that another server has taken over as the ledger's.
+pub(crate) fn outdated(place: &str, timeline: Option<u32>, known: Option<u32>) -> String {
+    let number =
+        |timeline: Option<u32>| timeline.map_or_else(|| "?".to_owned(), |it| it.to_string());
+    format!(
+        "the PostgreSQL server of this ledger ({place}) is not the ledger's any more: it writes timeline \
+         {}, and a standby was promoted to timeline {} and has taken over; point LEDGER_URL at the \
+         server that took over, and fence the old one (stop it, and do not start it as a primary)",
+        number(timeline),
+        number(known)
     )
 }
 

@@ -5,6 +5,8 @@
 //! one wins, and whoever comes with another ledger is told whose it is. A queue of length one is the
 //! register: its message says how often the ledger had committed when that was last published.
 
+mod register;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +18,6 @@ use lapin::options::{
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
-use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::declare::{said, soft_error};
@@ -25,6 +26,7 @@ use super::link::Link;
 use super::once::refusal;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, quorum, text};
+pub(crate) use register::Register;
 
 /// How often the register's message may be looked at before the broker drops it. Each look counts,
 /// and each new message begins anew.
@@ -55,15 +57,6 @@ pub(crate) enum Paired {
     Nobody,
     /// The broker lets this user neither declare nor read what would tell.
     Unknown,
-}
-
-/// What the register says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Register {
-    /// The ledger's id.
-    pub(crate) ledger: String,
-    /// How often it had committed.
-    pub(crate) commits: u64,
 }
 
 /// A handle on the pairing of one prefix.
@@ -97,6 +90,16 @@ pub(crate) enum Read {
     Nothing,
     /// This user may not read it.
     Refused,
+}
+
+impl Read {
+    /// What it says of a ledger.
+    pub(crate) fn of(&self, id: &str) -> Option<&Register> {
+        match self {
+            Self::Says(register) if register.ledger == id => Some(register),
+            Self::Says(_) | Self::Nothing | Self::Refused => None,
+        }
+    }
 }
 
 impl Pairing {
@@ -372,13 +375,5 @@ mod tests {
         ] {
             assert_eq!(names.ledger_named_in(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn the_register_is_json() {
-        let register = Register { ledger: "0a1b".to_owned(), commits: 7 };
-        let text = r#"{"ledger":"0a1b","commits":7}"#;
-        assert_eq!(serde_json::to_string(&register).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Register>(text).unwrap(), register);
     }
 }

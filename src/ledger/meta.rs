@@ -69,6 +69,9 @@ pub(crate) struct Meta {
     pub(crate) forgot: Option<Timestamp>,
     /// Up to which timestamp, in milliseconds, calls may have been stamped.
     pub(crate) stamps_until: Option<i64>,
+    /// The timeline that PostgreSQL writes: each promotion of a standby begins a higher one. `None` where
+    /// the store has none, or does not tell.
+    pub(crate) timeline: Option<u32>,
 }
 
 /// A ledger as somebody sees it who only looks.
@@ -136,6 +139,7 @@ impl Ledger {
     }
 
     /// How often it has committed, over all workers that share it.
+    #[cfg(test)]
     pub(crate) async fn commits(&self) -> Result<u64, Error> {
         Ok(self.meta().await?.commits)
     }

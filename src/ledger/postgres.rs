@@ -92,9 +92,9 @@ pub(super) async fn open(
 /// What the ledger keeps about itself, without changing it.
 pub(super) async fn look(server: &Server) -> anyhow::Result<Overview> {
     let mut link = Link::new(server.clone());
-    let (client, applied) = open_to_read(&mut link).await?;
+    let (client, applied, timeline) = open_to_read(&mut link).await?;
     let told = |trouble: Trouble| link.told(&trouble);
-    let meta = meta::load(&client, applied).await.map_err(told)?;
+    let meta = meta::load(&client, applied, timeline.as_deref()).await.map_err(told)?;
     let promise = meta::promise(&client).await.map_err(told)?;
     Ok(Overview { place: link.address().place(), promise, meta })
 }
@@ -102,20 +102,22 @@ pub(super) async fn look(server: &Server) -> anyhow::Result<Overview> {
 /// What is known of one id, or of all commands of a tid.
 pub(super) async fn find(server: &Server, what: &str) -> anyhow::Result<Vec<Row>> {
     let mut link = Link::new(server.clone());
-    let (client, _) = open_to_read(&mut link).await?;
+    let (client, ..) = open_to_read(&mut link).await?;
     Ok(rows::find(&client, what).await.map_err(|trouble| link.told(&trouble))?)
 }
 
-/// A transaction on a ledger that is there, and how many migrations it has seen.
-async fn open_to_read(link: &mut Link) -> anyhow::Result<(Client, usize)> {
+/// A transaction on a ledger that is there, how many migrations it has seen, and the server's timeline.
+async fn open_to_read(link: &mut Link) -> anyhow::Result<(Client, usize, Option<String>)> {
     let client = connect(link).await.context("cannot read the ledger's database")?;
+    // Outside of the transaction: a server that does not tell would end it.
+    let timeline = meta::timeline(&client).await.map(|(timeline, _)| timeline);
     let found = schema::find(&client, link.address()).await;
     let found = found.map_err(|trouble| link.told(&trouble))?;
     let found = found.context("the database holds no ledger")?;
     found.ensure_known()?;
     let begun = client.batch_execute(&link::begin(&found.schema)).await;
     begun.map_err(|error| link.told(&error.into()))?;
-    Ok((client, found.applied))
+    Ok((client, found.applied, timeline))
 }
 
 async fn connect(link: &mut Link) -> Result<Client, Error> {
@@ -312,7 +314,7 @@ async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, 
 async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, Trouble> {
     let read = async {
         meta::change(&session.client, change).await?;
-        meta::load(&session.client, schema::NEWEST).await
+        meta::load(&session.client, schema::NEWEST, session.timeline.as_deref()).await
     };
     session.transaction(read).await
 }

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::inquire::means;
-use crate::app::mispaired;
 use crate::app::start::{opening, tls_provider};
+use crate::app::{mispaired, outdated};
 use crate::broker::{self, Paired, Session};
 use crate::config::{CheckArgs, Config};
 use crate::eko::{Called, Client, reproduces_the_known_answer};
@@ -162,19 +162,28 @@ async fn check_pairing(config: &Config, session: &Session, ledger: Option<&Overv
     let Some(Overview { place, meta, .. }) = ledger else {
         return Finding::unknown("pairing", "the ledger was not read");
     };
-    let looked = async { session.pairing()?.look(&meta.id).await };
+    let looked = async {
+        let pairing = session.pairing()?;
+        let paired = pairing.look(&meta.id).await?;
+        let read = pairing.read().await?;
+        let newer = read.of(&meta.id).filter(|register| register.is_newer_than(meta.timeline));
+        Ok::<_, broker::Error>((paired, newer.and_then(|register| register.timeline)))
+    };
     let prefix = &config.broker.prefix;
     let told = match looked.await {
-        Ok(Paired::Ours) => {
+        Ok((_, Some(timeline))) => {
+            Err(anyhow::anyhow!("{}", outdated(place, meta.timeline, Some(timeline))))
+        }
+        Ok((Paired::Ours, _)) => {
             Ok(format!("the queues of {prefix} belong to this ledger, {}", meta.id))
         }
-        Ok(Paired::Nobody) => Ok(format!(
+        Ok((Paired::Nobody, _)) => Ok(format!(
             "the queues of {prefix} belong to no ledger yet: the first worker's is theirs"
         )),
-        Ok(Paired::Unknown) => {
+        Ok((Paired::Unknown, _)) => {
             Ok(format!("{UNKNOWN}: this user may neither declare nor read {prefix}.ledger"))
         }
-        Ok(Paired::Other(other)) => {
+        Ok((Paired::Other(other), _)) => {
             Err(anyhow::anyhow!("{}", mispaired(prefix, &other, &meta.id, place)))
         }
         Err(error) => Err(error.into()),

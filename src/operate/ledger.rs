@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::app::outdated;
 use crate::app::start::{opening, tls_provider};
 use crate::broker::{self, Once, Paired, Pairing, Read, Register};
 use crate::config::{LedgerAdoptArgs, LedgerArgs, LedgerShowArgs};
-use crate::ledger::{Identity, Ledger, Overview};
+use crate::ledger::{Identity, Ledger, Meta, Overview};
 use crate::output;
 
 /// What to do where a ledger knows nothing.
@@ -31,8 +32,12 @@ struct Told {
     pairing: &'static str,
     /// The ledger that the queues belong to, where it is another one.
     paired_with: Option<String>,
+    /// The timeline of its PostgreSQL server.
+    timeline: Option<u32>,
     /// How often the ledger had committed when the broker was last told.
     register_commits: Option<u64>,
+    /// The timeline that the broker was told.
+    register_timeline: Option<u32>,
     /// Why the broker could not be asked.
     problem: Option<String>,
 }
@@ -96,10 +101,11 @@ fn tell(
         Paired::Nobody => ("nobody", None),
         Paired::Unknown => ("unknown", None),
     };
+    let register = register.filter(|register| register.ledger == meta.id);
     Told {
-        register_commits: register
-            .filter(|register| register.ledger == meta.id)
-            .map(|register| register.commits),
+        timeline: meta.timeline,
+        register_timeline: register.as_ref().and_then(|register| register.timeline),
+        register_commits: register.map(|register| register.commits),
         id: meta.id,
         place,
         promise,
@@ -123,13 +129,17 @@ fn text(told: &Told) -> String {
         ("nobody", ..) => "belong to no ledger yet".to_owned(),
         _ => "not known: this user of AMQP_URL may not ask".to_owned(),
     };
-    let register = told.register_commits.map(|commits| commits.to_string());
+    let timeline = |timeline: Option<u32>| timeline.map(|timeline| timeline.to_string());
+    let of = timeline(told.register_timeline).map(|timeline| format!(" (timeline {timeline})"));
+    let register = told.register_commits;
+    let register = register.map(|commits| format!("{commits}{}", of.unwrap_or_default()));
     let rows = [
         ("ledger", told.id.clone()),
         ("place", told.place.clone()),
         ("promise", told.promise.clone()),
         ("schema", told.schema.to_string()),
         ("commits", told.commits.to_string()),
+        ("timeline", timeline(told.timeline).unwrap_or_else(|| "none, or not told".to_owned())),
         ("adopted", told.adopted.clone().unwrap_or_else(never)),
         ("forgot", told.forgot.clone().unwrap_or_else(never)),
         ("prefix", told.prefix.clone()),
@@ -160,9 +170,18 @@ async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
 }
 
 async fn register(pairing: &Pairing, ledger: &Ledger) -> anyhow::Result<()> {
-    let commits = ledger.commits().await?;
+    let Identity { id, place, .. } = ledger.identity();
     pairing.prepare().await?;
-    pairing.write(&Register { ledger: ledger.identity().id.clone(), commits }).await?;
+    let read = pairing.read().await?;
+    let Meta { commits, timeline, .. } = ledger.meta().await?;
+    let known = read.of(id).and_then(|register| register.timeline);
+    // A worker is to see that.
+    let is_split = read.of(id).is_some_and(|register| register.is_split);
+    if read.of(id).is_some_and(|register| register.is_newer_than(timeline)) {
+        anyhow::bail!(outdated(place, timeline, known));
+    }
+    let ledger = id.clone();
+    pairing.write(&Register { ledger, commits, timeline: timeline.or(known), is_split }).await?;
     Ok(())
 }
 

@@ -19,13 +19,15 @@ pub(crate) enum Mispaired {
     OtherLedger(String),
     /// Another worker holds the queues, as this sentence says.
     HeldElsewhere(String),
+    /// Another server has taken over as the ledger's, as this sentence says.
+    OldPrimary(String),
 }
 
 impl Mispaired {
     /// One sentence for whoever has to settle it.
     pub(crate) fn why(&self) -> &str {
         match self {
-            Self::OtherLedger(why) | Self::HeldElsewhere(why) => why,
+            Self::OtherLedger(why) | Self::HeldElsewhere(why) | Self::OldPrimary(why) => why,
         }
     }
 }

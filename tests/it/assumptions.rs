@@ -9,4 +9,5 @@ mod held;
 mod ledgers;
 mod orphans;
 mod settings;
+mod split;
 mod waiting;

@@ -32,7 +32,7 @@ const SETTLING: i64 = 60_000;
 /// over, forgot, or since a standby was promoted. Which server is behind a pool may change between two
 /// transactions: so it reads whose it is, too.
 pub(super) fn glance_sql(timeline: Option<&str>) -> String {
-    let timeline = timeline.map_or("NULL::text", |_| TIMELINE);
+    let timeline = timeline_sql(timeline);
     format!(
         "SELECT coalesce((SELECT count FROM commits WHERE worker = $1), 0),
             CASE WHEN adopted > {NOW} - $2 THEN adopted END,
@@ -55,6 +55,11 @@ pub(super) fn glance(rows: &[tokio_postgres::Row], session: &Session) -> Result<
 
 /// The timeline that the server writes: each promotion of a standby begins a new one.
 const TIMELINE: &str = "left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+
+/// Asks for the timeline where the server tells it.
+fn timeline_sql(timeline: Option<&str>) -> &'static str {
+    timeline.map_or("NULL::text", |_| TIMELINE)
+}
 
 /// Which timeline the server writes, and the time by its clock. A server that does not tell is one
 /// that never changes.
@@ -113,14 +118,26 @@ pub(super) async fn own_commits(client: &Client, worker: i64) -> Result<u64, Tro
     Ok(commits.cast_unsigned())
 }
 
-/// All that it keeps about itself.
-pub(super) async fn load(client: &Client, schema: usize) -> Result<Meta, Trouble> {
+/// All that it keeps about itself, and the server's timeline, which is still the one that the connection
+/// began with.
+pub(super) async fn load(
+    client: &Client,
+    schema: usize,
+    timeline: Option<&str>,
+) -> Result<Meta, Trouble> {
     if schema < MEMORY {
         return Ok(Meta { schema, ..Meta::default() });
     }
-    let select = "SELECT ledger_id, (SELECT coalesce(sum(count), 0)::bigint FROM commits),
-        adopted, forgot, stamps_until FROM meta";
-    let row = client.query_typed_one(select, &[]).await?;
+    let select = format!(
+        "SELECT ledger_id, (SELECT coalesce(sum(count), 0)::bigint FROM commits),
+            adopted, forgot, stamps_until, {} FROM meta",
+        timeline_sql(timeline)
+    );
+    let row = client.query_typed_one(&select, &[]).await?;
+    let found: Option<String> = row.get(5);
+    if found.as_deref() != timeline {
+        return Err(Trouble::Moved);
+    }
     let time = |column| -> Result<Option<Timestamp>, Trouble> {
         Ok(row.get::<usize, Option<i64>>(column).map(rows::time).transpose()?)
     };
@@ -132,6 +149,7 @@ pub(super) async fn load(client: &Client, schema: usize) -> Result<Meta, Trouble
         adopted: time(2)?,
         forgot: time(3)?,
         stamps_until: row.get(4),
+        timeline: found.and_then(|found| u32::from_str_radix(&found, 16).ok()),
     })
 }
 

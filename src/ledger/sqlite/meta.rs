@@ -64,6 +64,7 @@ pub(super) fn load(connection: &Connection, schema: usize) -> rusqlite::Result<M
             adopted: time(2)?,
             forgot: time(3)?,
             stamps_until: row.get(4)?,
+            timeline: None,
         })
     })
 }

@@ -304,4 +304,15 @@ impl Pair {
         self.primary.kill9();
         self.standby.promote();
     }
+
+    /// The standby becomes a primary though the primary lives on; where the new one is.
+    pub(crate) fn split(&self) -> &str {
+        self.standby.promote();
+        &self.standby.url
+    }
+
+    /// The primary is stopped.
+    pub(crate) fn fence(&self) {
+        self.primary.stop();
+    }
 }
