@@ -36,6 +36,8 @@ async fn a_message_that_cannot_be_read_does_not_take_the_place_of_the_command_th
     rig.stub().on_refund("6702", [http(503), refunded("6702")]);
     rig.stub().on_inquiry("6702", [found("6702", 3)]);
     rig.publish(&refund("mine", "6702")).await;
+    let begun = async || (!rig.stub().requests(&stub::refund("6702")).is_empty()).then_some(());
+    eventually("the command has begun", begun).await;
     for _ in 0..40 {
         rig.publish_raw(br#"{"id":"mine","type":"eko.refund.request","data":{"tid":"6702"}}"#)
             .await;
