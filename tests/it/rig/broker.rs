@@ -1,6 +1,7 @@
 //! The two sides that the worker stands between, played on one connection: who publishes commands,
 //! and who reads what comes of them.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -199,23 +200,32 @@ impl Broker {
         bound.await.unwrap();
     }
 
-    /// Looks at the commands that wait for at most 5 s, again and again, and leaves them there.
+    /// Looks at commands that have just begun to wait for 1 s to 5 s, and leaves them there: each once,
+    /// since RabbitMQ 3.10 may keep one for minutes that is looked at when its time is over.
     pub(crate) async fn watch_parked(&self) -> Watch {
         let connection = Connection::connect(&self.url, ConnectionProperties::default());
         let connection = connection.await.unwrap();
-        let levels = ["250", "500", "1000", "2000", "5000"];
+        let levels = ["1000", "2000", "5000"];
         let kinds = super::COMMAND_QUEUES.into_iter();
         let queues = kinds.flat_map(|kind| levels.map(|level| format!("retry.{kind}.{level}ms")));
         let queues: Vec<_> = queues.map(|queue| self.name(&queue)).collect();
         let (stop, mut stopped) = oneshot::channel();
+        let table = FieldTable::default;
         let looking = tokio::spawn(async move {
-            let mut seen = Vec::new();
+            let (mut seen, mut known) = (Vec::new(), BTreeSet::new());
             while stopped.try_recv().is_err() {
                 // A channel for each round: what a lost answer keeps in hand goes back with it.
                 let channel = connection.create_channel().await.unwrap();
                 for queue in &queues {
-                    let look = tokio::time::timeout(LOOK_TIMEOUT, look_at(&channel, queue));
-                    seen.extend(look.await.ok().flatten());
+                    let (name, options) = (queue.as_str().into(), QueueDeclareOptions::default());
+                    let declared = channel.queue_declare(name, options.passive(), table());
+                    let is_empty = declared.await.unwrap().message_count() == 0;
+                    if is_empty {
+                        known.remove(queue);
+                    } else if known.insert(queue) {
+                        let look = tokio::time::timeout(LOOK_TIMEOUT, look_at(&channel, queue));
+                        seen.extend(look.await.ok().flatten());
+                    }
                 }
                 channel.close(200, "looked at".into()).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(50)).await;
