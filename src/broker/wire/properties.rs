@@ -177,12 +177,15 @@ impl<'a> Found<'a> {
 
     /// Leaves out headers until the rest fits, the largest first, those that the worker reads last.
     fn fit(&mut self) {
-        let weight =
-            |entry: &&[u8]| (!NEEDED.iter().any(|name| is_named(entry, name)), entry.len());
-        self.headers.sort_by_key(weight);
         let properties: usize = self.properties.iter().flatten().map(|value| value.len()).sum();
         let headers: usize = self.headers.iter().map(|entry| entry.len()).sum();
         let mut size = properties + headers;
+        if size <= MOST_PASSED {
+            return;
+        }
+        let weight =
+            |entry: &&[u8]| (!NEEDED.iter().any(|name| is_named(entry, name)), entry.len());
+        self.headers.sort_by_key(weight);
         while size > MOST_PASSED
             && let Some(left_out) = self.headers.pop()
         {
