@@ -107,20 +107,12 @@ const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 7, monotonic: Durat
 /// Ids in no order, as publishers make them; tids in Eko's.
 fn ask(number: u64) -> Ask {
     let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (id, kind) = (format!("{scattered:016x}-refund"), Kind::Refund.as_str());
     Ask {
-        id: format!("{scattered:016x}-refund"),
-        kind: Kind::Refund.as_str(),
         tid: Some((10_000_000 + number).to_string()),
         digest: Some(format!("{scattered:032x}")),
-        now: NOW,
-        parked: 0,
-        waited: None,
-        is_suspect: false,
-        has_ended: false,
-        has_expired: false,
-        has_reply_to: false,
         stamp: Some(Stamp { at: 1_800_000_000_000, age: Duration::ZERO }),
-        lease: Duration::from_secs(55),
+        ..Ask::known(&id, kind, NOW, Duration::from_secs(55))
     }
 }
 

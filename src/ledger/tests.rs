@@ -134,19 +134,9 @@ impl Ledger {
 
 fn ask(id: &str, seconds: i64) -> Ask {
     Ask {
-        id: id.to_owned(),
-        kind: "transfer_otp",
-        tid: None,
         digest: Some("d".to_owned()),
-        now: now(seconds),
-        parked: 0,
-        waited: None,
-        is_suspect: false,
-        has_ended: false,
-        has_expired: false,
-        has_reply_to: false,
         stamp: Some(stamp(seconds)),
-        lease: LEASE,
+        ..Ask::known(id, "transfer_otp", now(seconds), LEASE)
     }
 }
 

@@ -60,19 +60,14 @@ impl World {
         let first = decision::decide(Task::of(command), &history, &policy, Turn::Ready, 0.5, now);
         let was_seen = message.redelivered || message.attempts > 0;
         Ask {
-            id: command.id.clone(),
-            kind: command.kind().as_str(),
             tid: command.tid().map(str::to_owned),
             digest: Some("d".to_owned()),
-            now,
             parked: message.parked,
             waited: self.waited(scenario, slot, message),
             is_suspect: was_seen && !scenario.has(Plant::TrustRedelivered),
-            has_ended: false,
             has_expired: command.expiry.is_some_and(|expiry| now.wall >= expiry),
-            has_reply_to: false,
             stamp: (first == Step::Attempt).then(|| stamp(now)),
-            lease: seconds(LEASE),
+            ..Ask::known(&command.id, command.kind().as_str(), now, seconds(LEASE))
         }
     }
 
