@@ -136,10 +136,7 @@ async fn an_account_of_the_settings_that_eko_refuses_pauses_and_rejects_nobody()
     }
     rig.stub().on_inquiry("1", [unknown_initiator()]);
     rig.publish_all(&[refund_otp("a", "741"), refund_otp("b", "742")]).await;
-    rig.until_metrics("consumption is paused", |metrics| {
-        metrics.value("paused", &[("kind", "refund_otp"), ("reason", "misconfigured")]) == 1.0
-    })
-    .await;
+    until_paused(&mut rig, "refund_otp", "misconfigured").await;
     rig.publish(&own(refund_otp("c", "743"))).await;
     // What is in the hands of the worker is parked, and comes back when a command may show again.
     let tried = async || (!rig.stub().requests(&stub::refund_otp("743")).is_empty()).then_some(());
@@ -179,6 +176,13 @@ async fn a_page_in_place_of_every_answer_is_an_outage_that_otps_wait_out() {
     rig.finish().await;
 }
 
+async fn until_paused(rig: &mut Rig, kind: &str, reason: &str) {
+    rig.until_metrics(&format!("{kind} is paused as {reason}"), |metrics| {
+        metrics.value("paused", &[("kind", kind), ("reason", reason)]) == 1.0
+    })
+    .await;
+}
+
 /// An outage of one kind's endpoint that ends, while the probe is answered so from then on.
 async fn ends_though_the_probe_is_answered(probe: Answer) {
     let mut rig = Rig::builder().stub().start().await;
@@ -187,10 +191,7 @@ async fn ends_though_the_probe_is_answered(probe: Answer) {
     let ids: Vec<_> = (0..12).map(|n: u32| format!("t{n}")).collect();
     let commands: Vec<_> = ids.iter().map(|id| transfer_otp(id, id)).collect();
     rig.publish_all(&commands).await;
-    rig.until_metrics("consumption is paused", |metrics| {
-        metrics.value("paused", &[("kind", "transfer_otp"), ("reason", "outage")]) == 1.0
-    })
-    .await;
+    until_paused(&mut rig, "transfer_otp", "outage").await;
     rig.stub().on_inquiry("1", [probe]);
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
@@ -231,10 +232,7 @@ async fn a_pause_of_refunds_ends_though_the_probe_alone_goes_on_failing() {
         rig.stub().on_inquiry(tid, [found(tid, 3)]);
     }
     rig.publish_all(&tids.iter().map(|tid| refund(tid, tid)).collect::<Vec<_>>()).await;
-    rig.until_metrics("consumption is paused", |metrics| {
-        metrics.value("paused", &[("kind", "refund"), ("reason", "outage")]) == 1.0
-    })
-    .await;
+    until_paused(&mut rig, "refund", "outage").await;
     let events = rig.events_of(tids.iter().map(String::as_str)).await;
     for event in events.values() {
         assert_eq!(event.told(), "succeeded response", "{}", event.body);
@@ -255,10 +253,7 @@ async fn a_pause_shows_the_reason_that_holds_now() {
     {
         rig.stub().on(TRANSFER_OTP, [answer.clone()]);
         rig.stub().on_inquiry("1", [answer]);
-        rig.until_metrics(&format!("consumption is paused as {reason}"), |metrics| {
-            metrics.value("paused", &[("kind", "transfer_otp"), ("reason", reason)]) == 1.0
-        })
-        .await;
+        until_paused(&mut rig, "transfer_otp", reason).await;
     }
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     rig.stub().on_inquiry("1", [found("1", 0)]);
