@@ -6,8 +6,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_rs::{Runtime, Tokio};
 use futures_util::future::try_join_all;
-use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector};
+use lapin::tcp::{AMQPUriTcpExt as _, AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -19,7 +20,7 @@ use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
-use super::relay::{self, Room};
+use super::relay::{self, Relay, Room};
 use super::replier::Replier;
 use super::teller::Teller;
 use super::topology::Names;
@@ -83,8 +84,8 @@ async fn connect_to(
     node: usize,
     settings: &Settings,
 ) -> Result<Session, Error> {
-    let consuming = Arc::new(open(url, settings, "declares", Some(Room::unlimited())).await?);
-    let publishing = Arc::new(open(url, settings, "publishes", None).await?);
+    let consuming = Arc::new(open(url, settings, "declares", Room::unlimited()).await?);
+    let publishing = Arc::new(open(url, settings, "publishes", Room::unlimited()).await?);
     let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
     let mut session = Session {
         consuming,
@@ -163,20 +164,20 @@ pub(super) async fn open_at(
     node: usize,
     settings: &Settings,
     what: &str,
-    room: Option<Arc<Room>>,
+    room: Arc<Room>,
 ) -> Result<Connection, Error> {
     let urls = settings.urls.renewed();
     let gone = || Error::Lost("the node is named no longer".to_owned());
     open(urls.get(node).ok_or_else(gone)?, settings, what, room).await
 }
 
-/// A connection of its own to a node; `what` it does stands in its name. Where messages come in, they
+/// A connection of its own to a node; `what` it does stands in its name. The messages that come in
 /// need room.
 pub(super) async fn open(
     url: &SecretString,
     settings: &Settings,
     what: &str,
-    room: Option<Arc<Room>>,
+    room: Arc<Room>,
 ) -> Result<Connection, Error> {
     let (mut uri, connector) = way(url, settings)?;
     uri.query.frame_max = Some(FRAME);
@@ -194,9 +195,11 @@ async fn connect_by(
     plain: AMQPUri,
     (uri, connector): (AMQPUri, Option<RustlsConnector>),
     properties: ConnectionProperties,
-    room: Option<Arc<Room>>,
+    room: Arc<Room>,
 ) -> lapin::Result<Connection> {
-    let connect = async move |uri: AMQPUri, runtime| {
+    let tokio = Tokio::current();
+    let connect = async move |uri: AMQPUri, _| {
+        let runtime = Runtime::new(tokio.clone());
         let stream = plain.connect_async(&runtime);
         // lapin's thread would wait on, whoever has given up waiting for it.
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, async {
@@ -208,12 +211,9 @@ async fn connect_by(
             encrypted.map_err(|error| tls::handshake_failed(&error))
         });
         let stream = stream.await.map_err(io::Error::from)??;
-        match &room {
-            Some(room) => Ok(relay::through(stream, Arc::clone(room))?),
-            None => Ok(stream),
-        }
+        Ok(AsyncTcpStream::Plain(Relay::new(stream, tokio.clone(), Arc::clone(&room))))
     };
-    Connection::connector(uri, lapin::runtime::default_runtime()?, connect, properties).await
+    Connection::connector(uri, relay::runtime(), connect, properties).await
 }
 
 impl Session {

@@ -270,7 +270,7 @@ impl Line {
         let Shared { settings, node, .. } = shared;
         let room = Room::new(settings.buffer / Kind::ALL.len() as u64);
         let what = format!("consumes {}", kind.as_str());
-        let connection = open_at(*node, settings, &what, Some(Arc::clone(&room))).await?;
+        let connection = open_at(*node, settings, &what, Arc::clone(&room)).await?;
         let link = Link::follow(&connection, false);
         let channel = link.during(connection.create_channel()).await?;
         link.during(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;

@@ -73,7 +73,7 @@ impl Once {
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
         let mut last = Error::Lost("no node is named".to_owned());
         for url in &settings.urls.value() {
-            match open(url, settings, "operates", Some(Room::unlimited())).await {
+            match open(url, settings, "operates", Room::unlimited()).await {
                 Ok(connection) => return Self::on(connection, settings).await,
                 Err(error) => last = error,
             }

@@ -2,25 +2,28 @@
 //! there is room for.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use async_compat::Compat;
+use async_rs::traits::{Executor, Reactor, RuntimeKit};
+use async_rs::util::Task;
+use async_rs::{Runtime, Tokio};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::Stream;
+use futures_util::task::AtomicWaker;
 use lapin::tcp::AsyncTcpStream;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use super::wire::{HEARTBEAT, Part, Scanner};
 
-/// What lapin reads from.
-pub(super) type Stream = AsyncTcpStream<Compat<TcpStream>>;
+/// A connection to a node, with or without TLS.
+pub(super) type Node = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
-/// Read from a node at a time.
-const CHUNK: usize = 64 * 1024;
+/// Bytes read from a node at a time.
+const CHUNK: usize = 32 * 1024;
 
 /// While a body waits for room, lapin hears from us as it would from the node.
 const PULSE: Duration = Duration::from_millis(500);
@@ -30,7 +33,7 @@ const PULSE: Duration = Duration::from_millis(500);
 pub(super) struct Room {
     most: u64,
     taken: AtomicU64,
-    freed: Notify,
+    freed: AtomicWaker,
 }
 
 /// The part of the room that one body takes, until it is dropped.
@@ -43,7 +46,7 @@ pub(super) struct Taken {
 impl Room {
     /// Room for so many bytes.
     pub(super) fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { most, taken: AtomicU64::new(0), freed: Notify::new() })
+        Arc::new(Self { most, taken: AtomicU64::new(0), freed: AtomicWaker::new() })
     }
 
     /// Room for whatever comes.
@@ -55,6 +58,19 @@ impl Room {
     fn has_room(&self, size: u64) -> bool {
         let taken = self.taken.load(Ordering::Acquire);
         taken == 0 || taken.saturating_add(size) <= self.most
+    }
+
+    /// Waits for room for a body, and takes it.
+    fn poll_take(&self, context: &Context<'_>, size: u64) -> Poll<()> {
+        if !self.has_room(size) {
+            self.freed.register(context.waker());
+            // Room that came free in between woke nobody.
+            if !self.has_room(size) {
+                return Poll::Pending;
+            }
+        }
+        self.take(size);
+        Poll::Ready(())
     }
 
     fn take(&self, size: u64) {
@@ -70,92 +86,209 @@ impl Room {
 impl Drop for Taken {
     fn drop(&mut self) {
         let _ = self.room.taken.fetch_sub(self.size, Ordering::AcqRel);
-        self.room.freed.notify_waiters();
+        self.room.freed.wake();
     }
 }
 
-/// A stream for lapin that carries what can be read of this one. It is one end of a pair of
-/// sockets, since lapin takes no other kind of stream.
-///
-/// # Errors
-/// Where there are no more sockets to be had.
-pub(super) fn through(node: Stream, room: Arc<Room>) -> io::Result<Stream> {
-    let (ours, theirs) = UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    theirs.set_nonblocking(true)?;
-    let ours = tokio::net::UnixStream::from_std(ours)?;
-    let theirs = TcpStream::from_std(OwnedFd::from(theirs).into())?;
-    tokio::spawn(async move {
-        let (from_node, mut to_node) = tokio::io::split(Compat::new(node));
-        let (mut from_lapin, to_lapin) = ours.into_split();
-        // Whichever side ends, the other one is told by the end of its stream.
-        tokio::select! {
-            _ = scanned(from_node, to_lapin, &room) => {}
-            _ = tokio::io::copy(&mut from_lapin, &mut to_node) => {}
-        }
-        drop(to_node.shutdown().await);
-    });
-    Ok(AsyncTcpStream::Plain(Compat::new(theirs)))
+/// What lapin reads from: a node's stream, of which it gets what can be read.
+pub(super) struct Relay {
+    node: Node,
+    tokio: Tokio,
+    scanner: Scanner,
+    room: Arc<Room>,
+    /// What the node sent: the first bytes of it are those that the scanner has not passed.
+    sent: Vec<u8>,
+    unread: usize,
+    /// What lapin may read, from this byte on.
+    passed: Vec<u8>,
+    at: usize,
+    /// The header of a message whose body waits for room, and the body's size.
+    waiting: Option<(Vec<u8>, u64)>,
+    pulse: Option<Pin<Box<<Tokio as Reactor>::Sleep>>>,
 }
 
-async fn scanned(
-    mut node: impl AsyncRead + Unpin,
-    mut lapin: impl AsyncWrite + Unpin,
-    room: &Room,
-) -> io::Result<()> {
-    let mut scanner = Scanner::new(room.most);
-    let mut bytes = Vec::with_capacity(CHUNK);
-    loop {
-        bytes.reserve(CHUNK / 4);
-        if node.read_buf(&mut bytes).await? == 0 {
-            return Ok(());
-        }
-        let (mut at, mut out) = (0, Vec::new());
-        loop {
-            let rest = bytes.get(at..).unwrap_or_default();
-            let count = match scanner.next(rest) {
+impl Relay {
+    /// A stream that carries what can be read of this one.
+    pub(super) fn new(node: Node, tokio: Tokio, room: Arc<Room>) -> Self {
+        let scanner = Scanner::new(room.most);
+        let (sent, passed) = (Vec::new(), Vec::new());
+        let (unread, at, waiting, pulse) = (0, 0, None, None);
+        Self { node, tokio, scanner, room, sent, unread, passed, at, waiting, pulse }
+    }
+
+    /// Passes on what there is: all frames that are there, up to a body that has no room.
+    fn scan(&mut self) {
+        let mut at = 0;
+        while self.waiting.is_none() {
+            let rest = self.sent.get(at..self.unread).unwrap_or_default();
+            at += match self.scanner.next(rest) {
                 Part::Incomplete => break,
                 Part::Skip(count) => count,
                 Part::Raw(count) => {
-                    out.extend_from_slice(rest.get(..count).unwrap_or_default());
+                    self.passed.extend_from_slice(rest.get(..count).unwrap_or_default());
                     count
                 }
                 Part::Made(count, frame) => {
-                    out.extend(frame);
+                    self.passed.extend(frame);
                     count
                 }
                 Part::Message(count, frame, size) => {
-                    if !room.has_room(size) {
-                        lapin.write_all(&out).await?;
-                        out.clear();
-                        wait_for_room(room, size, &mut lapin).await?;
+                    if self.room.has_room(size) {
+                        self.room.take(size);
+                        self.passed.extend(frame);
+                    } else {
+                        self.waiting = Some((frame, size));
                     }
-                    room.take(size);
-                    out.extend(frame);
                     count
                 }
             };
-            at += count;
         }
-        lapin.write_all(&out).await?;
-        bytes.drain(..at);
+        self.sent.copy_within(at..self.unread, 0);
+        self.unread -= at;
+    }
+
+    /// Waits until the body that waits has room, and lets lapin know now and then that the connection
+    /// lives.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some((frame, size)) = &mut self.waiting else { return Poll::Ready(()) };
+        if self.room.poll_take(context, *size).is_ready() {
+            self.passed.append(frame);
+            (self.waiting, self.pulse) = (None, None);
+            return Poll::Ready(());
+        }
+        let pulse = self.pulse.get_or_insert_with(|| Box::pin(self.tokio.sleep(PULSE)));
+        ready!(pulse.as_mut().poll(context));
+        self.pulse = None;
+        self.passed.extend(HEARTBEAT);
+        Poll::Ready(())
+    }
+
+    /// Reads more from the node; how many bytes, none at the end.
+    fn poll_node(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.sent.len() < self.unread + CHUNK / 4 {
+            self.sent.resize(self.unread + CHUNK, 0);
+        }
+        let free = self.sent.get_mut(self.unread..).unwrap_or_default();
+        let count = ready!(Pin::new(&mut self.node).poll_read(context, free))?;
+        self.unread += count;
+        Poll::Ready(Ok(count))
     }
 }
 
-async fn wait_for_room(
-    room: &Room,
-    size: u64,
-    lapin: &mut (impl AsyncWrite + Unpin),
-) -> io::Result<()> {
-    loop {
-        let mut freed = std::pin::pin!(room.freed.notified());
-        freed.as_mut().enable();
-        if room.has_room(size) {
-            return Ok(());
+impl AsyncRead for Relay {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        while this.at == this.passed.len() {
+            this.passed.clear();
+            this.at = 0;
+            ready!(this.poll_room(context));
+            if this.passed.is_empty() {
+                this.scan();
+            }
+            if this.passed.is_empty()
+                && this.waiting.is_none()
+                && ready!(this.poll_node(context))? == 0
+            {
+                return Poll::Ready(Ok(0));
+            }
         }
-        tokio::select! {
-            () = freed => {}
-            () = tokio::time::sleep(PULSE) => lapin.write_all(&HEARTBEAT).await?,
-        }
+        let passed = this.passed.get(this.at..).unwrap_or_default();
+        let count = passed.len().min(buffer.len());
+        let (into, passed) = (buffer.get_mut(..count), passed.get(..count));
+        into.unwrap_or_default().copy_from_slice(passed.unwrap_or_default());
+        this.at += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl AsyncWrite for Relay {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.node).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.node).poll_write_vectored(context, parts)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.node).poll_flush(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.node).poll_close(context)
+    }
+}
+
+/// tokio, with streams of ours: lapin takes streams of its runtime alone.
+#[derive(Clone, Debug)]
+pub(super) struct Relaying(Tokio);
+
+/// The runtime for lapin, bound to the runtime of the caller.
+pub(super) fn runtime() -> Runtime<Relaying> {
+    Runtime::new(Relaying(Tokio::current()))
+}
+
+impl RuntimeKit for Relaying {}
+
+impl Executor for Relaying {
+    type Task<T: Send + 'static> = <Tokio as Executor>::Task<T>;
+
+    fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
+        self.0.block_on(future)
+    }
+
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        future: F,
+    ) -> Task<Self::Task<T>> {
+        self.0.spawn(future)
+    }
+
+    fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(
+        &self,
+        work: F,
+    ) -> Task<Self::Task<T>> {
+        self.0.spawn_blocking(work)
+    }
+}
+
+impl Reactor for Relaying {
+    type TcpStream = Relay;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    /// lapin connects by address alone.
+    fn register<H: io::Read + io::Write + Send + 'static>(
+        &self,
+        _: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        Err::<Relay, _>(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sleep(&self, time: Duration) -> Self::Sleep {
+        self.0.sleep(time)
+    }
+
+    fn interval(&self, time: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(time)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        let (tokio, connected) = (self.0.clone(), self.0.tcp_connect_addr(address));
+        async move { Ok(Relay::new(Node::Plain(connected.await?), tokio, Room::unlimited())) }
     }
 }

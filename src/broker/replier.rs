@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::{CLOSE_TIMEOUT, open_at};
 use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
+use super::relay::Room;
 use super::{Error, Settings};
 
 /// How many replies may wait; what comes while so many do is dropped.
@@ -82,7 +83,7 @@ impl Line {
         if let Some((_, publisher)) = &self.open {
             return Ok(publisher.clone());
         }
-        let connection = open_at(self.node, &self.settings, "replies", None).await?;
+        let connection = open_at(self.node, &self.settings, "replies", Room::unlimited()).await?;
         let (link, connection) = (Link::follow(&connection, true), Arc::new(connection));
         let publisher = Publisher::start(Arc::clone(&connection), link).await?;
         self.open = Some((connection, publisher.clone()));
