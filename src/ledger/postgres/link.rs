@@ -1,5 +1,6 @@
 //! One connection to PostgreSQL, made anew whenever it is lost.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +21,22 @@ use crate::ledger::{Error, Server};
 const RECONNECT: Backoff =
     Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(1) };
 
-/// What each transaction sets for itself, and leaves to nobody: a pool such as `PgBouncer` gives the
-/// connection to others. Timeouts: a worker that loses its network holds its locks no longer than that.
-/// Plans: each statement here has an index, and a table that has grown since its last ANALYZE must not
-/// be scanned; what that forbids is compiled as if it were dear, each time. A commit that the server may still lose is none.
-const SETTINGS: &str = "set_config('statement_timeout', '5s', true),
-    set_config('idle_in_transaction_session_timeout', '5s', true),
-    set_config('enable_seqscan', 'off', true),
-    set_config('plan_cache_mode', 'force_generic_plan', true),
-    set_config('jit', 'off', true),
-    set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), true)";
+/// What a connection is set to. Timeouts: a worker that loses its network holds its locks no longer
+/// than that. Plans: each statement here has an index, and a table that has grown since its last
+/// ANALYZE must not be scanned; what that forbids is compiled as if it were dear, each time.
+const SETTINGS: [(&str, &str); 5] = [
+    ("statement_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("enable_seqscan", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+];
+
+/// What begins a transaction. A commit that the server may still lose is none; that can be set anew at
+/// the server while a connection lives.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+    SELECT set_config('synchronous_commit',
+        replace(current_setting('synchronous_commit'), 'off', 'on'), true)";
 
 /// What went wrong with one use of the connection.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +101,7 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) statements: Statements,
     /// What begins each transaction.
-    begin: String,
+    begin: Cow<'static, str>,
     /// The ledger's id, by which each batch knows that it has the right one.
     pub(super) id: String,
     /// The server's timeline, where it tells.
@@ -123,13 +130,18 @@ impl Session {
     }
 }
 
-/// What begins a transaction on the tables of a schema.
+/// What begins a transaction on the tables of a schema, and sets all for it alone: a pool such as
+/// `PgBouncer` gives the connection to others.
 pub(super) fn begin(schema: &str) -> String {
+    format!("{BEGIN}, {}", settings(schema, "true"))
+}
+
+/// Sets all, for as long as the transaction or the connection lasts. The schema is that of the tables.
+fn settings(schema: &str, is_local: &str) -> String {
     let path = schema::quoted(schema).replace('\'', "''");
-    format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-         SELECT set_config('search_path', '{path}', true), {SETTINGS}"
-    )
+    let all = SETTINGS.into_iter().chain([("search_path", path.as_str())]);
+    let set = all.map(|(name, value)| format!("set_config('{name}', '{value}', {is_local})"));
+    set.collect::<Vec<_>>().join(", ")
 }
 
 /// The way to the server.
@@ -187,13 +199,16 @@ impl Link {
         let timeline = self.timeline.clone();
         let mut session = Session {
             statements: Statements::new(timeline.as_deref()),
-            begin: begin(&self.address.schema),
+            begin: begin(&self.address.schema).into(),
             client,
             id,
             timeline,
             promoted: self.promoted,
         };
         if is_direct(&session.client).await? {
+            let settings = format!("SELECT {}", settings(&self.address.schema, "false"));
+            session.client.batch_execute(&settings).await?;
+            session.begin = BEGIN.into();
             session.begin().await?;
             session.statements.prepare(&session.client).await?;
             session.client.batch_execute("COMMIT").await?;
