@@ -80,6 +80,12 @@ pub struct Config {
 pub struct Problems(pub Vec<String>);
 
 impl Config {
+    /// The same with a ledger that forgets, to measure what a store costs (`crates/eko-bench`).
+    #[must_use]
+    pub fn with_ledger_in_memory(self) -> Self {
+        Self { ledger: crate::ledger::Settings::Memory, ..self }
+    }
+
     /// Reads and checks all settings.
     ///
     /// # Errors
@@ -209,7 +215,9 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     if roots.is_some() && base_url.scheme() != "https" {
         reader.wrong("EKO_CA_FILE", "is for https, and EKO_BASE_URL is not");
     }
-    Some(eko::Settings { base_url, timeout: timeout?, stamp_age: stamp_age?, keys, roots })
+    let user_agent = concat!("eko-worker/", env!("CARGO_PKG_VERSION"));
+    let (timeout, stamp_age) = (timeout?, stamp_age?);
+    Some(eko::Settings { base_url, timeout, stamp_age, keys, roots, user_agent })
 }
 
 /// A call may leave at the last moment of its time: Eko must still take its timestamp then.

@@ -92,7 +92,7 @@ impl Drop for Lines {
 /// Whatever `RUST_LOG` asks for: below a warning, the libraries of the wire print the frames
 /// and bodies that they carry, OTPs and keys included.
 fn may_show(line: &Metadata<'_>) -> bool {
-    line.target().starts_with("eko_worker") || *line.level() <= Level::WARN
+    line.target().starts_with("eko_") || *line.level() <= Level::WARN
 }
 
 /// How long a line mostly is at most, in bytes.

@@ -16,7 +16,7 @@ fn have_logged(admin: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_reads_the_log() {
-    let setup = Setup::usual("fault-").await.set("RUST_LOG", "info,eko_worker=debug,lapin=off");
+    let setup = Setup::usual("fault-").await.set("RUST_LOG", "info,eko=debug,lapin=off");
     let mut scene = Scene::begin(308, "log: nobody reads standard error", setup).await;
     let admin = scene.world.workers[0].address().await;
     let stderr = scene.world.workers[0].process.stderr.clone();

@@ -335,7 +335,7 @@ fn settings(broker: &str, prefix: &str, eko: &str, ledger: String) -> Settings {
         ("LEDGER_URL", ledger),
         ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
         ("LOG_FORMAT", "json".to_owned()),
-        ("RUST_LOG", "info,eko_worker=debug".to_owned()),
+        ("RUST_LOG", "info,eko=debug".to_owned()),
         ("SHUTDOWN_GRACE", "10s".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

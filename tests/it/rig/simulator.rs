@@ -1,6 +1,8 @@
 //! The simulator, as a child process with its control endpoints.
 
-use std::time::Duration;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -10,6 +12,22 @@ use super::{ACCESS_KEY, DEVELOPER_KEY, eventually, http};
 
 /// How old a timestamp Eko accepts, by its documents.
 pub(super) const TOLERANCE: &str = "120s";
+
+/// The simulator's program. Cargo names the programs of this package alone, and puts those of all beside each other.
+fn program() -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_eko-worker")).with_file_name("eko-simulator");
+    let name = program.to_str().unwrap().to_owned();
+    let Some(built) = changed(&name) else { panic!("{name} is missing: run `cargo build` first") };
+    let sources = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
+    let newer = sources.split_whitespace().skip(1).find(|path| changed(path) > Some(built));
+    assert_eq!(newer, None, "{name} is older than its source: run `cargo build` first");
+    name
+}
+
+/// When a file was changed last; `None` where there is none.
+fn changed(path: &str) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|file| file.modified()).ok()
+}
 
 /// One simulator process.
 pub(crate) struct Simulator {
@@ -58,8 +76,7 @@ impl Simulator {
             "--stamp-tolerance",
             self.stamp_tolerance,
         ];
-        let program = env!("CARGO_BIN_EXE_eko-simulator");
-        let mut process = Process::spawn(program, &arguments, &Settings::new());
+        let mut process = Process::spawn(&program(), &arguments, &Settings::new());
         let url = eventually("the simulator listens", async || {
             let said = process.stderr.text();
             assert!(process.is_running(), "the simulator ended: {said}");
