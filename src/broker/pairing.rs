@@ -151,8 +151,15 @@ impl Pairing {
         match found {
             // It is there: to declare it changes nothing.
             Ok(()) => self.claim(id).await,
-            Err(error) if soft_error(&error) == Some(AMQPSoftError::NOTFOUND) => Ok(Paired::Nobody),
-            Err(error) => Err(refusal(error)),
+            Err(error) => match soft_error(&error) {
+                Some(AMQPSoftError::NOTFOUND) => Ok(Paired::Nobody),
+                // Who may not look for it may not declare it either.
+                Some(AMQPSoftError::ACCESSREFUSED) => {
+                    self.is_limited.store(true, Ordering::Relaxed);
+                    self.by_register(id).await
+                }
+                Some(_) | None => Err(refusal(error)),
+            },
         }
     }
 

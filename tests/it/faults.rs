@@ -11,9 +11,14 @@ mod connection;
 mod edges;
 mod eko;
 mod flow;
+mod kinds;
+mod messages;
 mod row;
 mod scene;
+mod secrets;
+mod subscribers;
 mod topology;
+mod ways;
 mod worker;
 
 /// Whether faults last as long as in real life.

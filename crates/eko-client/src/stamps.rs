@@ -19,11 +19,18 @@ const FREE: i64 = 1_000;
 /// How far they may run ahead at all: Eko refuses what is 2 minutes ahead.
 const MAX_AHEAD: i64 = 60_000;
 
-/// How far a reservation reaches beyond the newest timestamp.
-const STEP: i64 = 5_000;
+/// How far the first reservation of a process reaches beyond the newest timestamp, and how far any
+/// does: each reaches twice as far as the one before. What a process reserves is lost to the next one,
+/// which must not come to stand still where a worker is restarted again and again.
+const FIRST_STEP: i64 = 250;
+const LAST_STEP: i64 = 4_000;
 
-/// A reservation is wanted once so little is left.
-const LEAST: i64 = 2_000;
+/// A reservation is wanted once less is left than its step divided by this: far less than the one
+/// before it, which is half as long, has just given.
+const LEAST: i64 = 8;
+
+/// A wait for the clock that is worth a word.
+const LONG: Duration = Duration::from_secs(2);
 
 /// What lies so far ahead of the wall clock is left over from a clock that was wrong. Eko has accepted
 /// no such timestamp yet, so it does not hold back those that follow.
@@ -35,6 +42,8 @@ pub(super) struct Stamps {
     age: Duration,
     newest: AtomicI64,
     reserved: AtomicI64,
+    /// How far the next reservation reaches.
+    step: AtomicI64,
     /// Told when a reservation is wanted.
     wanting: Notify,
     /// Told when there is a reservation.
@@ -50,6 +59,7 @@ impl Stamps {
             age,
             newest: AtomicI64::new(0),
             reserved: AtomicI64::new(0),
+            step: AtomicI64::new(FIRST_STEP),
             wanting: Notify::new(),
             granted: Notify::new(),
             turn: Mutex::new(()),
@@ -85,11 +95,22 @@ impl Stamps {
             return stamp;
         }
         let _turn = self.turn.lock().await;
+        let mut is_told = false;
         loop {
             let granted = self.granted.notified();
             match self.draw(now()) {
                 Ok(stamp) => return stamp,
-                Err(wait) => drop(tokio::time::timeout(wait, granted).await),
+                Err(wait) => {
+                    if wait >= LONG && !is_told {
+                        let seconds = wait.as_secs();
+                        tracing::warn!(
+                            seconds,
+                            "calls wait: the last timestamps are ahead of the clock"
+                        );
+                        is_told = true;
+                    }
+                    drop(tokio::time::timeout(wait, granted).await);
+                }
             }
         }
     }
@@ -123,8 +144,9 @@ impl Stamps {
         let is_ahead = newest > base.saturating_add(FREE / 2);
         let is_too_far = newest > base.saturating_add(MAX_AHEAD);
         let limit = self.reserved(now).max(base.saturating_add(FREE));
-        let is_wanted = is_ahead && !is_too_far && newest.saturating_add(LEAST) > limit;
-        is_wanted.then(|| newest.saturating_add(STEP))
+        let step = self.step.load(Ordering::Relaxed);
+        let is_wanted = is_ahead && !is_too_far && newest.saturating_add(step / LEAST) > limit;
+        is_wanted.then(|| newest.saturating_add(step))
     }
 
     /// Waits until a reservation is wanted, and tells up to where.
@@ -142,6 +164,8 @@ impl Stamps {
         let longer = |reserved| if is_wrong(reserved, until) { until } else { until.max(reserved) };
         let longer = |reserved| Some(longer(reserved));
         self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, longer).ok();
+        let longer = |step: i64| Some(step.saturating_mul(2).min(LAST_STEP));
+        self.step.fetch_update(Ordering::Relaxed, Ordering::Relaxed, longer).ok();
         self.granted.notify_waiters();
     }
 
@@ -247,20 +271,42 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_restarted_again_and_again_does_not_come_to_stand_still() {
+        let mut ceiling = None;
+        for start in 0..1_000 {
+            let now = NOW + 400 * start;
+            let stamps = stamps();
+            stamps.start(now, ceiling);
+            for call in 0..20 {
+                let now = now + 10 * call;
+                if let Some(until) = stamps.wants(now) {
+                    stamps.reserve(until);
+                    ceiling = ceiling.max(Some(until));
+                }
+                let stamp = stamps.draw(now);
+                assert!(stamp.is_ok_and(|stamp| stamp < now + 2_000), "{stamp:?} at {now}");
+            }
+        }
+    }
+
+    #[test]
     fn a_reservation_is_wanted_only_while_stamps_run_ahead() {
         let stamps = stamps();
         assert_eq!(stamps.wants(NOW), None, "nothing was drawn yet");
         (0..500).for_each(|_| assert!(stamps.draw(NOW).is_ok()));
         assert_eq!(stamps.wants(NOW), None, "half a second ahead");
-        (0..2).for_each(|_| assert!(stamps.draw(NOW).is_ok()));
-        assert_eq!(stamps.wants(NOW), Some(NOW + 501 + STEP));
-        assert_eq!(stamps.wants(NOW + 100), None, "time has caught up");
-        stamps.reserve(NOW + 501 + STEP);
-        assert_eq!(stamps.wants(NOW), None, "there is one");
-        stamps.raise(NOW + 501 + STEP - LEAST);
-        assert_eq!(stamps.wants(NOW), None);
-        stamps.raise(NOW + 501 + STEP - LEAST + 1);
-        assert_eq!(stamps.wants(NOW), Some(NOW + 502 + STEP - LEAST + STEP));
+        (0..471).for_each(|_| assert!(stamps.draw(NOW).is_ok()));
+        assert_eq!(stamps.wants(NOW), Some(NOW + 970 + FIRST_STEP));
+        assert_eq!(stamps.wants(NOW + 500), None, "time has caught up");
+        let mut until = NOW + 970 + FIRST_STEP;
+        for step in [500, 1_000, 2_000, 4_000, 4_000] {
+            stamps.reserve(until);
+            stamps.raise(until - step / LEAST);
+            assert_eq!(stamps.wants(NOW), None, "there is one");
+            stamps.raise(until - step / LEAST + 1);
+            until += step - step / LEAST + 1;
+            assert_eq!(stamps.wants(NOW), Some(until));
+        }
         stamps.raise(NOW + MAX_AHEAD + 1);
         assert_eq!(stamps.wants(NOW), None, "none would help");
     }
@@ -284,7 +330,7 @@ mod tests {
     async fn who_waits_goes_on_with_a_reservation_or_with_time() {
         let stamps = stamps();
         assert_eq!(drain(&stamps, NOW), 1_001);
-        assert_eq!(stamps.wanted(|| NOW).await, NOW + 1_000 + STEP);
+        assert_eq!(stamps.wanted(|| NOW).await, NOW + 1_000 + FIRST_STEP);
         let next = stamps.next(|| NOW);
         tokio::pin!(next);
         assert!(futures_util::poll!(&mut next).is_pending());
