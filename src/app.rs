@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
-use crate::broker::{self, Inlet, Session};
+use crate::broker::{self, Inlet, Refusals, Session};
 use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
@@ -62,11 +62,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (stop, hangups) = (shutdown::on_signal(config.shutdown_grace)?, shutdown::hangups()?);
     let (metrics, readiness) =
         (Arc::new(Metrics::new(config.gate.concurrency)?), Readiness::default());
+    let refusals = Refusals::new(&config.broker.prefix);
     let shared = Shared {
         metrics: Arc::clone(&metrics),
         readiness: readiness.clone(),
         heartbeat: Heartbeat::start(),
         ledger: Arc::default(),
+        refusals: refusals.clone(),
     };
     let opened = Arc::clone(&shared.ledger);
     let admin = Server::start(config.admin_addr, shared)
@@ -102,6 +104,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stop,
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
+        refusals,
         hurry,
     };
     let result = app.consume(&config.broker).await;
@@ -168,6 +171,8 @@ struct App {
     grace: Duration,
     /// `ORPHAN_AFTER`.
     orphan_after: Duration,
+    /// Which queues take no copies.
+    refusals: Refusals,
     /// An operator wants the broker to be tried now.
     hurry: Arc<Notify>,
 }
@@ -186,7 +191,7 @@ impl App {
         let mut ever_connected = false;
         while !self.stop.is_cancelled() {
             let connected = tokio::select! {
-                connected = broker::connect(settings, node) => connected,
+                connected = broker::connect(settings, &self.refusals, node) => connected,
                 () = self.stop.cancelled() => break,
             };
             let mut is_refused = false;

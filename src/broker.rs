@@ -16,6 +16,7 @@ mod once;
 mod pairing;
 mod permissions;
 mod publisher;
+mod refusals;
 mod relay;
 mod replier;
 mod teller;
@@ -35,9 +36,10 @@ pub(crate) use holder::Held;
 pub(crate) use inlet::Inlet;
 pub(crate) use once::{Once, Order, Replies};
 pub(crate) use pairing::{Paired, Pairing, Read, Register};
+pub(crate) use refusals::Refusals;
 pub(crate) use teller::Teller;
 pub(crate) use tls::{Address, Tls};
-pub(crate) use topology::Names;
+pub(crate) use topology::{Names, WaitingQueue};
 
 use secrecy::SecretString;
 

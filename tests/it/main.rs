@@ -22,6 +22,7 @@ mod load;
 mod operating;
 mod operations;
 mod outputs;
+mod parking;
 mod pauses;
 mod postgres;
 mod privacy;
