@@ -27,11 +27,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::credential::Credential;
 use crate::event::Event;
 use crate::history::History;
+use crate::pem::TlsFiles;
 use claim::Asked;
 pub(crate) use claim::{Ask, Case, Census, Claim, Held, Open, OpenState, Stranded, Waited};
 use meta::Change;
 pub(crate) use meta::{Identity, Meta, Opening, Overview};
-pub(crate) use postgres::{Address, Server, Tls};
+pub(crate) use postgres::{Address, Server, TLS_SETTINGS, check_tls};
 use rules::Finished;
 pub(crate) use show::show;
 
@@ -68,7 +69,7 @@ impl Settings {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite { path: path.into() }),
             None if is_postgres => {
                 let url = Credential::fixed(Address::read(url)?);
-                Ok(Self::Postgres(Server { url, tls: Tls::default() }))
+                Ok(Self::Postgres(Server { url, tls: TlsFiles::none(TLS_SETTINGS) }))
             }
             _ => Err(wrong.to_owned()),
         }

@@ -158,7 +158,7 @@ pub(super) fn way(
                 uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
             }
             let wrong = |(setting, why)| Error::Lost(format!("{setting}: {why}"));
-            Some(settings.tls.connector().map_err(wrong)?)
+            Some(tls::connector(&settings.tls).map_err(wrong)?)
         }
     };
     Ok((uri, connector))

@@ -35,11 +35,12 @@ use super::{
     Stranded,
 };
 use crate::credential::Credential;
+use crate::pem::TlsFiles;
 pub(crate) use address::Address;
 use book::{Book, Subjects};
 use link::{Link, Session, Trouble};
 use meta::Glance;
-pub(crate) use tls::Tls;
+pub(crate) use tls::{TLS_SETTINGS, check_tls};
 
 /// Before what makes a database no ledger.
 const UNUSABLE: &str = "cannot use the ledger's database";
@@ -58,7 +59,7 @@ pub(crate) struct Server {
     /// `LEDGER_URL`.
     pub(crate) url: Credential<Address>,
     /// Certificates, where `LEDGER_URL` asks for TLS.
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsFiles,
 }
 
 /// Connects, brings the schema up to date and starts the connection's task. The digest key is the
