@@ -6,6 +6,7 @@
     reason = "the rig finds its broker, and measures waiting times"
 )]
 
+mod addresses;
 mod assumptions;
 mod broker;
 mod commands;
