@@ -91,6 +91,31 @@ async fn commands_whose_retry_queue_takes_nothing_wait_in_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_command_that_waits_in_hand_for_long_is_no_orphan() {
+    let node = own_node();
+    let rig = Rig::builder().at(&node.url).stub().at_least_once().set("ORPHAN_AFTER", "2s");
+    let mut rig = rig.set("RETRY_INITIAL", "250ms").start().await;
+    // They take nothing, as those that have lost their majority.
+    do_to_servers(&node, &rig, "suspend");
+    publish_some_that_wait(&rig, 1).await;
+    // Its row is due after a quarter of a second; that a confirm is missing is seen after ten.
+    until_refused(&mut rig, 250).await;
+    do_to_servers(&node, &rig, "resume");
+    assert_eq!(rig.next_event().await.told(), "succeeded response");
+    assert_eq!(rig.worker().metrics().await.value("orphans_total", &[]), 0.0);
+}
+
+/// Stops the servers of the queues in which a command may wait that is to wait for a moment, or lets
+/// them go on.
+fn do_to_servers(node: &Node, rig: &Rig, what: &str) {
+    for level in [250, 500, 1_000] {
+        let server = format!("'%2F_{}'", rig.broker.name(&queue(level)));
+        let said = node.eval(&format!("sys:{what}({server})."));
+        assert!(said.contains("ok"), "no such queue: {said}");
+    }
+}
+
+#[tokio::test]
 async fn commands_that_no_queue_takes_wait_in_hand_and_hold_up_nobody() {
     let node = own_node();
     let mut rig = waits_for_an_hour(&node).start().await;
