@@ -62,15 +62,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (stop, hangups) = (shutdown::on_signal(config.shutdown_grace)?, shutdown::hangups()?);
     let (metrics, readiness) =
         (Arc::new(Metrics::new(config.gate.concurrency)?), Readiness::default());
-    let refusals = Refusals::new(&config.broker.prefix);
     let shared = Shared {
         metrics: Arc::clone(&metrics),
         readiness: readiness.clone(),
         heartbeat: Heartbeat::start(),
         ledger: Arc::default(),
-        refusals: refusals.clone(),
+        refusals: Refusals::new(&config.broker.prefix),
     };
-    let opened = Arc::clone(&shared.ledger);
+    let (opened, refusals) = (Arc::clone(&shared.ledger), shared.refusals.clone());
     let admin = Server::start(config.admin_addr, shared)
         .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
     systemd::ready();

@@ -80,7 +80,7 @@ async fn commands_whose_retry_queue_takes_nothing_wait_in_the_next_one() {
     assert_eq!(other.told(), "succeeded response");
     until_refused(&mut rig, 3_600_000).await;
     let full = rig.broker.name(&queue(3_600_000));
-    assert_eq!(refusing(&mut rig).await, [full.clone()]);
+    assert_eq!(refusing(&mut rig).await, std::slice::from_ref(&full));
     let log = rig.worker().log();
     let warning = log.lines().find(|line| line.contains("\"WARN\"") && line.contains(&full));
     assert!(warning.is_some(), "{full} is named: {log}");
