@@ -34,13 +34,14 @@ pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 pub(crate) use source::{Setting, Source, arguments, has_file, in_effect, variable};
-use tls::TlsFiles;
+use tls::TlsPaths;
 pub use tools::{CompletionsArgs, ConfigArgs, Contract, ManArgs, SchemaArgs};
 use url::Url;
 
 use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
+use crate::pem::TlsFiles;
 use crate::{broker, eko, gate};
 use read::Reader;
 
@@ -171,9 +172,9 @@ fn broker_settings(
 }
 
 /// The certificates, which are nothing without a node that is reached by TLS.
-fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Option<broker::Tls> {
-    let files = TlsFiles {
-        names: ["AMQP_CA_FILE", "AMQP_CLIENT_CERT_FILE", "AMQP_CLIENT_KEY_FILE"],
+fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Option<TlsFiles> {
+    let files = TlsPaths {
+        settings: broker::TLS_SETTINGS,
         paths: [&args.amqp_ca_file, &args.amqp_client_cert_file, &args.amqp_client_key_file],
     };
     let is_tls = |url: &SecretString| {
@@ -181,11 +182,11 @@ fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Opti
     };
     if !urls.iter().any(is_tls) {
         files.refuse(reader, "is for amqps, and no node of AMQP_URL is amqps");
-        return Some(broker::Tls::default());
+        return Some(TlsFiles::none(broker::TLS_SETTINGS));
     }
-    let tls = broker::Tls { ca: files.ca(), client: files.client(reader)? };
-    match tls.check() {
-        Ok(()) => Some(tls),
+    let tls = files.read(reader)?;
+    match broker::tls_connector(&tls) {
+        Ok(_) => Some(tls),
         Err((name, why)) => {
             reader.wrong(name, &why);
             None

@@ -8,7 +8,7 @@ use lapin::Connection;
 use super::Error;
 use super::declare::{Declarer, Hidden};
 use super::link::Link;
-use super::topology::{Names, REFUSED_LEVELS};
+use super::topology::{Family, Names, WaitingQueue};
 use crate::command::Kind;
 
 /// Looks after exchanges and bindings.
@@ -61,8 +61,9 @@ impl Caretaker {
         let mut declarer = self.declarer();
         let counted = async {
             let mut waiting = Some(0);
-            for level in REFUSED_LEVELS {
-                let count = declarer.count(&self.names.refused_queue(kind, level)).await?;
+            let refused = |queue: &WaitingQueue| queue.family == Family::Refused;
+            for queue in WaitingQueue::of(kind).filter(refused) {
+                let count = declarer.count(&self.names.waiting(queue)).await?;
                 waiting = waiting.zip(count).map(|(sum, count)| sum + count);
             }
             declarer.close().await?;

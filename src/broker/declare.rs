@@ -15,8 +15,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::Error;
 use super::topology::{
-    LEVELS, Names, REFUSED_LEVELS, command_key, kept_arguments, longest, waiting_arguments,
-    work_arguments,
+    Names, WaitingQueue, command_key, kept_arguments, waiting_arguments, work_arguments,
 };
 use crate::command::Kind;
 
@@ -77,13 +76,8 @@ impl<'a> Declarer<'a> {
         let names = self.names;
         self.queue(&names.queue(kind), work_arguments(names)).await?;
         self.bind_kind(kind).await?;
-        for level in LEVELS {
-            let arguments = waiting_arguments(names, kind, longest(level));
-            self.queue(&names.retry_queue(kind, level), arguments).await?;
-        }
-        for level in REFUSED_LEVELS {
-            let arguments = waiting_arguments(names, kind, level);
-            self.queue(&names.refused_queue(kind, level), arguments).await?;
+        for queue in WaitingQueue::of(kind) {
+            self.queue(&names.waiting(queue), waiting_arguments(names, queue)).await?;
         }
         Ok(())
     }

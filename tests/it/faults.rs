@@ -21,6 +21,8 @@ mod topology;
 mod ways;
 mod worker;
 
+pub(crate) use worker::in_own_mounts;
+
 /// Whether faults last as long as in real life.
 fn is_long() -> bool {
     std::env::var("EKO_FAULTS").is_ok_and(|form| form == "long")

@@ -33,6 +33,8 @@ pub struct Ask {
     pub is_suspect: bool,
     /// Whether it has ended, as its copy says, so that nothing new may come of it.
     pub has_ended: bool,
+    /// Whether it is only asked how it ended: what has not ended is then not claimed.
+    pub only_ended: bool,
     /// Whether its time is over, so that it can only end.
     pub has_expired: bool,
     /// Whether it wants an answer of its own, so that no copy of it may be dropped.
@@ -56,6 +58,7 @@ impl Ask {
             waited: None,
             is_suspect: false,
             has_ended: false,
+            only_ended: false,
             has_expired: false,
             has_reply_to: false,
             stamp: None,

@@ -23,11 +23,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use claim::Asked;
 pub use claim::{Ask, Case, Census, Claim, Held, Open, OpenState, Stranded, Waited};
 use eko_connect::credential::Credential;
+use eko_connect::pem::TlsFiles;
 use eko_core::event::Event;
 use eko_core::history::History;
 use meta::Change;
 pub use meta::{Identity, Meta, Opening, Overview};
-pub use postgres::{Address, Server, Tls};
+pub use postgres::{Address, Server, TLS_SETTINGS, check_tls};
 use rules::Finished;
 pub use show::show;
 
@@ -59,7 +60,7 @@ impl Settings {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite { path: path.into() }),
             None if is_postgres => {
                 let url = Credential::fixed(Address::read(url)?);
-                Ok(Self::Postgres(Server { url, tls: Tls::default() }))
+                Ok(Self::Postgres(Server { url, tls: TlsFiles::none(TLS_SETTINGS) }))
             }
             _ => Err(wrong.to_owned()),
         }

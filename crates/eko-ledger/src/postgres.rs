@@ -37,9 +37,10 @@ use super::{
 pub use address::Address;
 use book::{Book, Subjects};
 use eko_connect::credential::Credential;
+use eko_connect::pem::TlsFiles;
 use link::{Link, Session, Trouble};
 use meta::Glance;
-pub use tls::Tls;
+pub use tls::{TLS_SETTINGS, check_tls};
 
 /// Before what makes a database no ledger.
 const UNUSABLE: &str = "cannot use the ledger's database";
@@ -58,7 +59,7 @@ pub struct Server {
     /// `LEDGER_URL`.
     pub url: Credential<Address>,
     /// Certificates, where `LEDGER_URL` asks for TLS.
-    pub tls: Tls,
+    pub tls: TlsFiles,
 }
 
 /// Connects, brings the schema up to date and starts the connection's task. The digest key is the

@@ -191,6 +191,7 @@ pub(super) fn claim(
             claim_unknown(tid, ask, digest, token, circumstances)
         }
         (None, _) => Ok((Claim::Unknown, None)),
+        (Some(row), _) if ask.only_ended && row.finished.is_none() => Ok((Claim::Unknown, None)),
         (Some(row), _) => claim_known(row, tid, ask, token, circumstances),
     }
 }

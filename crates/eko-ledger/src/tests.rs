@@ -331,6 +331,20 @@ on_both_stores! {
         assert_eq!(word(&claim(&ledger, copy).await), "finished");
     }
 
+    async fn who_asks_only_how_a_command_ended_claims_nothing(rig) {
+        let ledger = rig.open().await;
+        let look = |seconds| {
+            let (known, only_ended) = (now(seconds), true);
+            Ask { only_ended, ..Ask::known("a", "transfer_otp", known, LEASE) }
+        };
+        assert_eq!(word(&claim(&ledger, look(0)).await), "unknown");
+        let first = case(claim(&ledger, ask("a", 1)).await);
+        // Its lease is over by then.
+        assert_eq!(word(&claim(&ledger, look(60)).await), "unknown");
+        assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
+        assert_eq!(word(&claim(&ledger, look(61)).await), "finished");
+    }
+
     async fn a_copy_that_a_later_one_replaced_is_stale_unless_it_wants_an_answer(rig) {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, ask("a", 0)).await);

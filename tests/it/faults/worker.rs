@@ -84,7 +84,7 @@ async fn one_of_two_workers_is_frozen() {
 
 /// A command that runs another one behind mounts of its own, which go with it; `script` makes
 /// them and ends in `exec "$@"`. `None` where that is not allowed.
-pub(super) fn in_own_mounts(script: &str) -> Option<Vec<String>> {
+pub(crate) fn in_own_mounts(script: &str) -> Option<Vec<String>> {
     ["-m", "-rm"].into_iter().find_map(|how| {
         let words = ["unshare", how, "sh", "-ec", script, "sh"];
         let tried =

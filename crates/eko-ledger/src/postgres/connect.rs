@@ -15,8 +15,9 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config};
 
 use super::Trouble;
 use super::address::{Address, Endpoint, SslMode};
-use super::tls::Tls;
+use super::tls::connector;
 use eko_connect::addresses::{Failed, first_that_answers};
+use eko_connect::pem::TlsFiles;
 
 /// Time for all addresses together: it leaves something of the time that a request has.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_500);
@@ -32,7 +33,7 @@ enum Place {
 }
 
 /// Connects to the first server that answers and can be written.
-pub(super) async fn connect(address: &Address, tls: &Tls) -> Result<Client, Trouble> {
+pub(super) async fn connect(address: &Address, tls: &TlsFiles) -> Result<Client, Trouble> {
     let mut places = Vec::new();
     let mut unresolved = None;
     for server in address.servers() {
@@ -67,7 +68,7 @@ async fn resolve(server: Endpoint) -> Result<Vec<Place>, Trouble> {
     }
 }
 
-async fn open(place: Place, address: &Address, tls: &Tls) -> Result<Client, Trouble> {
+async fn open(place: Place, address: &Address, tls: &TlsFiles) -> Result<Client, Trouble> {
     let mut config = address.config.clone();
     config.ssl_mode(match address.ssl_mode {
         SslMode::Disable => config::SslMode::Disable,
@@ -83,7 +84,7 @@ async fn open(place: Place, address: &Address, tls: &Tls) -> Result<Client, Trou
                 SslMode::Disable => start(&config, stream, NoTls).await?,
                 mode => {
                     let wrong = |(setting, why)| unreached(format!("{setting}: {why}"));
-                    let mut maker = tls.connector(mode).map_err(wrong)?;
+                    let mut maker = connector(tls, mode).map_err(wrong)?;
                     let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, &name);
                     start(&config, stream, tls.map_err(unreached)?).await?
                 }

@@ -1,6 +1,5 @@
 //! Whom we trust to be the ledger's server, as `sslmode` says it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -13,82 +12,62 @@ use rustls::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::SslMode;
-use eko_connect::pem;
+use eko_connect::pem::{TlsFiles, Wrong};
 
-/// Files in PEM format. They are read for each connection, so that a renewed certificate needs no
-/// restart.
-#[derive(Clone, Debug, Default)]
-pub struct Tls {
-    /// `LEDGER_CA_FILE`: who signs the server's certificate, in place of the system's.
-    pub ca: Option<PathBuf>,
-    /// `LEDGER_CLIENT_CERT_FILE` and `LEDGER_CLIENT_KEY_FILE`: our certificate and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
+/// The settings that name the files of a TLS connection.
+pub const TLS_SETTINGS: [&str; 3] =
+    ["LEDGER_CA_FILE", "LEDGER_CLIENT_CERT_FILE", "LEDGER_CLIENT_KEY_FILE"];
+
+/// Reads the files. Without one the system's certificates are needed only by those who verify.
+pub fn check_tls(files: &TlsFiles) -> Result<(), Wrong> {
+    connector(files, SslMode::Require).map(drop)
 }
 
-/// A setting that is wrong, and why.
-type Wrong = (&'static str, String);
-
-impl Tls {
-    /// Reads the files.
-    pub fn check(&self) -> Result<(), Wrong> {
-        // Without a file the system's certificates are needed only by those who verify.
-        self.connector(SslMode::Require).map(drop)
-    }
-
-    /// What makes TLS of a connection; rustls speaks nothing below TLS 1.2.
-    pub(super) fn connector(&self, mode: SslMode) -> Result<MakeRustlsConnect, Wrong> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ("LEDGER_CA_FILE", error.to_string()))?;
-        let verifier = Verifier { chain: self.chain(mode, &provider)?, mode, provider };
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-        let config = match &self.client {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = pem::certificates(certificate)
-                    .map_err(|why| ("LEDGER_CLIENT_CERT_FILE", why))?;
-                let key = pem::key(key).map_err(|why| ("LEDGER_CLIENT_KEY_FILE", why))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    ("LEDGER_CLIENT_CERT_FILE", format!("does not go with its key: {error}"))
-                })?
-            }
-        };
-        Ok(MakeRustlsConnect::new(config))
-    }
-
-    /// Who verifies a certificate's signatures; nobody where it may be anybody's.
-    fn chain(
-        &self,
-        mode: SslMode,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Option<Arc<WebPkiServerVerifier>>, Wrong> {
-        let wrong = |why: String| ("LEDGER_CA_FILE", why);
-        let roots = match (&self.ca, mode) {
-            (Some(path), _) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in pem::certificates(path).map_err(wrong)? {
-                    roots.add(certificate).map_err(|error| {
-                        wrong(format!("{} cannot be used: {error}", path.display()))
-                    })?;
-                }
-                roots
-            }
-            (None, SslMode::VerifyCa | SslMode::VerifyFull) => {
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                roots
-            }
-            (None, SslMode::Disable | SslMode::Prefer | SslMode::Require) => return Ok(None),
-        };
-        if roots.is_empty() {
-            return Err(wrong("is needed, the system has no CA certificates".to_owned()));
+/// What makes TLS of a connection; rustls speaks nothing below TLS 1.2.
+pub(super) fn connector(files: &TlsFiles, mode: SslMode) -> Result<MakeRustlsConnect, Wrong> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| files.wrong_ca(error.to_string()))?;
+    let verifier = Verifier { chain: chain(files, mode, &provider)?, mode, provider };
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let config = match files.own()? {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let built = builder.with_client_auth_cert(chain, key);
+            built.map_err(|error| files.wrong_pair(error))?
         }
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map(Some)
-            .map_err(|error| wrong(error.to_string()))
+    };
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// Who verifies a certificate's signatures; nobody where it may be anybody's.
+fn chain(
+    files: &TlsFiles,
+    mode: SslMode,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<WebPkiServerVerifier>>, Wrong> {
+    let mut roots = RootCertStore::empty();
+    match (files.trusted()?, mode) {
+        (Some(certificates), _) => {
+            for certificate in certificates {
+                let added = roots.add(certificate);
+                added.map_err(|error| files.wrong_ca(format!("cannot be used: {error}")))?;
+            }
+        }
+        (None, SslMode::VerifyCa | SslMode::VerifyFull) => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        (None, SslMode::Disable | SslMode::Prefer | SslMode::Require) => return Ok(None),
     }
+    if roots.is_empty() {
+        let why = "is needed, the system has no CA certificates";
+        return Err(files.wrong_ca(why.to_owned()));
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map(Some)
+        .map_err(|error| files.wrong_ca(error.to_string()))
 }
 
 /// Verifies as much of a server's certificate as libpq does.
