@@ -13,14 +13,19 @@ use super::{ACCESS_KEY, DEVELOPER_KEY, eventually, http};
 /// How old a timestamp Eko accepts, by its documents.
 pub(super) const TOLERANCE: &str = "120s";
 
+/// What the simulator's program is built from.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/eko-simulator/src");
+
 /// The simulator's program. Cargo names the programs of this package alone, and puts those of all beside each other.
 fn program() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_eko-worker")).with_file_name("eko-simulator");
     let name = program.to_str().unwrap().to_owned();
     let Some(built) = changed(&name) else { panic!("{name} is missing: run `cargo build` first") };
-    let sources = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
-    let newer = sources.split_whitespace().skip(1).find(|path| changed(path) > Some(built));
-    assert_eq!(newer, None, "{name} is older than its source: run `cargo build` first");
+    for source in fs::read_dir(SOURCES).unwrap() {
+        let source = source.unwrap().path();
+        let is_newer = changed(source.to_str().unwrap()) > Some(built);
+        assert!(!is_newer, "{name} is older than {source:?}: run `cargo build` first");
+    }
     name
 }
 
