@@ -29,9 +29,6 @@ const LAST_STEP: i64 = 4_000;
 /// before it, which is half as long, has just given.
 const LEAST: i64 = 8;
 
-/// A wait for the clock that is worth a word.
-const LONG: Duration = Duration::from_secs(2);
-
 /// What lies so far ahead of the wall clock is left over from a clock that was wrong. Eko has accepted
 /// no such timestamp yet, so it does not hold back those that follow.
 const WRONG: i64 = 2 * MAX_AHEAD;
@@ -95,22 +92,11 @@ impl Stamps {
             return stamp;
         }
         let _turn = self.turn.lock().await;
-        let mut is_told = false;
         loop {
             let granted = self.granted.notified();
             match self.draw(now()) {
                 Ok(stamp) => return stamp,
-                Err(wait) => {
-                    if wait >= LONG && !is_told {
-                        let seconds = wait.as_secs();
-                        tracing::warn!(
-                            seconds,
-                            "calls wait: the last timestamps are ahead of the clock"
-                        );
-                        is_told = true;
-                    }
-                    drop(tokio::time::timeout(wait, granted).await);
-                }
+                Err(wait) => drop(tokio::time::timeout(wait, granted).await),
             }
         }
     }

@@ -226,7 +226,6 @@ impl Scene {
         let eko = world.simulator.state().await;
         violations.extend(evidence.check(&orders, &eko));
         violations.extend(not_allowed(&orders, &evidence, self.allowed));
-        violations.extend(too_slow);
         violations.extend(called_too_often(&evidence, self.most_calls));
         let executions = eko["executions"].as_object().unwrap().values();
         self.row.twice = executions.filter(|count| count.as_u64() > Some(1)).count();
@@ -236,6 +235,8 @@ impl Scene {
         self.row.recovery = self.row.recovery.max(first_end(&evidence, end));
         self.row.repeats = evidence.repeats;
         self.row.wrong = violations.len() - self.row.lost;
+        // That is no untruth, and the row shows it.
+        violations.extend(too_slow);
         self.row.keep();
         if !violations.is_empty() {
             fail(self.row.fault, &orders, &evidence, world, &violations).await;
