@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::Refusals;
 use crate::command::Kind;
 use crate::gate::Reason;
 use crate::ledger::Ledger;
@@ -61,6 +62,9 @@ struct Ready {
     /// Why the ledger cannot be used now, where it pauses what it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     ledger: Option<String>,
+    /// Queues that do not take the commands that should wait in them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refusing: Vec<String>,
     missing: Vec<String>,
 }
 
@@ -149,6 +153,7 @@ impl Readiness {
             consumers,
             paused: parts.paused,
             ledger: parts.ledger_failure,
+            refusing: Vec::new(),
             missing,
         }
     }
@@ -165,6 +170,8 @@ pub(crate) struct Shared {
     pub(crate) heartbeat: Heartbeat,
     /// Counted for `/metrics`, once it is open.
     pub(crate) ledger: Arc<OnceLock<Ledger>>,
+    /// Which queues of the worker's own take no commands, for `/metrics` and `/readyz`.
+    pub(crate) refusals: Refusals,
 }
 
 /// The running admin server.
@@ -234,6 +241,9 @@ async fn render(State(shared): State<Shared>) -> Response {
         count(ledger, &shared.metrics).await;
     }
     shared.metrics.dropped_log_lines(log::dropped());
+    for (queue, times) in shared.refusals.counts() {
+        shared.metrics.parking_refused(queue, times);
+    }
     match shared.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -252,7 +262,7 @@ async fn count(ledger: &Ledger, metrics: &Metrics) {
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    let report = shared.readiness.report();
+    let report = Ready { refusing: shared.refusals.refusing(), ..shared.readiness.report() };
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
@@ -278,6 +288,7 @@ mod tests {
             readiness: Readiness::default(),
             heartbeat,
             ledger: Arc::default(),
+            refusals: Refusals::new("eko"),
         };
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let _server = Server::start(free, shared).unwrap();
@@ -303,6 +314,7 @@ mod tests {
             readiness: Readiness::default(),
             heartbeat: Heartbeat::stopped_for(Duration::ZERO),
             ledger: Arc::default(),
+            refusals: Refusals::new("eko"),
         };
         let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
         let error = format!("{:#}", healthcheck(port).unwrap_err());

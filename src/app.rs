@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
-use crate::broker::{self, Inlet, Session};
+use crate::broker::{self, Inlet, Refusals, Session};
 use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
@@ -67,8 +67,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         readiness: readiness.clone(),
         heartbeat: Heartbeat::start(),
         ledger: Arc::default(),
+        refusals: Refusals::new(&config.broker.prefix),
     };
-    let opened = Arc::clone(&shared.ledger);
+    let (opened, refusals) = (Arc::clone(&shared.ledger), shared.refusals.clone());
     let admin = Server::start(config.admin_addr, shared)
         .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
     systemd::ready();
@@ -102,6 +103,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stop,
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
+        refusals,
         hurry,
     };
     let result = app.consume(&config.broker).await;
@@ -168,6 +170,8 @@ struct App {
     grace: Duration,
     /// `ORPHAN_AFTER`.
     orphan_after: Duration,
+    /// Which queues take no copies.
+    refusals: Refusals,
     /// An operator wants the broker to be tried now.
     hurry: Arc<Notify>,
 }
@@ -186,7 +190,7 @@ impl App {
         let mut ever_connected = false;
         while !self.stop.is_cancelled() {
             let connected = tokio::select! {
-                connected = broker::connect(settings, node) => connected,
+                connected = broker::connect(settings, &self.refusals, node) => connected,
                 () = self.stop.cancelled() => break,
             };
             let mut is_refused = false;

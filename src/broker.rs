@@ -16,6 +16,7 @@ mod once;
 mod pairing;
 mod permissions;
 mod publisher;
+mod refusals;
 mod relay;
 mod replier;
 mod teller;
@@ -35,13 +36,15 @@ pub(crate) use holder::Held;
 pub(crate) use inlet::Inlet;
 pub(crate) use once::{Once, Order, Replies};
 pub(crate) use pairing::{Paired, Pairing, Read, Register};
+pub(crate) use refusals::Refusals;
 pub(crate) use teller::Teller;
-pub(crate) use tls::{Address, Tls};
-pub(crate) use topology::Names;
+pub(crate) use tls::{Address, TLS_SETTINGS, connector as tls_connector};
+pub(crate) use topology::{Names, WaitingQueue};
 
 use secrecy::SecretString;
 
 use crate::credential::Credential;
+use crate::pem::TlsFiles;
 
 /// Where the broker is and how it is used.
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ pub(crate) struct Settings {
     /// `AMQP_URL`: the nodes, tried in turn. They hold passwords.
     pub(crate) urls: Credential<Vec<SecretString>>,
     /// Certificates for `amqps`.
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsFiles,
     /// `AMQP_PREFIX`.
     pub(crate) prefix: String,
     /// Deliveries in the worker's hands at a time, for each kind.

@@ -34,13 +34,14 @@ pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 pub(crate) use source::{Setting, Source, arguments, has_file, in_effect, variable};
-use tls::TlsFiles;
+use tls::TlsPaths;
 pub use tools::{CompletionsArgs, ConfigArgs, Contract, ManArgs, SchemaArgs};
 use url::Url;
 
 use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
+use crate::pem::TlsFiles;
 use crate::{broker, eko, gate};
 use read::Reader;
 
@@ -80,6 +81,12 @@ pub struct Config {
 pub struct Problems(pub Vec<String>);
 
 impl Config {
+    /// The same with a ledger that forgets, to measure what a store costs (`crates/eko-bench`).
+    #[must_use]
+    pub fn with_ledger_in_memory(self) -> Self {
+        Self { ledger: crate::ledger::Settings::Memory, ..self }
+    }
+
     /// Reads and checks all settings.
     ///
     /// # Errors
@@ -165,9 +172,9 @@ fn broker_settings(
 }
 
 /// The certificates, which are nothing without a node that is reached by TLS.
-fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Option<broker::Tls> {
-    let files = TlsFiles {
-        names: ["AMQP_CA_FILE", "AMQP_CLIENT_CERT_FILE", "AMQP_CLIENT_KEY_FILE"],
+fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Option<TlsFiles> {
+    let files = TlsPaths {
+        settings: broker::TLS_SETTINGS,
         paths: [&args.amqp_ca_file, &args.amqp_client_cert_file, &args.amqp_client_key_file],
     };
     let is_tls = |url: &SecretString| {
@@ -175,11 +182,11 @@ fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Opti
     };
     if !urls.iter().any(is_tls) {
         files.refuse(reader, "is for amqps, and no node of AMQP_URL is amqps");
-        return Some(broker::Tls::default());
+        return Some(TlsFiles::none(broker::TLS_SETTINGS));
     }
-    let tls = broker::Tls { ca: files.ca(), client: files.client(reader)? };
-    match tls.check() {
-        Ok(()) => Some(tls),
+    let tls = files.read(reader)?;
+    match broker::tls_connector(&tls) {
+        Ok(_) => Some(tls),
         Err((name, why)) => {
             reader.wrong(name, &why);
             None
@@ -209,7 +216,9 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     if roots.is_some() && base_url.scheme() != "https" {
         reader.wrong("EKO_CA_FILE", "is for https, and EKO_BASE_URL is not");
     }
-    Some(eko::Settings { base_url, timeout: timeout?, stamp_age: stamp_age?, keys, roots })
+    let user_agent = concat!("eko-worker/", env!("CARGO_PKG_VERSION"));
+    let (timeout, stamp_age) = (timeout?, stamp_age?);
+    Some(eko::Settings { base_url, timeout, stamp_age, keys, roots, user_agent })
 }
 
 /// A call may leave at the last moment of its time: Eko must still take its timestamp then.

@@ -2,69 +2,39 @@
 //!
 //! # The map
 //!
-//! The core knows no I/O, no clock and no chance, and imports only itself:
+//! What it is made of are crates, each with a README of its own: `eko-core` decides and knows no I/O,
+//! no clock and no chance; `eko-client` makes the signed calls, `eko-ledger` keeps what is known;
+//! `eko-connect` holds what these two and `broker` share.
 //!
-//! | room | purpose |
-//! | --- | --- |
-//! | `command` | input contract: bytes → a command, or what is wrong with which field |
-//! | `verdict` | what one answer of Eko says about the money |
-//! | `history` | the evidence of one command |
-//! | `decision` | command + evidence + now → the next step; the only place that decides |
-//! | `outcome` | how a command ends, and the codes |
-//! | `event` | output contract: command, outcome, time → the event that tells it |
-//! | `clock` | what a process's clocks say at one moment |
-//! | `backoff` | attempt + chance → delay |
-//! | `privacy`, `trace` | types that cannot print themselves; W3C trace context |
-//! | `json` | strings out of JSON that was read before |
-//!
-//! Three rooms reach the world and never import each other: `eko` (the only HTTP client),
-//! `broker` (the only AMQP), `ledger` (the only SQL). They share `credential` (a secret in a file that
-//! is read again), `addresses` (all addresses of a name) and `pem` (certificates in files).
-//!
-//! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
-//! whether a call may start; `app` composes everything and stops it in order; `operate` is what
-//! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
+//! Here, `broker` is the only AMQP. `worker` is the journey of one delivery and the only module that
+//! knows the order; `gate` says whether a call may start; `app` composes everything and stops it in
+//! order; `operate` is what an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
 //! `log`, `output`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
-mod addresses;
+// Where a reader has gone away or a disk is full, `println!` panics: `output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod admin;
 mod app;
-mod backoff;
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub mod bench;
 mod broker;
-mod clock;
-mod command;
 mod config;
-mod credential;
-mod decision;
-mod eko;
-mod event;
-#[cfg(test)]
-mod exploration;
 mod gate;
-#[cfg(any(test, feature = "fuzz"))]
-#[doc(hidden)]
-pub mod harness;
-mod history;
-#[cfg(test)]
-mod house;
-mod json;
-mod ledger;
 mod log;
 mod metrics;
 mod operate;
 mod otel;
-mod outcome;
 mod output;
-mod pem;
-mod privacy;
 mod shutdown;
 mod systemd;
-mod trace;
-mod verdict;
 mod worker;
+
+// The crates under the names that the modules here know them by.
+use eko_client as eko;
+use eko_connect::{addresses, credential, pem};
+use eko_core::{
+    backoff, clock, command, decision, event, history, outcome, privacy, trace, verdict,
+};
+use eko_ledger as ledger;
 
 pub use app::run;
 pub use config::{

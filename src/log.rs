@@ -30,9 +30,12 @@ pub(crate) enum Format {
     Json,
 }
 
-/// What is logged unless `RUST_LOG` says otherwise. lapin logs each failed connection itself,
-/// where our own line says more.
-const DEFAULT_FILTER: &str = "info,lapin=off";
+/// What is logged unless `RUST_LOG` says otherwise.
+const DEFAULT_FILTER: &str = "info";
+
+/// lapin logs each failed connection, each message that is returned and each look for what is not there
+/// as a fault, where our own lines say more: it is shown only where `RUST_LOG` names it.
+const QUIET: &str = "lapin";
 
 /// Starts logging to standard error, until `Lines` is dropped. `filter` is `RUST_LOG`.
 ///
@@ -40,7 +43,9 @@ const DEFAULT_FILTER: &str = "info,lapin=off";
 /// Where the filter cannot be read.
 pub(crate) fn start(format: Format, filter: Option<&str>) -> Result<Lines, String> {
     let filter = filter.filter(|filter| !filter.is_empty()).unwrap_or(DEFAULT_FILTER);
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG: {error}"))?;
+    let quiet = if filter.contains(QUIET) { String::new() } else { format!(",{QUIET}=off") };
+    let filter = EnvFilter::try_new(format!("{filter}{quiet}"));
+    let filter = filter.map_err(|error| format!("RUST_LOG: {error}"))?;
     let outlet = Outlet::start(io::stderr()).map_err(|error| format!("no log: {error}"))?;
     let lines = fmt::layer().with_writer(outlet.clone());
     let lines = match format {
@@ -92,7 +97,7 @@ impl Drop for Lines {
 /// Whatever `RUST_LOG` asks for: below a warning, the libraries of the wire print the frames
 /// and bodies that they carry, OTPs and keys included.
 fn may_show(line: &Metadata<'_>) -> bool {
-    line.target().starts_with("eko_worker") || *line.level() <= Level::WARN
+    line.target().starts_with("eko_") || *line.level() <= Level::WARN
 }
 
 /// How long a line mostly is at most, in bytes.

@@ -10,6 +10,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::broker::WaitingQueue;
 use crate::command::Kind;
 use crate::eko::Endpoint;
 use crate::gate::Reason;
@@ -305,6 +306,13 @@ impl Metrics {
     pub(crate) fn refused_waiting(&self, kind: Kind, count: u32) {
         let gauge = &self.broker.events_refused_waiting;
         gauge.with_label_values(&[kind.as_str()]).set(i64::from(count));
+    }
+
+    /// A queue in which commands wait has so often taken none since the start.
+    pub(crate) fn parking_refused(&self, queue: WaitingQueue, times: u64) {
+        let labels = [queue.kind().as_str(), &queue.name()];
+        let counter = self.broker.parking_refused.with_label_values(&labels);
+        counter.inc_by(times.saturating_sub(counter.get()));
     }
 
     /// A command was put where a person looks.

@@ -179,7 +179,7 @@ impl Worker {
         let waits = is_known.then(|| self.waiting.note(&command.id));
         let admitted = tokio::select! {
             biased;
-            admitted = self.admit(command) => admitted,
+            admitted = self.admit(command, is_known) => admitted,
             // It comes again, and must not wait behind itself for its turn.
             () = delivery.lost() => return Ok(()),
         };
@@ -241,12 +241,23 @@ impl Worker {
         }
     }
 
-    /// Leave for a call, where one may follow.
-    async fn admit(&self, command: &Command) -> Result<Option<Permit<'_>>, Shut> {
+    /// Leave for a call, where one may follow: none follows where a command that was seen before has
+    /// ended, and is only told again.
+    async fn admit(&self, command: &Command, is_known: bool) -> Result<Option<Permit<'_>>, Shut> {
+        if is_known && self.has_ended(command).await {
+            return Ok(None);
+        }
         match self.first_step(command, self.now()) {
             Step::Attempt | Step::Inquire => self.gate.enter(command.kind()).await.map(Some),
             Step::RetryAfter { .. } | Step::InquireAfter { .. } | Step::Finish(_) => Ok(None),
         }
+    }
+
+    /// Whether a command has ended, as far as the ledger says; it is claimed afterwards.
+    async fn has_ended(&self, command: &Command) -> bool {
+        let ask = Ask::known(&command.id, command.kind().as_str(), self.now(), self.lease);
+        let ended = self.ledger.claim(Ask { only_ended: true, ..ask }, random_u32()).await;
+        matches!(ended, Ok(Claim::Finished { .. }))
     }
 
     /// What a command begins with that was never seen before.

@@ -1,4 +1,4 @@
 #![no_main]
 //! Any answer has a verdict, and no refund is done without evidence.
 
-libfuzzer_sys::fuzz_target!(|body: &[u8]| eko_worker::harness::answer(body));
+libfuzzer_sys::fuzz_target!(|body: &[u8]| eko_fuzz::answer(body));

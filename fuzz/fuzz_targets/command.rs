@@ -1,4 +1,4 @@
 #![no_main]
 //! Any message is a command or invalid.
 
-libfuzzer_sys::fuzz_target!(|body: &[u8]| eko_worker::harness::command(body));
+libfuzzer_sys::fuzz_target!(|body: &[u8]| eko_fuzz::command(body));

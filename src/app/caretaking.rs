@@ -31,7 +31,8 @@ pub(super) async fn take_care(
         }
         for kind in Kind::ALL {
             match caretaker.refused_waiting(kind).await {
-                Ok(count) => metrics.refused_waiting(kind, count),
+                Ok(Some(count)) => metrics.refused_waiting(kind, count),
+                Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "what waits was not counted"),
             }
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use lapin::Connection;
 
 use super::Error;
-use super::declare::Declarer;
+use super::declare::{Declarer, Hidden};
 use super::link::Link;
-use super::topology::{Names, REFUSED_LEVELS};
+use super::topology::{Family, Names, WaitingQueue};
 use crate::command::Kind;
 
 /// Looks after exchanges and bindings.
@@ -17,17 +17,18 @@ pub(crate) struct Caretaker {
     link: Link,
     names: Arc<Names>,
     may_declare: bool,
+    hidden: Hidden,
 }
 
 impl Caretaker {
     /// A caretaker of this session. Where the user may not declare, it only looks.
-    pub(super) const fn new(
+    pub(super) fn new(
         connection: Arc<Connection>,
         link: Link,
         names: Arc<Names>,
         may_declare: bool,
     ) -> Self {
-        Self { connection, link, names, may_declare }
+        Self { connection, link, names, may_declare, hidden: Hidden::default() }
     }
 
     /// Declares once more what all kinds need, and the bindings of their queues: what is gone is
@@ -51,16 +52,19 @@ impl Caretaker {
         }
     }
 
-    /// How many ended commands of a kind wait until what was refused is told again.
+    /// How many ended commands of a kind wait until what was refused is told again; `None`
+    /// where this user may not look.
     ///
     /// # Errors
     /// Where the session is lost, or a queue was deleted.
-    pub(crate) async fn refused_waiting(&self, kind: Kind) -> Result<u32, Error> {
+    pub(crate) async fn refused_waiting(&self, kind: Kind) -> Result<Option<u32>, Error> {
         let mut declarer = self.declarer();
         let counted = async {
-            let mut waiting = 0;
-            for level in REFUSED_LEVELS {
-                waiting += declarer.count(&self.names.refused_queue(kind, level)).await?;
+            let mut waiting = Some(0);
+            let refused = |queue: &WaitingQueue| queue.family == Family::Refused;
+            for queue in WaitingQueue::of(kind).filter(refused) {
+                let count = declarer.count(&self.names.waiting(queue)).await?;
+                waiting = waiting.zip(count).map(|(sum, count)| sum + count);
             }
             declarer.close().await?;
             Ok(waiting)
@@ -74,6 +78,7 @@ impl Caretaker {
     fn declarer(&self) -> Declarer<'_> {
         let mut declarer = Declarer::new(&self.connection, &self.names);
         declarer.may_declare = self.may_declare;
+        declarer.hidden = self.hidden.clone();
         declarer
     }
 }

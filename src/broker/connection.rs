@@ -20,6 +20,7 @@ use super::inlet::{Inlet, Shared};
 use super::link::Link;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
+use super::refusals::Refusals;
 use super::relay::{self, Relay, Room};
 use super::replier::Replier;
 use super::teller::Teller;
@@ -61,17 +62,21 @@ pub(crate) struct Session {
 }
 
 /// Connects to the first node that answers and declares the topology. `first` is the node to
-/// begin with.
+/// begin with; `refusals` is what is known of the queues.
 ///
 /// # Errors
 /// What the last node tried said.
-pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session, Error> {
+pub(crate) async fn connect(
+    settings: &Settings,
+    refusals: &Refusals,
+    first: usize,
+) -> Result<Session, Error> {
     let mut last = Error::Lost("no node is named".to_owned());
     // The password may be another one by now.
     let urls = settings.urls.renewed();
     let nodes = urls.iter().enumerate().cycle();
     for (node, url) in nodes.skip(first % urls.len()).take(urls.len()) {
-        match connect_to(url, node, settings).await {
+        match connect_to((url, node), settings, refusals).await {
             Ok(session) => return Ok(session),
             Err(error) => last = error,
         }
@@ -80,9 +85,9 @@ pub(crate) async fn connect(settings: &Settings, first: usize) -> Result<Session
 }
 
 async fn connect_to(
-    url: &SecretString,
-    node: usize,
+    (url, node): (&SecretString, usize),
     settings: &Settings,
+    refusals: &Refusals,
 ) -> Result<Session, Error> {
     let consuming = Arc::new(open(url, settings, "declares", Room::unlimited()).await?);
     let publishing = Arc::new(open(url, settings, "publishes", Room::unlimited()).await?);
@@ -100,7 +105,7 @@ async fn connect_to(
     };
     let [consuming, publishing] = session.links.clone();
     tokio::select! {
-        built = session.build(settings) => built?,
+        built = session.build(settings, refusals) => built?,
         why = consuming.gone() => return Err(Error::Lost(why)),
         why = publishing.gone() => return Err(Error::Lost(why)),
     }
@@ -153,7 +158,7 @@ pub(super) fn way(
                 uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
             }
             let wrong = |(setting, why)| Error::Lost(format!("{setting}: {why}"));
-            Some(settings.tls.connector().map_err(wrong)?)
+            Some(tls::connector(&settings.tls).map_err(wrong)?)
         }
     };
     Ok((uri, connector))
@@ -218,7 +223,7 @@ async fn connect_by(
 
 impl Session {
     /// Declares the topology, and makes what publishes and the inlets.
-    async fn build(&mut self, settings: &Settings) -> Result<(), Error> {
+    async fn build(&mut self, settings: &Settings, refusals: &Refusals) -> Result<(), Error> {
         let names = Arc::new(Names::new(&settings.prefix));
         let [consuming, publishing] = self.links.clone();
         let mut declarer = Declarer::new(&self.consuming, &names);
@@ -245,9 +250,17 @@ impl Session {
         let (settings, node) = (Arc::new(settings.clone()), self.node);
         let (link, under) = (consuming.clone(), Names::new(&settings.prefix));
         self.pairing = Some(Pairing::new(connection.clone(), link, publisher.clone(), under));
-        let replier = self.replier.clone();
-        let shared =
-            Shared { connection, consuming, publisher, publishing, replier, names, settings, node };
+        let shared = Shared {
+            connection,
+            consuming,
+            publisher,
+            publishing,
+            replier: self.replier.clone(),
+            refusals: refusals.clone(),
+            names,
+            settings,
+            node,
+        };
         self.teller = Some(Teller::new(shared.clone()));
         for ((kind, mismatch), publisher) in mismatches.zip(publishers) {
             self.inlets.push(Inlet::new(kind, Shared { publisher, ..shared.clone() }, mismatch));

@@ -9,27 +9,26 @@ use lapin::types::FieldTable;
 
 use super::acks::Ack;
 use super::envelope::{
-    AGE, ATTEMPT, CopyAge, Envelope, FORMER, Owed, PARKED, REFUSALS, REFUSED, copy_of, is_back,
-    own_headers, read_envelope, waited,
+    AGE, ATTEMPT, CopyAge, Envelope, FORMER, Owed, PARKED, REFUSALS, REFUSED, back_after, copy_of,
+    own_headers, read_envelope,
 };
 use super::inlet::Shared;
 use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
+use super::refusals::Refusals;
 use super::replier::Replier;
 use super::teller::{event_properties, publish_event};
-use super::topology::{self, Names, REFUSED_LEVELS, text};
+use super::topology::{Names, WaitingQueue, text};
 use super::{Error, Told};
-use crate::backoff::Backoff;
 use crate::command::Kind;
 use crate::event::Event;
 
-/// How long a delivery is held while its queue takes no copy: shorter than the broker waits for an
-/// ack.
-const REFUSED_PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// How long a delivery is held at most while no queue takes its copy: shorter than the broker waits
+/// for an ack.
+const LONGEST_HELD: Duration = Duration::from_secs(20 * 60);
 
-/// Between tries to put a copy into a queue that takes none.
-const REFUSED_AGAIN: Backoff =
-    Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
+/// How long it is held at least: when it is handed back, the broker counts that.
+const SHORTEST_HELD: Duration = Duration::from_secs(2 * 60);
 
 /// Why and how long a command is parked.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +69,7 @@ struct Parts {
     kind: Kind,
     publisher: Publisher,
     replier: Replier,
+    refusals: Refusals,
     names: Arc<Names>,
 }
 
@@ -81,12 +81,11 @@ impl Delivery {
         shared: &Shared,
     ) -> Self {
         let names = Arc::clone(&shared.names);
-        let waited = waited(&delivery.properties, &names);
         let mut envelope = read_envelope(&delivery.properties, delivery.redelivered);
-        envelope.waited = waited;
-        // Anybody can write that: it would have a command end without a word, or a call be over early.
-        if !is_back(&delivery.properties, &names) {
-            (envelope.refused, envelope.refusals, envelope.age) = (None, 0, None);
+        match back_after(&delivery.properties, &names) {
+            Some(waited) => envelope.waited = waited,
+            // Anybody can write that: it would have a command end without a word, or a call be over early.
+            None => (envelope.refused, envelope.refusals, envelope.age) = (None, 0, None),
         }
         Self(Box::new(Parts {
             body: delivery.data,
@@ -97,6 +96,7 @@ impl Delivery {
             kind,
             publisher: shared.publisher.clone(),
             replier: shared.replier.clone(),
+            refusals: shared.refusals.clone(),
             names,
         }))
     }
@@ -156,54 +156,83 @@ impl Delivery {
         // What cannot be copied cannot wait: it would come again at once, and be told again to all.
         match refused.is_nothing() || self.0.envelope.is_cut {
             true => self.ack().await?,
-            false => self.put(REFUSED_PATIENCE, |it| it.refused_copy(event, refused)).await?,
+            false => {
+                let times = self.0.envelope.refusals.saturating_add(1);
+                let queue = WaitingQueue::refused(self.0.kind, times);
+                let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
+                self.put(queue, LONGEST_HELD, copy).await?;
+            }
         }
         Ok(Told { took, is_unrouted: told == Some(Routed::No), refused })
     }
 
-    /// Puts a copy where it waits, then acknowledges.
+    /// Puts a copy where it waits, then acknowledges. Where no queue takes it, it waits in hand, and
+    /// is handed back once its time is over.
     pub(crate) async fn park(self, parking: Parking<'_>) -> Result<(), Error> {
-        self.put(REFUSED_PATIENCE, |it| it.parked_copy(parking)).await
+        let patience = parking.delay.clamp(SHORTEST_HELD, LONGEST_HELD);
+        self.put_aside(parking, patience).await
     }
 
-    /// As [`Self::park`], for what has not begun: where the queue takes no copy, it is handed back at
-    /// once.
+    /// As [`Self::park`], for what has not begun: where no queue takes a copy, it is handed back at once.
     pub(crate) async fn set_aside(self, parking: Parking<'_>) -> Result<(), Error> {
-        self.put(Duration::ZERO, |it| it.parked_copy(parking)).await
+        self.put_aside(parking, Duration::ZERO).await
     }
 
-    /// Puts a copy into its queue, then acknowledges. A queue that takes nothing now, since somebody
-    /// has given it a limit, is asked again for as long as `patience`; then the delivery is handed
-    /// back.
+    async fn put_aside(self, parking: Parking<'_>, patience: Duration) -> Result<(), Error> {
+        let queue = WaitingQueue::retry(parking.kind.unwrap_or(self.0.kind), parking.delay);
+        self.put(queue, patience, |it, queue| it.parked_copy(parking, queue)).await
+    }
+
+    /// Puts a copy into its queue, or into one beside it where that one takes nothing, then acknowledges.
+    /// Where none takes it, since somebody has given them limits, they are asked again for as long as
+    /// `patience`; then the delivery is handed back.
     async fn put(
         self,
+        queue: WaitingQueue,
         patience: Duration,
-        copy: impl Fn(&Self) -> Message + Send,
+        copy: impl Fn(&Self, WaitingQueue) -> Message + Send + Sync,
     ) -> Result<(), Error> {
         // What cannot be copied, since its body is not at hand, goes back.
         if self.0.envelope.is_cut {
             return self.hand_back().await;
         }
         let began = started();
-        for nth in 1.. {
-            let copy = copy(&self);
+        while !self.is_taken(queue, &copy).await? {
+            let wait = self.0.refusals.wait(queue.and_beside());
+            if began.elapsed() + wait >= patience {
+                return self.hand_back().await;
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.ack().await
+    }
+
+    /// Whether one of these queues takes a copy now.
+    async fn is_taken(
+        &self,
+        queue: WaitingQueue,
+        copy: &(impl Fn(&Self, WaitingQueue) -> Message + Send + Sync),
+    ) -> Result<bool, Error> {
+        let refusals = &self.0.refusals;
+        for queue in queue.and_beside() {
+            if !refusals.may_try(queue) {
+                continue;
+            }
+            let copy = copy(self, queue);
             let unrouted = copy.refused("there is no such queue");
             match self.0.publisher.publish(copy).await {
-                Ok(Routed::Yes) => return self.ack().await,
+                Ok(Routed::Yes) => {
+                    refusals.took(queue);
+                    return Ok(true);
+                }
                 Ok(Routed::No) => return Err(unrouted),
                 Err(error @ (Error::Refused { .. } | Error::Unconfirmed { .. })) => {
-                    if nth == 1 {
-                        tracing::warn!(%error, "a command cannot be parked now; that is tried again");
-                    }
-                    if began.elapsed() >= patience {
-                        break;
-                    }
-                    tokio::time::sleep(REFUSED_AGAIN.delay(nth, 0.5)).await;
+                    refusals.refused(queue, &error);
                 }
                 Err(error) => return Err(error),
             }
         }
-        self.hand_back().await
+        Ok(false)
     }
 
     /// Acknowledges: nothing more follows from it. A message whose body is not at hand the broker
@@ -275,8 +304,7 @@ impl Delivery {
         event_properties(event, self.0.envelope.correlation_id.as_deref())
     }
 
-    fn parked_copy(&self, parking: Parking<'_>) -> Message {
-        let (level, expiry) = topology::level(parking.delay);
+    fn parked_copy(&self, parking: Parking<'_>, queue: WaitingQueue) -> Message {
         let mut headers = own_headers(&self.0.properties);
         if let Some(journey) = parking.traceparent {
             headers.insert(FORMER.into(), text(journey));
@@ -299,26 +327,28 @@ impl Delivery {
         }
         Message {
             exchange: String::new(),
-            routing_key: self.0.names.retry_queue(parking.kind.unwrap_or(self.0.kind), level),
+            routing_key: self.0.names.waiting(queue),
             properties: copy_of(&self.0.properties)
                 .with_headers(FieldTable::from(headers))
-                .with_expiration(expiry.to_string().into()),
+                .with_expiration(queue.expiry(parking.delay).to_string().into()),
             body: self.0.body.clone(),
         }
     }
 
     /// A copy of a command that has ended, until what the broker refused of its end is told again.
     /// Who asked for a reply has got one.
-    fn refused_copy(&self, event: &Event, refused: Owed) -> Message {
-        let refusals = self.0.envelope.refusals.saturating_add(1);
-        let nth = usize::try_from(refusals).unwrap_or(usize::MAX);
-        let level = REFUSED_LEVELS[nth.min(REFUSED_LEVELS.len()) - 1];
+    fn refused_copy(
+        &self,
+        (event, times): (&Event, u32),
+        refused: Owed,
+        queue: WaitingQueue,
+    ) -> Message {
         // A ledger that is lost meanwhile does not know that Eko may have been called for it.
         let attempts = self.0.envelope.attempts_of_copy((event.outcome != "invalid").into());
         let mut headers = own_headers(&self.0.properties);
         for (name, value) in [
             (REFUSED, refused.written().to_owned()),
-            (REFUSALS, refusals.to_string()),
+            (REFUSALS, times.to_string()),
             (ATTEMPT, attempts.to_string()),
             ("eko-reason", "refused".to_owned()),
         ] {
@@ -327,7 +357,7 @@ impl Delivery {
         let properties = copy_of(&self.0.properties).with_headers(FieldTable::from(headers));
         Message {
             exchange: String::new(),
-            routing_key: self.0.names.refused_queue(self.0.kind, level),
+            routing_key: self.0.names.waiting(queue),
             properties: properties.with_reply_to("".into()),
             body: self.0.body.clone(),
         }

@@ -2,7 +2,11 @@
 //!
 //! A user without the configure permission may not even declare what is there already. Then
 //! each object is looked for by its name; whether its arguments are right the broker does not
-//! tell such a user, nor whether it is bound.
+//! tell such a user, nor whether it is bound. Since RabbitMQ 4.2.6 it does not even tell whether an
+//! object is there to a user who has no permission for it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
@@ -11,10 +15,23 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::Error;
 use super::topology::{
-    LEVELS, Names, REFUSED_LEVELS, command_key, kept_arguments, longest, waiting_arguments,
-    work_arguments,
+    Names, WaitingQueue, command_key, kept_arguments, waiting_arguments, work_arguments,
 };
 use crate::command::Kind;
+
+/// The objects that this user may not look for: each try is an error in the broker's log.
+#[derive(Clone, Default)]
+pub(super) struct Hidden(Arc<Mutex<BTreeSet<String>>>);
+
+impl Hidden {
+    fn add(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+}
 
 /// Declares objects one by one, on a channel of its own: an error closes it.
 pub(super) struct Declarer<'a> {
@@ -25,11 +42,14 @@ pub(super) struct Declarer<'a> {
     pub(super) may_declare: bool,
     /// Whether something is there that could not be compared with what is wanted.
     pub(super) is_unchecked: bool,
+    /// What is not looked for.
+    pub(super) hidden: Hidden,
 }
 
 impl<'a> Declarer<'a> {
-    pub(super) const fn new(connection: &'a Connection, names: &'a Names) -> Self {
-        Self { connection, names, channel: None, may_declare: true, is_unchecked: false }
+    pub(super) fn new(connection: &'a Connection, names: &'a Names) -> Self {
+        let hidden = Hidden::default();
+        Self { connection, names, channel: None, may_declare: true, is_unchecked: false, hidden }
     }
 
     /// What all kinds need, in the order in which it is needed.
@@ -56,13 +76,8 @@ impl<'a> Declarer<'a> {
         let names = self.names;
         self.queue(&names.queue(kind), work_arguments(names)).await?;
         self.bind_kind(kind).await?;
-        for level in LEVELS {
-            let arguments = waiting_arguments(names, kind, longest(level));
-            self.queue(&names.retry_queue(kind, level), arguments).await?;
-        }
-        for level in REFUSED_LEVELS {
-            let arguments = waiting_arguments(names, kind, level);
-            self.queue(&names.refused_queue(kind, level), arguments).await?;
+        for queue in WaitingQueue::of(kind) {
+            self.queue(&names.waiting(queue), waiting_arguments(names, queue)).await?;
         }
         Ok(())
     }
@@ -81,6 +96,9 @@ impl<'a> Declarer<'a> {
                 return Ok(());
             }
         }
+        if self.hidden.has(&object) {
+            return Ok(());
+        }
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let found = declare(self.channel().await?, passive).await;
         self.is_found(&object, &wanted, found)
@@ -98,6 +116,9 @@ impl<'a> Declarer<'a> {
             if self.is_there(&object, &wanted, declared)? {
                 return Ok(());
             }
+        }
+        if self.hidden.has(&object) {
+            return Ok(());
         }
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         let found = declare(self.channel().await?, passive).await;
@@ -124,12 +145,25 @@ impl<'a> Declarer<'a> {
         Err(error.into())
     }
 
-    /// How many messages are ready in a queue.
-    pub(super) async fn count(&mut self, name: &str) -> Result<u32, Error> {
+    /// How many messages are ready in a queue; `None` where this user may not look.
+    pub(super) async fn count(&mut self, name: &str) -> Result<Option<u32>, Error> {
+        let object = format!("queue {name}");
+        if self.hidden.has(&object) {
+            return Ok(None);
+        }
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         let channel = self.channel().await?;
-        let found = channel.queue_declare(name.into(), passive, FieldTable::default()).await;
-        Ok(found.inspect_err(|_| self.channel = None)?.message_count())
+        match channel.queue_declare(name.into(), passive, FieldTable::default()).await {
+            Ok(found) => Ok(Some(found.message_count())),
+            Err(error) => {
+                self.channel = None;
+                if soft_error(&error) == Some(AMQPSoftError::ACCESSREFUSED) {
+                    self.hidden.add(&object);
+                    return Ok(None);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Lets the channel go.
@@ -183,6 +217,11 @@ impl<'a> Declarer<'a> {
             return Ok(());
         };
         self.channel = None;
+        if soft_error(&error) == Some(AMQPSoftError::ACCESSREFUSED) {
+            self.hidden.add(object);
+            self.is_unchecked = true;
+            return Ok(());
+        }
         // A queue whose node is down is not found either, but not missing.
         let (what, _) = object.split_once(' ').unwrap_or_default();
         if soft_error(&error) == Some(AMQPSoftError::NOTFOUND)

@@ -10,8 +10,8 @@ use super::connection::CONNECT_TIMEOUT;
 use crate::addresses::{Failed, first_that_answers};
 
 /// What `ask` gets at the first address of a node's name that answers. It is given a plain URI with
-/// the address for the name. One that takes connections and is silent then has its share of the time,
-/// too.
+/// the address for the name. One that takes connections and is silent then does not hold up the others
+/// either.
 pub(super) async fn at_first_address<T, E, F>(
     uri: &AMQPUri,
     ask: impl FnMut(AMQPUri) -> F,

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::topology::Names;
+use super::topology::{Family, Names};
 use super::wire::{CUT, UNREAD};
 use crate::clock::Now;
 use crate::history::History;
@@ -227,21 +227,16 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
     }
 }
 
-/// How long the broker has kept a copy in a retry queue of ours: it says so itself when the copy's
-/// time there is over. One that somebody took out earlier has waited for nothing.
-pub(super) fn waited(properties: &BasicProperties, names: &Names) -> Duration {
-    let Some(death) = last_death(properties) else { return Duration::ZERO };
+/// How long the broker has kept a copy in a retry queue, where a message comes back from a queue in which
+/// a worker's copies wait: nobody else may write there. It says so itself when the copy's time there is
+/// over; one that somebody took out earlier has waited for nothing.
+pub(super) fn back_after(properties: &BasicProperties, names: &Names) -> Option<Duration> {
+    let death = last_death(properties)?;
+    let queue = names.waiting_queue(&read(death, "queue")?)?;
     let is_over = read(death, "reason").as_deref() == Some("expired");
-    let is_ours = read(death, "queue").is_some_and(|queue| names.is_retry_queue(&queue));
     let expiration = read(death, "original-expiration").and_then(|text| text.parse().ok());
-    let waited = expiration.filter(|_| is_over && is_ours).unwrap_or_default();
-    Duration::from_millis(waited)
-}
-
-/// Whether it comes back from a queue in which a worker's copies wait: nobody else may write there.
-pub(super) fn is_back(properties: &BasicProperties, names: &Names) -> bool {
-    let queue = last_death(properties).and_then(|death| read(death, "queue"));
-    queue.is_some_and(|queue| names.is_retry_queue(&queue) || names.is_refused_queue(&queue))
+    let waited = expiration.filter(|_| is_over && queue.family == Family::Retry);
+    Some(Duration::from_millis(waited.unwrap_or_default()))
 }
 
 /// What the broker says of the queue that it last left.

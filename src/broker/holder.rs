@@ -44,7 +44,7 @@ impl Pairing {
         let declare = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
         let Err(error) = self.link.during(declare).await else {
             self.holds.store(true, Ordering::Relaxed);
-            self.close(&channel).await?;
+            self.keep(channel);
             return Ok(Held::Here);
         };
         match soft_error(&error) {
@@ -73,7 +73,8 @@ impl Pairing {
         let (channel, name) = (self.channel().await?, self.names.holder());
         let delete = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
         self.link.during(delete).await?;
-        self.close(&channel).await
+        self.keep(channel);
+        Ok(())
     }
 
     /// How long the broker may take a connection for alive whose machine lost its power or network.

@@ -14,6 +14,7 @@ use super::consumer::Delivery;
 use super::declare::{Declarer, said, soft_error};
 use super::link::Link;
 use super::publisher::Publisher;
+use super::refusals::Refusals;
 use super::relay::Room;
 use super::replier::Replier;
 use super::topology::Names;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) publisher: Publisher,
     pub(super) publishing: Link,
     pub(super) replier: Replier,
+    pub(super) refusals: Refusals,
     pub(super) names: Arc<Names>,
     pub(super) settings: Arc<Settings>,
     /// Which of the nodes the session is connected to.

@@ -7,8 +7,8 @@
 
 mod register;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{
@@ -72,6 +72,8 @@ pub(crate) struct Pairing {
     pub(super) may_not_hold: Arc<AtomicBool>,
     /// Whether this connection holds the queues.
     pub(super) holds: Arc<AtomicBool>,
+    /// The channel of the last look, which serves the next one: there is one every second.
+    idle: Arc<Mutex<Option<Channel>>>,
 }
 
 /// What the broker said to a declaration.
@@ -118,6 +120,7 @@ impl Pairing {
             is_limited: Arc::default(),
             may_not_hold: Arc::default(),
             holds: Arc::default(),
+            idle: Arc::default(),
         }
     }
 
@@ -150,9 +153,19 @@ impl Pairing {
         let found = self.link.during(channel.exchange_declare(name, kind, options, table)).await;
         match found {
             // It is there: to declare it changes nothing.
-            Ok(()) => self.claim(id).await,
-            Err(error) if soft_error(&error) == Some(AMQPSoftError::NOTFOUND) => Ok(Paired::Nobody),
-            Err(error) => Err(refusal(error)),
+            Ok(()) => {
+                self.keep(channel);
+                self.claim(id).await
+            }
+            Err(error) => match soft_error(&error) {
+                Some(AMQPSoftError::NOTFOUND) => Ok(Paired::Nobody),
+                // Who may not look for it may not declare it either.
+                Some(AMQPSoftError::ACCESSREFUSED) => {
+                    self.is_limited.store(true, Ordering::Relaxed);
+                    self.by_register(id).await
+                }
+                Some(_) | None => Err(refusal(error)),
+            },
         }
     }
 
@@ -186,7 +199,8 @@ impl Pairing {
         let deleted =
             self.link.during(channel.exchange_delete(name.as_str().into(), options)).await;
         deleted.map_err(refusal)?;
-        self.close(&channel).await
+        self.keep(channel);
+        Ok(())
     }
 
     async fn declare(&self, id: &str) -> Result<Declared, Error> {
@@ -201,7 +215,7 @@ impl Pairing {
             arguments,
         );
         let Err(error) = self.link.during(declare).await else {
-            self.close(&channel).await?;
+            self.keep(channel);
             return Ok(Declared::Ours);
         };
         match soft_error(&error) {
@@ -270,7 +284,7 @@ impl Pairing {
             let options = BasicNackOptions { multiple: true, requeue: true };
             self.link.during(channel.basic_nack(tag, options)).await?;
         }
-        self.close(&channel).await?;
+        self.keep(channel);
         Ok(read)
     }
 
@@ -283,7 +297,8 @@ impl Pairing {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         let declare = channel.queue_declare(name.as_str().into(), options, register_arguments());
         let Err(error) = self.link.during(declare).await else {
-            return self.close(&channel).await;
+            self.keep(channel);
+            return Ok(());
         };
         match soft_error(&error) {
             Some(AMQPSoftError::ACCESSREFUSED) => Ok(()),
@@ -312,12 +327,18 @@ impl Pairing {
         Ok(self.publisher.publish(message).await? == Routed::Yes)
     }
 
+    /// A channel that nobody else uses. An error closes it.
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
-        Ok(self.link.during(self.connection.create_channel()).await?)
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match idle.filter(|channel| channel.status().connected()) {
+            Some(channel) => Ok(channel),
+            None => Ok(self.link.during(self.connection.create_channel()).await?),
+        }
     }
 
-    pub(super) async fn close(&self, channel: &Channel) -> Result<(), Error> {
-        Ok(self.link.during(channel.close(200, "asked".into())).await?)
+    /// Keeps a channel for the next look. One that is there already goes: lapin closes what nobody holds.
+    pub(super) fn keep(&self, channel: Channel) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).replace(channel);
     }
 }
 

@@ -2,54 +2,36 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};
 
-use crate::pem;
+use crate::pem::{TlsFiles, Wrong};
 
-/// Files in PEM format. They are read for each connection, so that a renewed certificate needs
-/// no restart.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tls {
-    /// `AMQP_CA_FILE`: who signs the nodes' certificates, in place of the system's.
-    pub(crate) ca: Option<PathBuf>,
-    /// `AMQP_CLIENT_CERT_FILE` and `AMQP_CLIENT_KEY_FILE`: our certificate and its key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
-}
+/// The settings that name the files of a TLS connection.
+pub(crate) const TLS_SETTINGS: [&str; 3] =
+    ["AMQP_CA_FILE", "AMQP_CLIENT_CERT_FILE", "AMQP_CLIENT_KEY_FILE"];
 
-/// A setting that is wrong, and why.
-type Wrong = (&'static str, String);
-
-impl Tls {
-    /// Reads the files.
-    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        self.connector().map(drop)
-    }
-
-    /// What makes connections; rustls speaks nothing below TLS 1.2.
-    pub(super) fn connector(&self) -> Result<RustlsConnector, Wrong> {
-        let trusted = match &self.ca {
-            Some(path) => {
-                let certificates = pem::certificates(path).map_err(|why| ("AMQP_CA_FILE", why))?;
-                RustlsConnectorConfig::default().with_parsable_certificates(certificates)
-            }
-            None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
-                ("AMQP_CA_FILE", format!("is needed, the system has no CA certificates: {error}"))
-            })?,
-        };
-        let Some((certificate, key)) = &self.client else {
+/// What makes connections; rustls speaks nothing below TLS 1.2.
+pub(crate) fn connector(files: &TlsFiles) -> Result<RustlsConnector, Wrong> {
+    let trusted = match files.trusted()? {
+        Some(certificates) => {
+            RustlsConnectorConfig::default().with_parsable_certificates(certificates)
+        }
+        None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
+            files.wrong_ca(format!("is needed, the system has no CA certificates: {error}"))
+        })?,
+    };
+    match files.own()? {
+        None => {
             let built = trusted.connector_with_no_client_auth();
-            return built.map_err(|error| ("AMQP_CA_FILE", error.to_string()));
-        };
-        let chain = pem::certificates(certificate).map_err(|why| ("AMQP_CLIENT_CERT_FILE", why))?;
-        let key = pem::key(key).map_err(|why| ("AMQP_CLIENT_KEY_FILE", why))?;
-        let built = trusted.connector_with_single_cert(chain, key);
-        built.map_err(|error| {
-            ("AMQP_CLIENT_CERT_FILE", format!("does not go with its key: {error}"))
-        })
+            built.map_err(|error| files.wrong_ca(error.to_string()))
+        }
+        Some((chain, key)) => {
+            let built = trusted.connector_with_single_cert(chain, key);
+            built.map_err(|error| files.wrong_pair(error))
+        }
     }
 }
 

@@ -81,7 +81,8 @@ pub struct Args {
     /// `text` or `json` [default: text on a terminal, else json]
     #[arg(long, env, value_name = "FORMAT")]
     pub log_format: Option<String>,
-    /// Which log lines are shown, such as `debug` or `info,eko_worker=trace`
+    /// Which log lines are shown, such as `debug` or `info,eko=trace`; those of
+    /// the AMQP client only where it names `lapin`
     #[arg(long, env, value_name = "FILTER")]
     pub rust_log: Option<String>,
     /// Collector of OpenTelemetry spans (OTLP over HTTP), such as `http://127.0.0.1:4318`

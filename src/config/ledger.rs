@@ -3,7 +3,7 @@
 use super::Problems;
 use super::parts::AmqpArgs;
 use super::read::Reader;
-use super::tls::TlsFiles;
+use super::tls::TlsPaths;
 use crate::{broker, ledger};
 
 /// What to do with the ledger.
@@ -81,20 +81,20 @@ impl LedgerUrlArgs {
     }
 
     pub(super) fn settings(&self, reader: &mut Reader) -> Option<ledger::Settings> {
-        let files = TlsFiles {
-            names: ["LEDGER_CA_FILE", "LEDGER_CLIENT_CERT_FILE", "LEDGER_CLIENT_KEY_FILE"],
+        let files = TlsPaths {
+            settings: ledger::TLS_SETTINGS,
             paths: [
                 &self.ledger_ca_file,
                 &self.ledger_client_cert_file,
                 &self.ledger_client_key_file,
             ],
         };
-        let tls = ledger::Tls { ca: files.ca(), client: files.client(reader)? };
+        let tls = files.read(reader)?;
         let file = self.ledger_url_file.as_deref();
         let ledger =
             reader.ledger(&self.ledger_url, file, tls.clone(), self.ledger_allow_plaintext)?;
         match ledger.has_tls() {
-            true => tls.check().map_err(|(name, why)| reader.wrong(name, &why)).ok()?,
+            true => ledger::check_tls(&tls).map_err(|(name, why)| reader.wrong(name, &why)).ok()?,
             false => files.refuse(reader, "is for TLS, and LEDGER_URL does not use it"),
         }
         Some(ledger)

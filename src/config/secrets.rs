@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::read::Reader;
 use super::urls;
 use crate::credential::{Credential, Source};
+use crate::pem::TlsFiles;
 use crate::{broker, eko, ledger};
 
 /// A secret as it is given.
@@ -161,7 +162,7 @@ impl Reader {
         &mut self,
         given: &str,
         file: Option<&str>,
-        tls: ledger::Tls,
+        tls: TlsFiles,
         allow_plain: bool,
     ) -> Option<ledger::Settings> {
         let mut setting = Setting { name: "LEDGER_URL", what: "URL", given: Some(given), file };

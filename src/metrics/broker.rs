@@ -15,6 +15,7 @@ pub(super) struct Broker {
     pub(super) events_unrouted: IntCounterVec,
     pub(super) events_refused: IntCounterVec,
     pub(super) events_refused_waiting: IntGaugeVec,
+    pub(super) parking_refused: IntCounterVec,
     pub(super) messages_unreadable: IntCounterVec,
     pub(super) consumers_lost: IntCounterVec,
 }
@@ -50,6 +51,10 @@ impl Broker {
                 "events_refused_total",
                 "Times that a subscriber's queue refused an event.",
                 &[("kind", kinds_and_unknown())],
+            )?,
+            parking_refused: make.by_waiting_queue(
+                "parking_refused_total",
+                "Times that a queue under the prefix took no command that should wait in it.",
             )?,
             events_refused_waiting: make.gauge(
                 "events_refused_waiting",

@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::broker::WaitingQueue;
 use crate::eko::Endpoint;
 use crate::verdict::{Reading, Verdict};
 
@@ -46,6 +47,19 @@ impl Maker {
             for verdict in verdicts {
                 family.with_label_values(&[endpoint.as_str(), verdict]);
             }
+        }
+        self.register(family)
+    }
+
+    /// One for each queue in which commands wait.
+    pub(super) fn by_waiting_queue(
+        &self,
+        name: &str,
+        help: &str,
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        let family = IntCounterVec::new(Opts::new(name, help), &["kind", "queue"])?;
+        for queue in WaitingQueue::all() {
+            family.with_label_values(&[queue.kind().as_str(), &queue.name()]);
         }
         self.register(family)
     }

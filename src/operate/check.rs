@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::inquire::means;
 use crate::app::start::{opening, tls_provider};
 use crate::app::{mispaired, outdated};
-use crate::broker::{self, Paired, Session};
+use crate::broker::{self, Paired, Refusals, Session};
 use crate::config::{CheckArgs, Config};
 use crate::eko::{Called, Client, reproduces_the_known_answer};
 use crate::gate::Gate;
@@ -103,7 +103,8 @@ fn check_signature() -> Finding {
 }
 
 async fn check_broker(config: &Config, ledger: Option<&Overview>) -> Vec<Finding> {
-    let session = match broker::connect(&config.broker, 0).await {
+    let refusals = Refusals::new(&config.broker.prefix);
+    let session = match broker::connect(&config.broker, &refusals, 0).await {
         Ok(session) => session,
         Err(error) => {
             let unknown = |name| Finding::unknown(name, "the broker was not reached");

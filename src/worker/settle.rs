@@ -275,6 +275,8 @@ impl Worker {
             traceparent: Some(&received.traceparent()),
         };
         received.span.parked(cause.as_str());
+        // Where no queue takes it, its message is in hand for longer than its row says.
+        let _waits = self.waiting.note(&case.id);
         delivery.park(parking).await?;
         // Without this note the copies are parked once more: nothing is lost with it.
         if let Err(error) = self.ledger.parked(&case.id, parked).await {

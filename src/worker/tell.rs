@@ -233,6 +233,7 @@ impl Worker {
             traceparent: Some(&received.traceparent()),
         };
         received.span.parked("busy");
+        let _waits = self.waiting.note(subject.id);
         delivery.park(parking).await
     }
 }

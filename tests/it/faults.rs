@@ -11,10 +11,17 @@ mod connection;
 mod edges;
 mod eko;
 mod flow;
+mod kinds;
+mod messages;
 mod row;
 mod scene;
+mod secrets;
+mod subscribers;
 mod topology;
+mod ways;
 mod worker;
+
+pub(crate) use worker::in_own_mounts;
 
 /// Whether faults last as long as in real life.
 fn is_long() -> bool {

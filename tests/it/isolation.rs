@@ -12,30 +12,15 @@ use crate::rig::command::{Edit, refund, refund_otp, transfer_otp};
 use crate::rig::event::Event;
 use crate::rig::metrics::Metrics;
 use crate::rig::proxy::Proxy;
-use crate::rig::raw::{RawPublisher, long, short};
+use crate::rig::raw::{CORRELATION_ID, HEADERS, RawPublisher, header, long, nested};
 use crate::rig::script::{found, refunded, transfer_otp_sent};
 use crate::rig::stub::{Answer, TRANSFER_OTP};
 use crate::rig::worker::Worker;
 use crate::rig::{Rig, eventually};
 
-/// Flags of single properties.
-const HEADERS: u16 = 0x2000;
-const CORRELATION_ID: u16 = 0x0400;
-
 /// How often the worker has connected.
 fn sessions(rig: &Rig) -> usize {
     rig.log().matches("connected to the broker; consuming").count()
-}
-
-/// A header of text.
-fn header(name: &str, text: &[u8]) -> Vec<u8> {
-    [&short(name)[..], b"S", &long(text)].concat()
-}
-
-/// A header of an array of one array of one array, so many levels deep.
-fn nested(levels: usize) -> Vec<u8> {
-    let value = (0..levels).fold(Vec::new(), |inner, _| [b"A", &long(&inner)[..]].concat());
-    [&short("deep")[..], &value].concat()
 }
 
 /// Properties that no command should have, and what is told of them.
@@ -176,13 +161,6 @@ fn death(dead: &Message) -> String {
     reasons.iter().find(is_it).map_or_else(|| reason.clone(), ToString::to_string)
 }
 
-/// The largest resident set that a process has had, in MiB.
-fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-}
-
 /// How many messages of 4 MiB wait when the worker starts.
 const LARGE: u32 = 36;
 
@@ -201,7 +179,7 @@ async fn large_messages_are_in_hand_one_after_the_other() {
         let event = rig.next_event().await;
         assert_eq!(event.outcome(), "invalid");
     }
-    let after = peak(rig.worker().process.id());
+    let after = rig.worker().process.peak();
     assert!(after <= 100, "{after} MiB");
     let all = async || (rig.broker.count("dead").await == Some(LARGE)).then_some(());
     eventually("all are kept", all).await;

@@ -1,6 +1,9 @@
 //! Limits that the settings draw: calls at a time, calls a second, one worker a ledger.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 
 use crate::rig::command::{refund, refund_otp};
 use crate::rig::script::{otp_sent, refunded};
@@ -49,6 +52,29 @@ async fn calls_keep_to_the_rate_limit() {
     // 20 calls at 5 a second, a second's worth of them at once: 3 seconds at least.
     let took = requests[19].at.duration_since(requests[0].at);
     assert!(took >= Duration::from_millis(2_900), "20 calls in {took:?}");
+    rig.finish().await;
+}
+
+/// A copy whose command has ended meanwhile is told again, and nothing is called for it.
+#[tokio::test]
+async fn what_is_only_told_again_uses_up_no_call_of_the_rate_limit() {
+    let rig = Rig::builder().stub().at_least_once().set("WORKER_RATE_LIMIT", "1");
+    let mut rig = rig.start().await;
+    rig.stub().on_refund("651", [refunded("651")]);
+    let command = refund("told", "651");
+    let first = rig.outcome_of(&command).await;
+    let mut headers = FieldTable::default();
+    headers.insert("eko-parked".into(), AMQPValue::LongString("1".into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    let began = Instant::now();
+    for _ in 0..20 {
+        rig.publish_with(&command, properties.clone()).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(rig.next_event().await.body, first.body);
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "after {:?}", began.elapsed());
+    assert_eq!(rig.stub().all_requests().len(), 1);
     rig.finish().await;
 }
 

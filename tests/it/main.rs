@@ -6,6 +6,7 @@
     reason = "the rig finds its broker, and measures waiting times"
 )]
 
+mod addresses;
 mod assumptions;
 mod broker;
 mod commands;
@@ -22,6 +23,7 @@ mod load;
 mod operating;
 mod operations;
 mod outputs;
+mod parking;
 mod pauses;
 mod postgres;
 mod privacy;

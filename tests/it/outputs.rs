@@ -115,3 +115,15 @@ async fn what_was_done_is_not_told_otherwise_where_nobody_reads_it() {
     rig.any_dead_letter().await;
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn a_first_start_logs_no_fault() {
+    let mut rig = Rig::builder().stub().set("RUST_LOG", "info").start().await;
+    rig.stop_worker().await;
+    let log = rig.log();
+    let is_fault = |line: &&str| !line.is_empty() && !line.contains("\"INFO\"");
+    let faults: Vec<_> = log.lines().filter(is_fault).collect();
+    let [only] = faults.as_slice() else { panic!("one warning: {faults:#?}") };
+    assert!(only.contains("this ledger is new"), "{only}");
+    rig.finish().await;
+}

@@ -48,9 +48,10 @@ async fn a_password_that_changes_needs_no_restart_and_no_signal() {
     rig.start_worker().await;
     assert_eq!(rig.outcome_of(&refund("before", "901")).await.told(), "succeeded response");
 
-    let rotate = "ALTER ROLE rotating PASSWORD 'of-tomorrow';
-        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotating'";
-    execute(&server.url, rotate).await;
+    // One after the other: who connects again before the first is committed is let in.
+    execute(&server.url, "ALTER ROLE rotating PASSWORD 'of-tomorrow'").await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotating'";
+    execute(&server.url, end).await;
     let said = lacking(&mut rig, "ledger: ").await;
     assert!(said.contains("password authentication failed"), "{said}");
     let (code, out, _) = Worker::output(&["check"], &rig.settings).await;

@@ -1,5 +1,7 @@
 //! Messages that vanish from the broker while their commands wait.
 
+use std::time::Duration;
+
 use crate::load::node::Node;
 use crate::rig::builder::Builder;
 use crate::rig::command::{refund, refund_otp};
@@ -99,6 +101,36 @@ async fn a_refund_that_never_left_and_whose_message_is_purged_fails_as_lost() {
     rig.settings.insert("EKO_BASE_URL".to_owned(), base);
     rig.finish().await;
     drop(nowhere);
+}
+
+/// While a kind is paused its commands wait, so that none of them has changed for long when consumption
+/// goes on: those that have to wait for their turn then are no orphans.
+#[tokio::test]
+async fn commands_that_wait_for_their_turn_after_a_pause_are_no_orphans() {
+    let rig = Rig::builder().stub().set("ORPHAN_AFTER", "2s").set("RETRY_MAX", "1m");
+    let rig = rig.set("WORKER_CONCURRENCY", "1").set("WORKER_RATE_LIMIT", "2");
+    let mut rig = rig.start().await;
+    rig.stub().on_inquiry("1", [http(503)]);
+    let tids: Vec<_> = (6641..6651).map(|tid: u32| tid.to_string()).collect();
+    for tid in &tids {
+        rig.stub().on(&stub::refund_otp(tid), [http(503)]);
+    }
+    rig.publish_all(&tids.iter().map(|tid| refund_otp(tid, tid)).collect::<Vec<_>>()).await;
+    let paused = [("kind", "refund_otp"), ("reason", "outage")];
+    rig.until_metrics("all have been tried", |metrics| metrics.value("paused", &paused) == 1.0)
+        .await;
+    // Longer than a backlog is waited for.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    for tid in &tids {
+        rig.stub().on(&stub::refund_otp(tid), [otp_sent("again")]);
+    }
+    rig.stub().on_inquiry("1", [found("1", 4)]);
+    let events = rig.events_of(tids.iter().map(String::as_str)).await;
+    for (id, event) in events {
+        assert_eq!(event.told(), "succeeded response", "{id}");
+    }
+    assert_eq!(rig.metrics().await.value("orphans_total", &[]), 0.0);
+    rig.finish().await;
 }
 
 /// What waits in the broker is no orphan, however long it has to wait.

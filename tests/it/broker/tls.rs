@@ -1,6 +1,6 @@
 //! The way to the broker by TLS, with certificates made for the test.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use crate::load::node::Node;
 use crate::rig::ca::Ca;
@@ -11,7 +11,7 @@ use crate::rig::worker::Worker;
 use crate::rig::{Rig, eventually};
 
 /// A node with a TLS listener, whose certificate is for `localhost`.
-fn tls_node() -> (Node, Ca, u16) {
+async fn tls_node() -> (Node, Ca, u16) {
     let dir = tempfile::Builder::new().prefix("it-tls-").tempdir().unwrap();
     let ca = Ca::new(&dir.path().join("ca"));
     ca.sign("node", Some("localhost"));
@@ -34,7 +34,11 @@ fn tls_node() -> (Node, Ca, u16) {
     let plugins = "rabbitmq_auth_mechanism_ssl".to_owned();
     let environment = [("RMQ_CONF_EXTRA", lines), ("RMQ_PLUGINS", plugins)];
     let environment = environment.map(|(name, value)| (name.to_owned(), value));
-    (Node::start_in(dir, environment.into()), ca, port)
+    let node = Node::start_in(dir, environment.into());
+    // It is there when the other listener is, and not always this one.
+    let listens = async || TcpStream::connect(("127.0.0.1", port)).ok();
+    eventually("the node listens for TLS", listens).await;
+    (node, ca, port)
 }
 
 /// Why the worker of these settings does not reach its broker.
@@ -55,7 +59,7 @@ async fn refusal(rig: &mut Rig, settings: &[(&str, String)]) -> String {
 
 #[tokio::test]
 async fn amqps_is_spoken_with_a_broker_that_a_given_ca_signed() {
-    let (node, ca, port) = tls_node();
+    let (node, ca, port) = tls_node().await;
     let mut rig = Rig::builder().at(&node.url).stub().start_without_worker().await;
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let url = |host: &str, user: &str| format!("amqps://{user}@{host}:{port}/%2f");

@@ -119,7 +119,7 @@ async fn the_broker_freezes_runs_short_of_memory_and_loses_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn core_the_broker_is_killed() {
+async fn the_broker_is_killed() {
     let home = Home::start();
     killed(&home.node, home.setup().await).await;
 }

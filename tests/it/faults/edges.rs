@@ -16,8 +16,9 @@ fn have_logged(admin: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_reads_the_log() {
-    let setup = Setup::usual("fault-").await.set("RUST_LOG", "info,eko_worker=debug,lapin=off");
-    let mut scene = Scene::begin(308, "log: nobody reads standard error", setup).await;
+    let setup = Setup::usual("fault-").await.set("RUST_LOG", "info,eko=debug,lapin=off");
+    let mut scene = Scene::begin(410, "log: nobody reads standard error", setup).await;
+    scene.of_one_cause(&[]).await;
     let admin = scene.world.workers[0].address().await;
     let stderr = scene.world.workers[0].process.stderr.clone();
     // More than were kept before whoever logs had to wait; in the long form more than are kept.
@@ -38,7 +39,8 @@ async fn the_admin_port_is_held_open() {
     let wrapper = ["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
     let setup = Setup { wrapper, ..Setup::usual("fault-").await };
     let fault = "admin port: 400 half-open connections, 256 file descriptors";
-    let mut scene = Scene::begin(309, fault, setup).await;
+    let mut scene = Scene::begin(411, fault, setup).await;
+    scene.of_one_cause(&[]).await;
     let admin = scene.world.workers[0].address().await;
     scene.strike();
     let held: Vec<_> = (0..400)

@@ -52,7 +52,7 @@ async fn eko_is_frozen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn core_eko_resets_one_call_in_ten_after_executing_it() {
+async fn eko_resets_one_call_in_ten_after_executing_it() {
     let setup = Setup::usual("fault-").await;
     let mut scene =
         Scene::begin(203, "Eko: 10 % of calls reset after executing, 5 % before", setup).await;

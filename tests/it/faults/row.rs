@@ -1,7 +1,11 @@
-//! One row of the table in `docs/reliability.md`.
+//! One row of a table in `docs/reliability.md`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
+
+/// From this place on, rows stand in the table of what one message, one queue or one client is the
+/// cause of.
+const ONE_CAUSE: u32 = 400;
 
 /// What was seen of one fault.
 #[derive(Default)]
@@ -14,12 +18,16 @@ pub(super) struct Row {
     pub(super) commands: usize,
     /// The longest time without any event.
     pub(super) gap: Duration,
+    /// The longest time without a command of the struck kinds that ended, and without one of another.
+    pub(super) gaps: (Option<Duration>, Duration),
     /// From the end of the fault to the next event.
     pub(super) recovery: Duration,
     /// From the end of the fault to the end of the last command that was published before it.
     pub(super) settled: Duration,
     /// From the broker's port being open to consuming again.
     pub(super) consuming: Option<Duration>,
+    /// How often a worker connected anew.
+    pub(super) sessions: usize,
     pub(super) repeats: usize,
     pub(super) lost: usize,
     pub(super) twice: usize,
@@ -30,15 +38,19 @@ pub(super) struct Row {
 impl Row {
     /// The row as Markdown.
     fn text(&self) -> String {
-        let consuming = self.consuming.map_or_else(|| "–".to_owned(), seconds);
         let mut text = format!("| {} | {} | {} ", self.fault, self.extent, self.commands);
-        for cell in
-            [&seconds(self.gap), &seconds(self.recovery), &seconds(self.settled), &consuming]
-        {
-            write!(text, "| {cell} ").unwrap();
+        let some = |time: Option<Duration>| time.map_or_else(|| "–".to_owned(), seconds);
+        let times = if self.order < ONE_CAUSE {
+            let (gap, recovery, settled) = (self.gap, self.recovery, self.settled);
+            vec![seconds(gap), seconds(recovery), seconds(settled), some(self.consuming)]
+        } else {
+            vec![some(self.gaps.0), seconds(self.gaps.1), seconds(self.settled)]
+        };
+        for time in times {
+            write!(text, "| {time} ").unwrap();
         }
-        let Self { repeats, lost, twice, wrong, .. } = self;
-        write!(text, "| {repeats} | {lost} | {twice} | {wrong} |").unwrap();
+        let Self { sessions, repeats, lost, twice, wrong, .. } = self;
+        write!(text, "| {sessions} | {repeats} | {lost} | {twice} | {wrong} |").unwrap();
         text
     }
 
@@ -51,7 +63,8 @@ impl Row {
 /// Says loudly that a fault was not tried, in the table, too.
 pub(super) fn skip(order: u32, fault: &str, why: &str) {
     eprintln!("!!! SKIPPED: {fault}: {why}");
-    keep(order, &format!("| {fault} | **not run**: {why} | | | | | | | | | |"));
+    let rest = if order < ONE_CAUSE { " |".repeat(10) } else { " |".repeat(9) };
+    keep(order, &format!("| {fault} | **not run**: {why} |{rest}"));
 }
 
 fn keep(order: u32, text: &str) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::flow::{Flow, Pulse};
+use super::kinds::Kinds;
 use super::row::Row;
 use super::{is_long, pick};
 use crate::load::evidence::{Evidence, Violation};
@@ -23,11 +24,17 @@ pub(super) const LATENCY: u32 = 30;
 /// a node may hold it up.
 pub(super) const PROMPT: Duration = Duration::from_secs(2);
 
+/// How long a fault of one kind may hold up that kind, and the others: in the long form, and in the
+/// short one beside other tests.
+const SAME_KIND: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
+const OTHER_KINDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
 /// A world with a flow of commands through it.
 pub(super) struct Scene {
     pub(super) world: World,
     pub(super) flow: Flow,
     pulse: Pulse,
+    kinds: Option<Kinds>,
     row: Row,
     struck: Option<Instant>,
     relieved: Instant,
@@ -37,6 +44,8 @@ pub(super) struct Scene {
     allowed: &'static [&'static str],
     most_calls: u64,
     most_gap: Duration,
+    most_sessions: usize,
+    sessions_before: usize,
 }
 
 impl Scene {
@@ -55,8 +64,37 @@ impl Scene {
         let row = Row { order, fault, ..Row::default() };
         let (struck, relieved, before) = (None, Instant::now(), (Timestamp::now(), 0));
         let (allowed, most_calls): (&[&str], _) = (&[], u64::MAX);
-        let most_gap = Duration::MAX;
-        Self { world, flow, pulse, row, struck, relieved, before, allowed, most_calls, most_gap }
+        let (most_gap, kinds) = (Duration::MAX, None);
+        let (most_sessions, sessions_before) = (usize::MAX, 0);
+        Self {
+            world,
+            flow,
+            pulse,
+            kinds,
+            row,
+            struck,
+            relieved,
+            before,
+            allowed,
+            most_calls,
+            most_gap,
+            most_sessions,
+            sessions_before,
+        }
+    }
+
+    /// One message, queue or client is the cause: watches what that costs the commands of the kinds
+    /// that it is of, and of the others; nobody may lose a session over it.
+    pub(super) async fn of_one_cause(&mut self, struck: &'static [&'static str]) {
+        self.kinds = Some(Kinds::watch(&self.world, struck).await);
+        self.most_sessions = 0;
+        self.until_beats(5).await;
+    }
+
+    /// How often workers have connected.
+    pub(super) fn sessions(&self) -> usize {
+        let logs = self.world.logs.0.iter();
+        logs.map(|log| log.text().matches("connected to the broker; consuming").count()).sum()
     }
 
     /// Waits until news was seen so many times more.
@@ -68,6 +106,9 @@ impl Scene {
 
     /// The fault begins, for the first time or once more.
     pub(super) fn strike(&mut self) {
+        if self.struck.is_none() {
+            self.sessions_before = self.sessions();
+        }
         self.struck.get_or_insert_with(Instant::now);
     }
 
@@ -141,7 +182,16 @@ impl Scene {
     fn too_slow(&self) -> Vec<Violation> {
         let promised = pick(Duration::MAX, PROMPT);
         let mut violations = Vec::new();
-        let Row { gap, consuming, .. } = self.row;
+        let Row { gap, gaps, consuming, sessions, .. } = self.row;
+        if sessions > self.most_sessions {
+            violations.push(Violation::new("", format!("{sessions} sessions were opened")));
+        }
+        if self.kinds.is_some() {
+            let (same, other) = (gaps.0.unwrap_or_default(), gaps.1);
+            if same > pick(SAME_KIND.1, SAME_KIND.0) || other > pick(OTHER_KINDS.1, OTHER_KINDS.0) {
+                violations.push(Violation::new("", format!("nothing of a kind ended: {gaps:?}")));
+            }
+        }
         if gap > self.most_gap {
             violations.push(Violation::new("", format!("nothing ended for {gap:?}")));
         }
@@ -159,7 +209,12 @@ impl Scene {
         tokio::time::sleep(if is_long() { Duration::from_secs(5) } else { QUIET }).await;
         let struck = self.struck.expect("something went wrong");
         self.row.gap = self.pulse.longest_gap(struck, Instant::now());
+        if let Some(kinds) = &self.kinds {
+            self.row.gaps = kinds.longest_gaps(struck, Instant::now());
+        }
+        self.row.sessions = self.sessions() - self.sessions_before;
         let too_slow = self.too_slow();
+        self.kinds = None;
         let orders = self.flow.end().await;
         let mut world = self.world;
         world.reconnect().await;
@@ -236,7 +291,8 @@ fn called_too_often(evidence: &Evidence, most: u64) -> impl Iterator<Item = Viol
 /// Commands that ended otherwise than the fault can explain (invariant 6).
 fn not_allowed(orders: &Orders, evidence: &Evidence, allowed: &[&str]) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for id in orders.known.keys() {
+    let valid = orders.known.iter().filter(|(_, known)| known.is_valid());
+    for id in valid.map(|(id, _)| id) {
         for end in evidence.outcomes(id) {
             let told = end.told();
             let is_right = end.outcome() == "succeeded" || allowed.contains(&told.as_str());

@@ -16,7 +16,7 @@ use crate::rig::command::refund;
 use crate::rig::{Rig, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn core_the_worker_is_stopped_with_slow_calls_in_its_hands() {
+async fn the_worker_is_stopped_with_slow_calls_in_its_hands() {
     let setup = Setup::usual("fault-").await.over_after("5s");
     let mut scene = Scene::begin(301, "worker: SIGTERM with calls of 2 s in flight", setup).await;
     scene.world.simulator.latency(2_000).await;
@@ -41,7 +41,7 @@ async fn core_the_worker_is_stopped_with_slow_calls_in_its_hands() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn core_the_worker_is_killed() {
+async fn the_worker_is_killed() {
     let mut scene = Scene::begin(302, "worker: SIGKILL", Setup::usual("fault-").await).await;
     let times = pick(3, 20);
     scene.extent(format!("{times} ×"));
@@ -84,7 +84,7 @@ async fn one_of_two_workers_is_frozen() {
 
 /// A command that runs another one behind mounts of its own, which go with it; `script` makes
 /// them and ends in `exec "$@"`. `None` where that is not allowed.
-pub(super) fn in_own_mounts(script: &str) -> Option<Vec<String>> {
+pub(crate) fn in_own_mounts(script: &str) -> Option<Vec<String>> {
     ["-m", "-rm"].into_iter().find_map(|how| {
         let words = ["unshare", how, "sh", "-ec", script, "sh"];
         let tried =

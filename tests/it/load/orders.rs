@@ -86,17 +86,23 @@ impl Orders {
         self.sent[begin..].to_vec()
     }
 
-    /// One more command that nothing but a fault can keep from succeeding, of any kind.
+    /// One more command that nothing but a fault can keep from succeeding; the kinds take turns.
     pub(crate) fn draw_plain(&mut self) -> Order {
         let n = self.drawn;
         self.drawn += 1;
         let (id, tid) = (Self::plain_id(n), format!("{}{n:06}", self.stem));
-        match self.rng.u32(..3) {
+        match n % 3 {
             0 => self.add(&refund_otp(&id, &tid), "/data/tid"),
             1 => self.add_refund(refund(&id, &tid)),
             _ => self.add(&transfer(&id, &tid), "/data/recipient_id"),
         }
         self.sent[self.sent.len() - 1].clone()
+    }
+
+    /// A message that is no command, though an id can be read in it.
+    pub(crate) fn add_invalid(&mut self, command: &Value) -> Vec<u8> {
+        self.add(command, "");
+        self.sent[self.sent.len() - 1].1.clone()
     }
 
     /// The id of the `n`th of them, from 0.

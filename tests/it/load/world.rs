@@ -180,8 +180,14 @@ impl World {
 
     /// Publishes messages, each confirmed.
     pub(crate) async fn publish(&self, orders: Vec<Order>) {
+        self.publish_with(orders, BasicProperties::default()).await;
+    }
+
+    /// As [`Self::publish`], with properties.
+    pub(crate) async fn publish_with(&self, orders: Vec<Order>, properties: BasicProperties) {
         let exchange = self.broker.name("commands");
-        let message = |(key, body)| (key, body, BasicProperties::default().with_delivery_mode(2));
+        let properties = properties.with_delivery_mode(2);
+        let message = |(key, body)| (key, body, properties.clone());
         self.broker.publish_all(&exchange, orders.into_iter().map(message).collect()).await;
     }
 
@@ -335,7 +341,7 @@ fn settings(broker: &str, prefix: &str, eko: &str, ledger: String) -> Settings {
         ("LEDGER_URL", ledger),
         ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
         ("LOG_FORMAT", "json".to_owned()),
-        ("RUST_LOG", "info,eko_worker=debug".to_owned()),
+        ("RUST_LOG", "info,eko=debug".to_owned()),
         ("SHUTDOWN_GRACE", "10s".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

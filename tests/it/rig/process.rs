@@ -112,6 +112,13 @@ impl Process {
         self.child.id()
     }
 
+    /// The largest resident set that it has had, in MiB.
+    pub(crate) fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
     /// Waits for its end: the exit code, with all output read.
     pub(crate) async fn exit_code(&mut self) -> i32 {
         let status = eventually("the process ends", async || self.child.try_wait().unwrap()).await;

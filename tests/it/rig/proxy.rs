@@ -47,7 +47,12 @@ impl Proxy {
 
     /// A way to the server of a URL on a port on which nobody listens yet.
     pub(crate) async fn closed_to(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::closed_at("127.0.0.1", target).await
+    }
+
+    /// As [`Self::closed_to`], at another address of this machine.
+    pub(crate) async fn closed_at(host: &str, target: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         Self {
             address: listener.local_addr().unwrap().to_string(),
             target: Url::parse(target).unwrap(),

@@ -7,6 +7,10 @@ use url::Url;
 
 use super::broker::Broker;
 
+/// The flags of single properties.
+pub(crate) const HEADERS: u16 = 0x2000;
+pub(crate) const CORRELATION_ID: u16 = 0x0400;
+
 /// A connection with one channel.
 pub(crate) struct RawPublisher(TcpStream);
 
@@ -108,4 +112,15 @@ pub(crate) fn short(text: &str) -> Vec<u8> {
 /// A long string, or a table of these entries.
 pub(crate) fn long(bytes: &[u8]) -> Vec<u8> {
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
+}
+
+/// A header of text.
+pub(crate) fn header(name: &str, text: &[u8]) -> Vec<u8> {
+    [&short(name)[..], b"S", &long(text)].concat()
+}
+
+/// A header of an array of one array of one array, so many levels deep.
+pub(crate) fn nested(levels: usize) -> Vec<u8> {
+    let value = (0..levels).fold(Vec::new(), |inner, _| [b"A", &long(&inner)[..]].concat());
+    [&short("deep")[..], &value].concat()
 }

@@ -1,6 +1,8 @@
 //! The simulator, as a child process with its control endpoints.
 
-use std::time::Duration;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -10,6 +12,27 @@ use super::{ACCESS_KEY, DEVELOPER_KEY, eventually, http};
 
 /// How old a timestamp Eko accepts, by its documents.
 pub(super) const TOLERANCE: &str = "120s";
+
+/// What the simulator's program is built from.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/eko-simulator/src");
+
+/// The simulator's program. Cargo names the programs of this package alone, and puts those of all beside each other.
+fn program() -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_eko-worker")).with_file_name("eko-simulator");
+    let name = program.to_str().unwrap().to_owned();
+    let Some(built) = changed(&name) else { panic!("{name} is missing: run `cargo build` first") };
+    for source in fs::read_dir(SOURCES).unwrap() {
+        let source = source.unwrap().path();
+        let is_newer = changed(source.to_str().unwrap()) > Some(built);
+        assert!(!is_newer, "{name} is older than {source:?}: run `cargo build` first");
+    }
+    name
+}
+
+/// When a file was changed last; `None` where there is none.
+fn changed(path: &str) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|file| file.modified()).ok()
+}
 
 /// One simulator process.
 pub(crate) struct Simulator {
@@ -58,8 +81,7 @@ impl Simulator {
             "--stamp-tolerance",
             self.stamp_tolerance,
         ];
-        let program = env!("CARGO_BIN_EXE_eko-simulator");
-        let mut process = Process::spawn(program, &arguments, &Settings::new());
+        let mut process = Process::spawn(&program(), &arguments, &Settings::new());
         let url = eventually("the simulator listens", async || {
             let said = process.stderr.text();
             assert!(process.is_running(), "the simulator ended: {said}");

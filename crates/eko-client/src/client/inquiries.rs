@@ -1,0 +1,131 @@
+//! The inquiries of the client: read-only calls, whose answers must be as new as their questions.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::RequestBuilder;
+use reqwest::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
+use tokio::time::Instant;
+
+use super::{Called, Client, Lost, deadline_after, now};
+use crate::answer::{self, HttpAnswer, Read};
+use crate::endpoint;
+use eko_core::command::{Account, Command};
+use eko_core::verdict::{Cause, Reading};
+
+impl Client {
+    /// Inquires what became of the transaction that a command is about.
+    pub async fn inquire(
+        &self,
+        command: &Command,
+        tid: &str,
+        account: Account<'_>,
+        deadline: Instant,
+    ) -> Called<Reading> {
+        let secrets = [command.secrets().as_slice(), &[account.initiator_id]].concat();
+        let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
+        self.inquire_as(tid, account.initiator_id, account.user_code, deadline, read).await
+    }
+
+    /// One read-only call, to see whether Eko can be reached and takes our signature.
+    pub async fn probe(&self, initiator_id: &str, user_code: &str) -> Called<Reading> {
+        self.look_up("1", initiator_id, user_code).await
+    }
+
+    /// Inquires about a transaction that no command in hand is about.
+    pub async fn look_up(&self, tid: &str, initiator_id: &str, user_code: &str) -> Called<Reading> {
+        self.look_up_until(tid, initiator_id, user_code, deadline_after(self.timeout)).await
+    }
+
+    /// The same, where nothing may be sent after `deadline`.
+    pub async fn look_up_until(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+        deadline: Instant,
+    ) -> Called<Reading> {
+        let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
+        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+    }
+
+    /// The same call as [`Self::probe`] with a timestamp so far in Eko's past, to see whether Eko
+    /// takes it. `skew` is Eko's clock less ours, in seconds.
+    pub async fn probe_aged(
+        &self,
+        initiator_id: &str,
+        user_code: &str,
+        age: Duration,
+        skew: f64,
+    ) -> Called<Reading> {
+        let behind = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+        let ahead = SignedDuration::try_from_secs_f64(skew).unwrap_or_default();
+        let eko_time = now().saturating_add(ahead).and_then(|time| time.saturating_sub(behind));
+        let stamp = eko_time.unwrap_or(Timestamp::MIN).as_millisecond();
+        let request = self.inquiry("1", initiator_id, user_code);
+        let read = |http: &HttpAnswer| answer::reading("1", &[initiator_id], http);
+        self.exchange(request, stamp, deadline_after(self.timeout), read, unanswered).await
+    }
+
+    async fn inquire_as(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+        deadline: Instant,
+        read: impl Fn(&HttpAnswer) -> Read<Reading>,
+    ) -> Called<Reading> {
+        let request = self.inquiry(tid, initiator_id, user_code);
+        let stamp = self.stamp().await.at;
+        let mut called = self.exchange(request, stamp, deadline, read, unanswered).await;
+        if called.is_old {
+            self.tell_kept();
+        }
+        // What is refunded stays refunded; what is not, may be by now.
+        let may_have_changed =
+            !matches!(called.meaning, Reading::Refunded(..) | Reading::NoAnswer(_));
+        if called.is_undated && may_have_changed {
+            self.tell_undated();
+        }
+        if (called.is_old || called.is_undated) && may_have_changed {
+            called.meaning = Reading::NoAnswer(Cause::BadResponse);
+        }
+        called
+    }
+
+    /// An inquiry that asks everything on the way not to answer by itself.
+    fn inquiry(&self, tid: &str, initiator_id: &str, user_code: &str) -> RequestBuilder {
+        let url = endpoint::inquiry_url(&self.base_url, tid, initiator_id, user_code);
+        self.http
+            .get(url)
+            .header(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"))
+            .header(PRAGMA, HeaderValue::from_static("no-cache"))
+    }
+
+    /// Says that something on the way keeps answers.
+    fn tell_kept(&self) {
+        if self.kept.is_due("", deadline_after(Duration::ZERO)) {
+            tracing::warn!(
+                "an answer is older than its inquiry and says nothing: a gateway on the way to Eko \
+                 keeps answers, which it must not do"
+            );
+        }
+    }
+
+    /// Says that nothing shows when an answer was written.
+    fn tell_undated(&self) {
+        if self.undated.is_due("", deadline_after(Duration::ZERO)) {
+            tracing::warn!(
+                "the answer to an inquiry has no Date that can be read, though others of Eko's have \
+                 one, so it says nothing: let no gateway on the way to Eko remove that header"
+            );
+        }
+    }
+}
+
+/// An inquiry changes nothing, whether it arrived or not.
+const fn unanswered(lost: Lost) -> Reading {
+    match lost {
+        Lost::Unsent(cause) | Lost::Unanswered(cause) => Reading::NoAnswer(cause),
+    }
+}

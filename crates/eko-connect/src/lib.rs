@@ -1,0 +1,5 @@
+#![doc = include_str!("../README.md")]
+
+pub mod addresses;
+pub mod credential;
+pub mod pem;

@@ -1,0 +1,62 @@
+//! The input contract for machines: a JSON Schema of each kind's commands, derived from the
+//! types that the parser reads.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use super::Kind;
+use super::attributes::Attributes;
+use super::data::{RefundData, RefundOtpData, TransferOtpData};
+
+/// The JSON Schema of a kind's commands: draft 7, which every validator knows and AsyncAPI takes.
+pub fn schema(kind: Kind) -> Value {
+    let mut schema = derived::<Attributes<'_>>();
+    let (data, about) = match kind {
+        Kind::RefundOtp => (derived::<RefundOtpData<'_>>(), "Send the customer a refund OTP."),
+        Kind::Refund => (derived::<RefundData<'_>>(), "Refund a failed transfer."),
+        Kind::TransferOtp => (derived::<TransferOtpData<'_>>(), "Send the sender a transfer OTP."),
+    };
+    let name = kind.message_type();
+    schema["title"] = json!(name);
+    schema["description"] = json!(format!(
+        "{about} Other attributes of CloudEvents are let through; a \
+                  name that it does not allow is an error."
+    ));
+    schema["propertyNames"] = json!({"pattern": "^[a-z0-9]+$"});
+    let properties = &mut schema["properties"];
+    properties["type"]["const"] = json!(name);
+    properties["specversion"] = json!({"description": "CloudEvents' version, `1.0`; not read."});
+    properties["source"] = json!({"description": "Who asks, such as `/shop/checkout`; not read."});
+    properties["data"] = with_description(data, "What is asked for; an unknown field is an error.");
+    schema
+}
+
+fn with_description(mut schema: Value, about: &str) -> Value {
+    for heading in ["$schema", "title"] {
+        schema.as_object_mut().map(|schema| schema.remove(heading));
+    }
+    schema["description"] = json!(about);
+    schema
+}
+
+fn derived<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
+    let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<T>().to_value();
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties.values_mut().for_each(flatten);
+    }
+    schema
+}
+
+/// An optional field that may be written in two ways: three ways, not one of two and nothing.
+fn flatten(property: &mut Value) {
+    let Some(Value::Array(ways)) = property.get_mut("anyOf") else { return };
+    if let Some(Value::Array(inner)) = ways.first_mut().and_then(|way| way.get_mut("anyOf")) {
+        let inner = std::mem::take(inner);
+        drop(ways.splice(..1, inner));
+    }
+}
+
+#[cfg(test)]
+mod tests;

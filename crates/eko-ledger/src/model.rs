@@ -1,0 +1,327 @@
+//! The ledger in memory, for `exploration`: the stores' rules over rows that states share.
+
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::rules::{self, Caution, Circumstances, Finished, Holders, Row, TidState};
+use super::{Ask, Case, Claim, Held, Then, Write};
+use eko_core::event::Event;
+use eko_core::history::{Age, History, Why};
+
+/// How many commits back a failover may go.
+const BACK: usize = 2;
+
+/// All rows, shared with the states that came before.
+#[derive(Clone, Default)]
+pub struct Store {
+    rows: Vec<Rc<Kept>>,
+    /// What it was before each of the last commits, and when they were made, oldest first.
+    past: Vec<(Timestamp, Vec<Rc<Kept>>)>,
+    /// Why a refund that it does not know may have been attempted all the same.
+    caution: Option<Doubt>,
+}
+
+/// Why attempts may be missing, and since when that is known.
+#[derive(Clone, Copy)]
+struct Doubt {
+    why: Why,
+    since: Timestamp,
+}
+
+/// A row, and its hash.
+struct Kept {
+    row: Row,
+    digest: u64,
+}
+
+/// Who shares the store, what time it is there, and the bugs planted in it.
+#[derive(Clone, Copy)]
+pub struct Sharing {
+    /// One process, in its so manieth life; or many workers.
+    pub process: Option<u64>,
+    /// The store's own time.
+    pub now: Timestamp,
+    /// Any number of unfinished refunds for one tid.
+    pub has_no_tid_lock: bool,
+    /// A command that is known is not told what became of its tid.
+    pub forgets_refunded: bool,
+    /// A command is taken up from an older state as if that were all.
+    pub trusts_rewound: bool,
+    /// What a store has forgotten is not written back.
+    pub has_no_write_back: bool,
+}
+
+impl Sharing {
+    fn holders(self) -> Holders {
+        match self.process {
+            Some(epoch) => Holders::Process { epoch },
+            None => Holders::Fleet,
+        }
+    }
+}
+
+impl Store {
+    /// Claims a command.
+    pub fn claim<H: Hasher + Default>(&mut self, ask: &Ask, token: u64, sharing: Sharing) -> Claim {
+        let row = self.row(&ask.id).cloned();
+        let forgets = row.is_some() && sharing.forgets_refunded;
+        let mut tid = rules::tid_that_matters(row.as_ref(), ask)
+            .filter(|_| !forgets)
+            .map(|tid| self.tid_state(tid))
+            .unwrap_or_default();
+        tid.is_busy &= !sharing.has_no_tid_lock;
+        let (holders, now) = (sharing.holders(), sharing.now);
+        let caution = self.caution.filter(|_| row.is_none() || !sharing.trusts_rewound);
+        let caution = caution.map(|Doubt { why, since }| {
+            let known_for = Duration::try_from(now.duration_since(since)).unwrap();
+            Caution { why, known_for, before: known_for }
+        });
+        let circumstances = Circumstances { holders, now, caution };
+        let (claim, changed) = rules::claim(row, &tid, ask, token, circumstances).unwrap();
+        if let Some(row) = changed {
+            self.keep::<H>(row, now);
+        }
+        claim
+    }
+
+    /// Records that a call begins.
+    pub fn begin<H: Hasher + Default>(
+        &mut self,
+        case: &Case,
+        lease: Duration,
+        sharing: Sharing,
+    ) -> Held {
+        self.write::<H>(case, Then::Call { lease }, sharing)
+    }
+
+    /// Records what is known, and how long the command waits.
+    pub fn note<H: Hasher + Default>(
+        &mut self,
+        case: &Case,
+        (delay, unsettled): (Duration, bool),
+        sharing: Sharing,
+    ) -> Held {
+        self.write::<H>(case, Then::Wait { delay, unsettled }, sharing)
+    }
+
+    /// Records how a command ended.
+    pub fn finish<H: Hasher + Default>(
+        &mut self,
+        case: &Case,
+        (event, is_untold): (&Event, bool),
+        sharing: Sharing,
+    ) -> Held {
+        self.write::<H>(case, Then::Finish { end: Finished::by(event), is_untold }, sharing)
+    }
+
+    /// Records that a copy is safe.
+    pub fn parked<H: Hasher + Default>(&mut self, id: &str, parked: u32, now: Timestamp) {
+        if let Some(row) = self.row(id).filter(|row| row.parked < parked) {
+            let row = Row { parked, ..row.clone() };
+            self.keep::<H>(row, now);
+        }
+    }
+
+    /// Records that an end is told.
+    pub fn told<H: Hasher + Default>(&mut self, id: &str, now: Timestamp) {
+        if let Some(row) = self.row(id).filter(|row| row.untold) {
+            let row = Row { untold: false, ..row.clone() };
+            self.keep::<H>(row, now);
+        }
+    }
+
+    /// The outcome that a command's row tells.
+    pub fn outcome(&self, id: &str) -> Option<&str> {
+        self.row(id)?.finished.as_ref().map(|finished| finished.outcome.as_str())
+    }
+
+    /// Whether a command is unfinished or untold.
+    pub fn is_stranded(&self, id: &str) -> bool {
+        self.row(id).is_some_and(|row| row.finished.is_none() || row.untold)
+    }
+
+    /// Since when nobody works on a command that is unfinished or untold.
+    pub fn stranded_since(&self, id: &str, sharing: Sharing) -> Option<Timestamp> {
+        let row = self.row(id)?;
+        if row.finished.is_some() {
+            return row.untold.then_some(Timestamp::UNIX_EPOCH);
+        }
+        let holds = |&lease: &rules::Lease| sharing.holders().holds(lease, sharing.now);
+        if row.lease.as_ref().is_some_and(holds) {
+            return None;
+        }
+        let since = row.due.or_else(|| row.lease.map(|lease| lease.until.min(sharing.now)));
+        since.filter(|&since| since <= sharing.now)
+    }
+
+    /// How old a command is, as its row has it.
+    pub fn age(&self, id: &str, now: eko_core::clock::Now) -> Option<Age> {
+        Some(self.row(id)?.history.age(now))
+    }
+
+    /// The claims that rows name.
+    pub fn tokens(&self) -> impl Iterator<Item = u64> {
+        let past = self.past.iter().flat_map(|(_, rows)| rows);
+        self.rows.iter().chain(past).filter_map(|kept| kept.row.lease.map(|lease| lease.token))
+    }
+
+    /// What a promoted standby knows: all but the last commits. With the time of the first that
+    /// is lost.
+    pub fn pasts(&self) -> impl Iterator<Item = (Timestamp, Self)> {
+        self.past.iter().map(|(lost, rows)| {
+            (*lost, Self { rows: rows.clone(), past: Vec::new(), caution: self.caution })
+        })
+    }
+
+    /// No failover comes any more.
+    pub fn drop_past(&mut self) {
+        self.past.clear();
+    }
+
+    /// From now on it is known to have forgotten something, or to have taken over.
+    pub fn beware(&mut self, why: Why, now: Timestamp) {
+        self.caution = Some(Doubt { why, since: now });
+    }
+
+    fn write<H: Hasher + Default>(&mut self, case: &Case, then: Then, sharing: Sharing) -> Held {
+        let write = Write::of(case.clone(), then);
+        let (row, held) = match self.row(&case.id) {
+            Some(row) => {
+                let mut row = row.clone();
+                let held = rules::write(&mut row, write, sharing.now);
+                (Some(row), held)
+            }
+            None if sharing.has_no_write_back => (None, Held::Lost),
+            None => {
+                let tid = case.tid().map(|tid| self.tid_state(tid)).unwrap_or_default();
+                (rules::write_back(write, &tid, sharing.now), Held::Yes)
+            }
+        };
+        let Some(row) = row else { return Held::Lost };
+        if held == Held::Yes {
+            self.keep::<H>(row, sharing.now);
+        }
+        held
+    }
+
+    fn row(&self, id: &str) -> Option<&Row> {
+        self.rows.iter().map(|kept| &kept.row).find(|row| row.id == id)
+    }
+
+    fn keep<H: Hasher + Default>(&mut self, row: Row, now: Timestamp) {
+        if self.past.len() == BACK {
+            self.past.remove(0);
+        }
+        self.past.push((now, self.rows.clone()));
+        let mut state = H::default();
+        hash_row(&row, &mut state);
+        let row = Rc::new(Kept { row, digest: state.finish() });
+        match self.rows.iter_mut().find(|kept| kept.row.id == row.row.id) {
+            Some(kept) => *kept = row,
+            None => {
+                self.rows.push(row);
+                self.rows.sort_by(|one, other| one.row.id.cmp(&other.row.id));
+            }
+        }
+    }
+
+    /// What the stores read of a tid.
+    fn tid_state(&self, tid: &str) -> TidState {
+        let mut state = TidState::default();
+        for row in self.rows.iter().map(|kept| &kept.row) {
+            if row.tid.as_deref() == Some(tid) {
+                state.add(row.finished.clone(), row.doubted_since().is_some());
+            }
+        }
+        state
+    }
+}
+
+/// The claim that a case is held by.
+pub fn token(case: &Case) -> u64 {
+    case.token
+}
+
+impl Hash for Store {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let digests = |rows: &[Rc<Kept>], state: &mut H| {
+            state.write_usize(rows.len());
+            rows.iter().for_each(|kept| state.write_u64(kept.digest));
+        };
+        digests(&self.rows, state);
+        state.write_usize(self.past.len());
+        for (lost, rows) in &self.past {
+            hash_time(*lost, state);
+            digests(rows, state);
+        }
+        if let Some(Doubt { why, since }) = self.caution {
+            std::mem::discriminant(&why).hash(state);
+            hash_time(since, state);
+        }
+    }
+}
+
+fn hash_row<H: Hasher>(row: &Row, state: &mut H) {
+    row.id.hash(state);
+    // Of a command that has ended, its history only says whether it was in doubt.
+    match row.finished {
+        Some(_) => row.doubted_since().is_some().hash(state),
+        None => hash_history(&row.history, state),
+    }
+    row.lease.map(|lease| (lease.token, lease.until)).hash(state);
+    (row.due, row.parked, row.interruptions, row.unsettled, row.untold).hash(state);
+    if let Some(finished) = &row.finished {
+        (finished.at, &finished.outcome, &finished.event).hash(state);
+    }
+}
+
+/// Hashes a case as a state of the world holds it.
+pub fn hash_case<H: Hasher>(case: &Case, state: &mut H) {
+    case.id.hash(state);
+    (case.token, case.parked, case.interruptions).hash(state);
+    hash_history(&case.history, state);
+}
+
+fn hash_time<H: Hasher>(time: Timestamp, state: &mut H) {
+    state.write_i64(time.as_millisecond());
+}
+
+fn hash_history<H: Hasher>(history: &History, state: &mut H) {
+    use eko_core::history::Entry;
+    use eko_core::verdict::{Reading, Verdict};
+    hash_time(history.first_received, state);
+    history.measured_by().hash(state);
+    history.entries.len().hash(state);
+    for entry in &history.entries {
+        match entry {
+            Entry::Attempt(attempt) => {
+                (0_u8, attempt.began, attempt.age).hash(state);
+                attempt.signed.map(|signed| (signed.stamp, signed.lead)).hash(state);
+                if let Some(ended) = &attempt.ended {
+                    (ended.at, ended.age, ended.verdict.as_str()).hash(state);
+                    match &ended.verdict {
+                        Verdict::NotNow { cause, .. } | Verdict::Unclear { cause, .. } => {
+                            cause.hash(state);
+                        }
+                        Verdict::Done(..) | Verdict::Refused(_) => {}
+                    }
+                }
+            }
+            Entry::Inquiry(inquiry) => {
+                (1_u8, inquiry.reading.as_str()).hash(state);
+                // Nothing is decided by when it was first read.
+                (inquiry.last, inquiry.times, inquiry.age, inquiry.eko_time).hash(state);
+                if let Reading::NoAnswer(cause) = inquiry.reading {
+                    cause.hash(state);
+                }
+            }
+            Entry::Suspicion(suspicion) => {
+                let why = std::mem::discriminant(&suspicion.why);
+                (2_u8, suspicion.at, suspicion.age, suspicion.before, why).hash(state);
+            }
+        }
+    }
+}

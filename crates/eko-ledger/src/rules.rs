@@ -1,0 +1,375 @@
+//! The ledger's rules: pure functions from what a store has loaded to what it writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{Ask, Asked, Case, Claim, Error, Held, Then, Write};
+use eko_core::decision::later;
+use eko_core::event::Event;
+use eko_core::history::{History, Why, moment};
+use eko_core::outcome::Receipt;
+
+/// A copy may come a moment before its time: the broker's clock is not the store's.
+const EARLY: Duration = Duration::from_millis(100);
+
+/// No command waits longer than the last retry queue holds it. A due time beyond was written before
+/// the clock was set back.
+const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3_600);
+
+/// One command as a store keeps it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) kind: String,
+    pub(super) tid: Option<String>,
+    pub(super) digest: String,
+    pub(super) history: History,
+    pub(super) lease: Option<Lease>,
+    pub(super) due: Option<Timestamp>,
+    pub(super) parked: u32,
+    pub(super) interruptions: u32,
+    pub(super) unsettled: bool,
+    /// It has ended, and what follows from that may not have been done yet: its event, and a copy
+    /// where a person looks.
+    #[serde(skip)]
+    pub(super) untold: bool,
+    /// Never written as JSON: what has ended stands in columns of its own.
+    #[serde(skip)]
+    pub(super) finished: Option<Finished>,
+}
+
+/// A claim that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lease {
+    pub(super) token: u64,
+    #[serde(with = "moment")]
+    pub(super) until: Timestamp,
+}
+
+/// The end of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) at: Timestamp,
+    pub(super) outcome: String,
+    pub(super) event: Vec<u8>,
+}
+
+impl Finished {
+    /// The end that an event tells.
+    pub(super) fn by(event: &Event) -> Self {
+        Self { at: event.time, outcome: event.outcome.clone(), event: event.body.clone() }
+    }
+}
+
+/// What other commands have left of the same tid's refund.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TidState {
+    /// Another refund of it is not finished.
+    pub(super) is_busy: bool,
+    /// The event of the one that succeeded.
+    pub(super) refunded: Option<Vec<u8>>,
+    /// When the last one that had an unclear attempt finished.
+    pub(super) doubted: Option<Timestamp>,
+}
+
+impl TidState {
+    /// Takes in one refund of the tid: how it ended, if it has, and whether an attempt of it
+    /// may have been executed.
+    pub(super) fn add(&mut self, end: Option<Finished>, is_doubted: bool) {
+        match end {
+            None => self.is_busy = true,
+            Some(end) if end.outcome == "succeeded" => self.refunded = Some(end.event),
+            Some(end) if is_doubted => self.doubted = self.doubted.max(Some(end.at)),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Why the ledger may lack attempts that were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caution {
+    pub(super) why: Why,
+    /// For how long whoever asks has known of it, as it was measured.
+    pub(super) known_for: Duration,
+    /// For how long, as it was measured, none was begun that it lacks.
+    pub(super) before: Duration,
+}
+
+/// What a claim depends on besides the rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// Whose leases count.
+    pub(super) holders: Holders,
+    /// Why a refund that the ledger does not know may have been attempted all the same.
+    pub(super) caution: Option<Caution>,
+    /// The store's own time: leases and due times are written and compared in it, never in that
+    /// of whoever asks.
+    pub(super) now: Timestamp,
+}
+
+/// Whose leases count.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Holders {
+    /// One process has this store: a lease that it did not issue itself is a dead one's.
+    Process { epoch: u64 },
+    /// Several workers share this store: a lease counts until its time is over, whoever holds
+    /// it, by the server's clock.
+    Fleet,
+}
+
+impl Holders {
+    pub(super) fn holds(self, lease: Lease, now: Timestamp) -> bool {
+        match self {
+            Self::Process { epoch } => lease.token >> 32 == epoch >> 32 && lease.until > now,
+            Self::Fleet => lease.until > now,
+        }
+    }
+}
+
+/// A list, in the order of the fields: what is read back soon needs no names.
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            id,
+            kind,
+            tid,
+            digest,
+            history,
+            lease,
+            due,
+            parked,
+            interruptions,
+            unsettled,
+            untold: _,
+            finished: _,
+        } = self;
+        (id, kind, tid, digest, history, lease, due, parked, interruptions, unsettled)
+            .serialize(serializer)
+    }
+}
+
+impl Row {
+    /// Whether somebody may have executed it, as far as its attempts tell.
+    pub(super) fn doubted_since(&self) -> Option<Timestamp> {
+        self.history.doubted_since()
+    }
+
+    fn case(&self, token: u64) -> Case {
+        let (kind, tid, digest) = (self.kind.clone(), self.tid.clone(), self.digest.clone());
+        Case {
+            id: self.id.clone(),
+            history: self.history.clone(),
+            parked: self.parked,
+            interruptions: self.interruptions,
+            token,
+            asked: Arc::new(Asked { kind, tid, digest }),
+            is_kept: true,
+        }
+    }
+}
+
+/// The tid whose other refunds a claim depends on: what another command got is told again also
+/// after a crash, while the command is not finished.
+pub(super) fn tid_that_matters<'a>(row: Option<&Row>, ask: &'a Ask) -> Option<&'a str> {
+    let is_open = row.is_none_or(|row| row.finished.is_none());
+    ask.tid.as_deref().filter(|_| is_open && ask.kind == "refund")
+}
+
+/// Answers a claim; the row, where one comes back, is to be written.
+pub(super) fn claim(
+    row: Option<Row>,
+    tid: &TidState,
+    ask: &Ask,
+    token: u64,
+    circumstances: Circumstances,
+) -> Result<(Claim, Option<Row>), Error> {
+    match (row, &ask.digest) {
+        (None, Some(digest)) if !ask.has_ended => {
+            claim_unknown(tid, ask, digest, token, circumstances)
+        }
+        (None, _) => Ok((Claim::Unknown, None)),
+        (Some(row), _) if ask.only_ended && row.finished.is_none() => Ok((Claim::Unknown, None)),
+        (Some(row), _) => claim_known(row, tid, ask, token, circumstances),
+    }
+}
+
+fn claim_unknown(
+    tid: &TidState,
+    ask: &Ask,
+    digest: &str,
+    token: u64,
+    circumstances: Circumstances,
+) -> Result<(Claim, Option<Row>), Error> {
+    let suspicion = suspicion(tid, ask, circumstances);
+    // One that has expired needs the tid no more, unless an attempt may have been made of it.
+    if tid.is_busy && (!ask.has_expired || suspicion.is_some()) {
+        return Ok((Claim::Busy { wait: None }, None));
+    }
+    let mut row = Row {
+        id: ask.id.clone(),
+        kind: ask.kind.to_owned(),
+        tid: ask.tid.clone(),
+        digest: digest.to_owned(),
+        history: History::new(ask.now),
+        lease: Some(Lease { token, until: later(circumstances.now, ask.lease) }),
+        due: None,
+        parked: ask.parked,
+        interruptions: 0,
+        unsettled: false,
+        untold: false,
+        finished: None,
+    };
+    if let Some(receipt) = refunded(tid)? {
+        return Ok((Claim::Refunded(row.case(token), receipt), Some(row)));
+    }
+    if tid.is_busy {
+        // The database allows one unfinished refund of a tid: this one is kept when it has ended.
+        let case = Case { is_kept: false, ..row.case(token) };
+        return Ok((Claim::Fresh(case), None));
+    }
+    match (suspicion, ask.stamp) {
+        (Some(Caution { why, before, .. }), _) => row.history.suspect(ask.now, before, why),
+        (None, Some(stamp)) => row.history.begin(ask.now, stamp),
+        (None, None) => {}
+    }
+    Ok((Claim::Fresh(row.case(token)), Some(row)))
+}
+
+/// Why somebody else may have made an attempt for a refund that is not known here: what can have
+/// begun last counts.
+fn suspicion(tid: &TidState, ask: &Ask, circumstances: Circumstances) -> Option<Caution> {
+    let began_now = |why| Caution { why, known_for: Duration::ZERO, before: Duration::ZERO };
+    let redelivered = ask.is_suspect.then_some(began_now(Why::Redelivered));
+    // That is about another command's attempts: one that makes none has nothing to ask.
+    let doubted = tid.doubted.filter(|_| !ask.has_expired).map(|_| began_now(Why::TidDoubted));
+    let caution = circumstances.caution.filter(|_| ask.kind == "refund");
+    redelivered.or(doubted).or(caution)
+}
+
+fn claim_known(
+    mut row: Row,
+    tid: &TidState,
+    ask: &Ask,
+    token: u64,
+    circumstances: Circumstances,
+) -> Result<(Claim, Option<Row>), Error> {
+    let Circumstances { holders, caution, now } = circumstances;
+    if ask.digest.as_ref().is_some_and(|digest| row.digest != *digest || row.kind != ask.kind) {
+        return Ok((Claim::Conflict, None));
+    }
+    if let Some(finished) = row.finished {
+        let event = Box::new(read(&finished.event)?);
+        return Ok((Claim::Finished { event, is_untold: row.untold }, None));
+    }
+    let lease = row.lease.filter(|&lease| holders.holds(lease, now));
+    let wait = row.due.map(|due| until(due, now)).unwrap_or_default();
+    let is_early = wait > EARLY && wait <= LONGEST_WAIT;
+    // A later copy that should be back by now may be lost: this one then does its work.
+    let is_replaced = ask.parked < row.parked && !ask.has_reply_to && ask.digest.is_some();
+    if is_replaced && (lease.is_some() || is_early) {
+        return Ok((Claim::Stale, None));
+    }
+    if let Some(lease) = lease {
+        return Ok((Claim::Busy { wait: Some(until(lease.until, now)) }, None));
+    }
+    if is_early {
+        return Ok((Claim::Early { wait }, None));
+    }
+    let is_interrupted = row.lease.is_some();
+    if is_interrupted {
+        row.interruptions = row.interruptions.saturating_add(1);
+    }
+    row.lease = Some(Lease { token, until: later(now, ask.lease) });
+    row.due = None;
+    // In this order: what this process has measured meanwhile is no time beside what the broker has.
+    row.history.measure(ask.now);
+    if let Some(waited) = ask.waited.filter(|waited| waited.is_of(&row.history)) {
+        row.history.is_at_least(waited.age);
+    }
+    // A row that is known may be older than the last attempt: what the ledger lacks, or another one
+    // knows, was perhaps begun for it.
+    let caution = caution.filter(|_| ask.kind == "refund");
+    let is_new = |it: &Caution| !row.history.is_suspected(it.why, it.known_for, ask.now);
+    if let Some(Caution { why, before, .. }) = caution.filter(is_new) {
+        row.history.suspect(ask.now, before, why);
+    }
+    let case = row.case(token);
+    // The worker may have died before it said so: the history of such a refund is empty, and
+    // would allow an attempt.
+    if let Some(receipt) = refunded(tid)? {
+        return Ok((Claim::Refunded(case, receipt), Some(row)));
+    }
+    let claim = if is_interrupted { Claim::Interrupted(case) } else { Claim::Due(case) };
+    Ok((claim, Some(row)))
+}
+
+/// How long until a time of the store; nothing where it is over.
+fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now)).unwrap_or_default()
+}
+
+/// What another command's refund of the same tid gave.
+fn refunded(tid: &TidState) -> Result<Option<Receipt>, Error> {
+    tid.refunded.as_deref().map(|event| Ok(read(event)?.receipt())).transpose()
+}
+
+fn read(event: &[u8]) -> Result<Event, Error> {
+    Event::read(event.to_vec())
+        .map_err(|error| Error::Store(format!("an event that it keeps cannot be read: {error}")))
+}
+
+/// Applies a write to its row, at the store's time, if whoever asks still holds the claim.
+pub(super) fn write(row: &mut Row, write: Write, now: Timestamp) -> Held {
+    if row.lease.is_none_or(|lease| lease.token != write.token) || row.finished.is_some() {
+        return Held::Lost;
+    }
+    row.history = write.history;
+    match write.then {
+        Then::Call { lease } => {
+            row.lease = Some(Lease { token: write.token, until: later(now, lease) });
+        }
+        Then::Wait { delay, unsettled } => {
+            row.lease = None;
+            row.due = Some(later(now, delay));
+            row.unsettled = unsettled;
+            row.interruptions = 0;
+        }
+        Then::Finish { end, is_untold } => {
+            row.lease = None;
+            row.due = None;
+            row.unsettled = false;
+            row.untold = is_untold;
+            row.finished = Some(end);
+        }
+    }
+    Held::Yes
+}
+
+/// The row of a claimed command that the store does not have, with the write applied: it has forgotten
+/// it, or never kept it. `None` where whoever asks may not go on: another refund of its tid is under way
+/// or was executed there now. How a command ended is written in any case: it is the truth.
+pub(super) fn write_back(write: Write, tid: &TidState, now: Timestamp) -> Option<Row> {
+    let is_end = matches!(write.then, Then::Finish { .. });
+    if !is_end && (!write.is_kept || tid.is_busy || tid.refunded.is_some()) {
+        return None;
+    }
+    let Asked { kind, tid, digest } = (*write.asked).clone();
+    let mut row = Row {
+        id: write.id.clone(),
+        kind,
+        tid,
+        digest,
+        history: write.history.clone(),
+        lease: Some(Lease { token: write.token, until: now }),
+        due: None,
+        parked: write.parked,
+        interruptions: write.interruptions,
+        unsettled: false,
+        untold: false,
+        finished: None,
+    };
+    (self::write(&mut row, write, now) == Held::Yes).then_some(row)
+}

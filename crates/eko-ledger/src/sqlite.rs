@@ -1,0 +1,334 @@
+//! The ledger in a file of the worker's own: SQLite on a thread of its own.
+
+mod begun;
+mod file;
+mod meta;
+mod rows;
+mod store;
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::meta::{CautionClock, Change, Witness};
+use super::rules::{Circumstances, Holders, Row};
+use super::{
+    Answers, Error, Identity, Inbox, Opened, Opening, Overview, Reply, Request, StoreTime, defer,
+};
+use begun::Begun;
+use eko_core::decision::later;
+use file::LedgerFile;
+use store::Store;
+
+/// Each migration once, in order; `user_version` counts those that were applied.
+const MIGRATIONS: [&str; 4] = [
+    include_str!("../migrations/sqlite/0001_commands.sql"),
+    include_str!("../migrations/sqlite/0002_begun.sql"),
+    include_str!("../migrations/sqlite/0003_moments.sql"),
+    include_str!("../migrations/sqlite/0004_memory.sql"),
+];
+
+/// The schema that has the table `begun`.
+const BEGUN: usize = 2;
+
+/// How many requests share a commit at most: enough to make the commit cheap, few enough that
+/// the first one's wait stays short.
+const BATCH: usize = 512;
+
+/// Where more than so many shared the last commit, the next one begins so much later: more share
+/// it, and the disk has less to do. Who comes alone never waits.
+const CROWD: usize = 2;
+const PACE: Duration = Duration::from_millis(1);
+
+/// How long another program's read, such as an operator's, may hold up a write.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ids come in no order: the upper pages of their index are kept in memory also at a million
+/// commands. Negative is SQLite's way to say KiB.
+const CACHE_KIBIBYTES: i32 = -8_192;
+
+/// How far the write-ahead log grows before its pages go to the file, 8 MiB: pages that every
+/// commit touches go there once instead of many times.
+const CHECKPOINT_PAGES: i32 = 2_048;
+
+/// What a commit waits for.
+const PROMISE: &str = "each commit is on the disk before it counts";
+
+/// Opens or creates the file and starts its thread.
+pub(super) fn open(path: &Path, opening: &Opening, inbox: Inbox) -> anyhow::Result<Opened> {
+    open_now(path, opening, inbox).map_err(|error| match may_pass(&error) {
+        true => Error::NotYet(format!("{error:#}")).into(),
+        false => error,
+    })
+}
+
+/// Whether the same may go well later, with nothing changed but the disk.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    error.chain().any(|cause| {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return full.contains(&error.kind());
+        }
+        let code =
+            cause.downcast_ref::<rusqlite::Error>().and_then(|error| error.sqlite_error_code());
+        matches!(
+            code,
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+            )
+        )
+    })
+}
+
+fn open_now(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyhow::Result<Opened> {
+    let mut file = LedgerFile::take(path)?;
+    let place = file.path.display().to_string();
+    let mut connection =
+        Connection::open(&file.path).with_context(|| format!("cannot open {place}"))?;
+    let cannot = || format!("cannot use {place} as a ledger");
+    let digest_key = prepare(&mut connection, opening).with_context(cannot)?;
+    let kept = meta::load(&connection, MIGRATIONS.len()).with_context(cannot)?;
+    let is_new = meta::is_new(&connection).with_context(cannot)?;
+    file.watch_beside();
+    let (id, adopted, promise) = (kept.id, kept.adopted, PROMISE.to_owned());
+    let (witness, regressions) = Witness::new();
+    let server = Server {
+        connection,
+        file,
+        begun: Begun::default(),
+        witness,
+        holders: Holders::Process { epoch: u64::from(opening.epoch) << 32 },
+        retention: opening.retention_millis(),
+        caution: CautionClock::default(),
+        clock: SteadyClock::begin(),
+        time,
+    };
+    std::thread::Builder::new().name("ledger".to_owned()).spawn(move || server.serve(inbox))?;
+    let identity = Identity { id, is_new, place, adopted, promise, serves_one: true };
+    Ok(Opened { digest_key, identity, regressions })
+}
+
+/// What the ledger keeps about itself, read as [`find`] reads.
+pub(super) fn look(path: &Path) -> anyhow::Result<Overview> {
+    let connection = open_to_read(path)?;
+    let looked = || -> anyhow::Result<Overview> {
+        let applied = applied(&connection)?;
+        anyhow::ensure!(applied > 0, "it holds no ledger");
+        let place = std::fs::canonicalize(path)?.display().to_string();
+        Ok(Overview { place, promise: PROMISE.to_owned(), meta: meta::load(&connection, applied)? })
+    };
+    looked().with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn open_to_read(path: &Path) -> anyhow::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// What is known of one id, or of all commands of a tid: read beside a running worker, without
+/// its lock and without writing.
+pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
+    let connection = open_to_read(path)?;
+    let found = || -> anyhow::Result<Vec<Row>> {
+        let applied = applied(&connection)?;
+        anyhow::ensure!(applied > 0, "it holds no ledger");
+        // One moment for both tables.
+        let moment = connection.unchecked_transaction()?;
+        let mut statement = moment.prepare(rows::BY_ID_OR_TID)?;
+        let mut found: Vec<Row> =
+            statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
+        if applied >= BEGUN {
+            found.extend(begun::find(&moment, what)?);
+        }
+        found.sort_by_key(|row| row.history.first_received);
+        Ok(found)
+    };
+    found().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// How many migrations the file has seen; more than are known here is an error.
+fn applied(connection: &Connection) -> anyhow::Result<usize> {
+    let applied: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let applied = usize::try_from(applied).unwrap_or(usize::MAX);
+    anyhow::ensure!(
+        applied <= MIGRATIONS.len(),
+        "it was written by a newer version of this program (schema {applied})"
+    );
+    Ok(applied)
+}
+
+fn prepare(connection: &mut Connection, opening: &Opening) -> anyhow::Result<Vec<u8>> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL would lose the last commits with the power: an attempt that was made would be
+    // unknown.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    let applied = applied(connection)?;
+    let transaction = connection.transaction()?;
+    for migration in MIGRATIONS.iter().skip(applied) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len())?)?;
+    begun::settle_all(&transaction)?;
+    let key = meta::settle(&transaction, opening)?;
+    transaction.commit()?;
+    Ok(key)
+}
+
+/// The time of a store that one process has: the wall clock's when it began, and from there by a
+/// clock that only goes forward.
+struct SteadyClock {
+    wall: Timestamp,
+    began: Instant,
+}
+
+impl SteadyClock {
+    #[expect(clippy::disallowed_methods, reason = "the store's own time")]
+    fn begin() -> Self {
+        Self { wall: Timestamp::now(), began: Instant::now() }
+    }
+
+    fn now(&self) -> Timestamp {
+        later(self.wall, self.began.elapsed())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how long a process has known something")]
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// What the ledger's thread has.
+struct Server {
+    connection: Connection,
+    begun: Begun,
+    witness: Witness,
+    holders: Holders,
+    retention: i64,
+    caution: CautionClock,
+    clock: SteadyClock,
+    time: StoreTime,
+    /// Last: it is closed after SQLite has closed the database.
+    file: LedgerFile,
+}
+
+impl Server {
+    fn serve(mut self, mut inbox: tokio::sync::mpsc::Receiver<Request>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let is_crowd = batch.len() > CROWD;
+            let mut answers = Answers::new();
+            let mut requests = batch.drain(..);
+            // Looked at once more after the commit: the file may have gone meanwhile.
+            let committed = self.file.check().and_then(|()| {
+                let committed = self.commit(&mut requests, &mut answers);
+                committed.map_err(|error| Error::Store(error.to_string()))?;
+                self.file.check()
+            });
+            if let Err(error) = &committed {
+                self.begun.doubt();
+                requests.for_each(|request| request.fail(error));
+            }
+            for answer in answers {
+                answer(committed.as_ref().err());
+            }
+            if is_crowd {
+                std::thread::sleep(PACE);
+            }
+        }
+    }
+
+    /// Where it fails, what is left of the batch was not dealt with.
+    fn commit(
+        &mut self,
+        batch: &mut impl Iterator<Item = Request>,
+        answers: &mut Answers,
+    ) -> rusqlite::Result<()> {
+        let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let now = self.time.or(wall);
+        let oldest = wall.as_millisecond().saturating_sub(self.retention);
+        let Self { connection, begun, witness, holders, caution, .. } = self;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut glance = meta::glance(&transaction, oldest)?;
+        let mut has_changed = witness.misses(glance.commits);
+        if has_changed {
+            meta::change(&transaction, Change::Forget)?;
+            glance = meta::glance(&transaction, oldest)?;
+            // What memory holds is of a file that is gone.
+            begun.doubt();
+        }
+        let caution = caution.caution(glance.lacks, monotonic);
+        let circumstances = Circumstances { holders: *holders, caution, now };
+        let mut store = Store::new(&transaction, begun, circumstances)?;
+        for request in batch {
+            answer(&mut store, witness, request, answers)?;
+        }
+        let closed = store.close()?;
+        if !closed.missed.is_empty() {
+            witness.missed(&closed.missed);
+            meta::change(&transaction, Change::Forget)?;
+        }
+        has_changed |= closed.has_changed;
+        if has_changed {
+            meta::count(&transaction)?;
+        }
+        transaction.commit()?;
+        witness.committed(glance.commits + u64::from(has_changed));
+        Ok(())
+    }
+}
+
+/// Does what one request asks; the answer waits for the commit.
+fn answer(
+    store: &mut Store<'_>,
+    witness: &Witness,
+    request: Request,
+    answers: &mut Answers,
+) -> rusqlite::Result<()> {
+    match request {
+        Request::Claim { ask, token, reply } => attend(answers, reply, store.claim(&ask, token)),
+        Request::Write { write, reply } => attend(answers, reply, store.write(*write).map(Ok)),
+        Request::Parked { id, parked } => store.parked(&id, parked),
+        Request::Told { id } => store.told(&id),
+        Request::Stranded { most, reply } => attend(answers, reply, store.stranded(most).map(Ok)),
+        Request::Census { reply } => attend(answers, reply, store.census().map(Ok)),
+        Request::Prune { before, most, reply } => {
+            attend(answers, reply, store.prune(before, most).map(Ok))
+        }
+        Request::Probe { reply } => attend(answers, reply, store.probe().map(Ok)),
+        Request::Meta { change, reply } => {
+            if change == Change::Forget {
+                witness.count();
+            }
+            attend(answers, reply, store.meta(change).map(Ok))
+        }
+    }
+}
+
+fn attend<T: Send + 'static>(
+    answers: &mut Answers,
+    reply: Reply<T>,
+    done: rusqlite::Result<Result<T, Error>>,
+) -> rusqlite::Result<()> {
+    match done {
+        Ok(result) => {
+            defer(answers, reply, result);
+            Ok(())
+        }
+        Err(error) => {
+            defer(answers, reply, Err(Error::Store(error.to_string())));
+            Err(error)
+        }
+    }
+}
