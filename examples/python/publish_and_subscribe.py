@@ -3,8 +3,8 @@
 
     pip install -r examples/python/requirements.txt
     export AMQP_URL='amqp://guest:guest@127.0.0.1:5672/%2f'
-    examples/python/publish_and_subscribe.py refund_otp '{"tid": "13192443"}'
-    examples/python/publish_and_subscribe.py refund '{"tid": "13192443", "otp": "123456"}' --id ord-7731-refund
+    examples/python/publish_and_subscribe.py refund_otp '{"tid": "13192470"}'
+    examples/python/publish_and_subscribe.py refund '{"tid": "13192470", "otp": "123456"}' --id ord-7731-refund
 
 Exit codes: 0 succeeded, 3 any other outcome, 1 where the command could not be published or nothing came of it in time.
 """

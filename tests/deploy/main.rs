@@ -6,6 +6,7 @@
 mod alerts;
 mod contracts;
 mod dashboard;
+mod documents;
 mod metrics;
 mod page;
 mod settings;

@@ -1,7 +1,7 @@
 //! How long a retry waits: attempt and chance → delay.
 //!
 //! The only user of the `backoff` crate, and only of its interval arithmetic
-//! (`ARCHITECTURE.md`, "Dependencies").
+//! (`docs/decisions/0012-backoff.md`).
 
 use std::time::Duration;
 
