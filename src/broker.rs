@@ -29,7 +29,6 @@ pub(crate) use caretaker::Caretaker;
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
 pub(crate) use dead::{DeadLetter, DeadLetters, Replay};
-pub(crate) use envelope::{CopyAge, Owed};
 pub(crate) use greeting::version;
 pub(crate) use holder::Held;
 pub(crate) use inlet::Inlet;
@@ -42,6 +41,7 @@ pub(crate) use topology::Names;
 use secrecy::SecretString;
 
 use crate::credential::Credential;
+use crate::order::Owed;
 
 /// Where the broker is and how it is used.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms without I/O, clock and chance.
-const CORE: [&str; 11] = [
-    "backoff", "clock", "command", "decision", "event", "history", "json", "outcome", "privacy",
-    "trace", "verdict",
+const CORE: [&str; 12] = [
+    "backoff", "clock", "command", "decision", "event", "history", "json", "order", "outcome",
+    "privacy", "trace", "verdict",
 ];
 
 /// Rooms that reach the world, and never each other.

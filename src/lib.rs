@@ -10,6 +10,7 @@
 //! | `verdict` | what one answer of Eko says about the money |
 //! | `history` | the evidence of one command |
 //! | `decision` | command + evidence + now → the next step; the only place that decides |
+//! | `order` | what is done with one command, step by step: a state machine |
 //! | `outcome` | how a command ends, and the codes |
 //! | `event` | output contract: command, outcome, time → the event that tells it |
 //! | `clock` | what a process's clocks say at one moment |
@@ -21,8 +22,8 @@
 //! `broker` (the only AMQP), `ledger` (the only SQL). They share `credential` (a secret in a file that
 //! is read again), `addresses` (all addresses of a name) and `pem` (certificates in files).
 //!
-//! `worker` is the journey of one delivery and the only room that knows the order; `gate` says
-//! whether a call may start; `app` composes everything and stops it in order; `operate` is what
+//! `journey` is one delivery from its receipt to its acknowledgement: it drives `order` with real
+//! effects. `worker` is what all journeys share; `gate` says whether a call may start; `app` composes everything and stops it in order; `operate` is what
 //! an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
 //! `log`, `output`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
@@ -50,11 +51,13 @@ pub mod harness;
 mod history;
 #[cfg(test)]
 mod house;
+mod journey;
 mod json;
 mod ledger;
 mod log;
 mod metrics;
 mod operate;
+mod order;
 mod otel;
 mod outcome;
 mod output;

@@ -9,8 +9,8 @@ use lapin::types::FieldTable;
 
 use super::acks::Ack;
 use super::envelope::{
-    AGE, ATTEMPT, CopyAge, Envelope, FORMER, Owed, PARKED, REFUSALS, REFUSED, copy_of, is_back,
-    own_headers, read_envelope, waited,
+    AGE, ATTEMPT, Envelope, FORMER, PARKED, REFUSALS, REFUSED, copy_of, is_back, own_headers,
+    read_envelope, waited, written_age, written_owed,
 };
 use super::inlet::Shared;
 use super::link::Link;
@@ -22,6 +22,7 @@ use super::{Error, Told};
 use crate::backoff::Backoff;
 use crate::command::Kind;
 use crate::event::Event;
+use crate::order::{Copy, Owed, Placed, Reason};
 
 /// How long a delivery is held while its queue takes no copy: shorter than the broker waits for an
 /// ack.
@@ -31,23 +32,15 @@ const REFUSED_PATIENCE: Duration = Duration::from_secs(20 * 60);
 const REFUSED_AGAIN: Backoff =
     Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(30) };
 
-/// Why and how long a command is parked.
+/// A copy that is to be parked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parking<'a> {
-    /// At least how long.
-    pub(crate) delay: Duration,
+    /// How and how long it waits.
+    pub(crate) copy: Copy,
     /// The kind, to whose queue the copy comes back; that of its own queue where none could be read.
     pub(crate) kind: Option<Kind>,
-    /// Why, in a word.
-    pub(crate) reason: &'a str,
-    /// How often Eko was called so far.
-    pub(crate) attempts: u32,
-    /// How often it was parked, this time included.
-    pub(crate) parked: u32,
-    /// When it was first received.
+    /// When its command was first received.
     pub(crate) first_received: Timestamp,
-    /// How old it is, as far as that is known.
-    pub(crate) age: Option<CopyAge>,
     /// The journey that parks it; its trace is what the copy carries on, where the message has
     /// no header that names one. None for what has not begun.
     pub(crate) traceparent: Option<&'a str>,
@@ -132,9 +125,8 @@ impl Delivery {
     }
 
     /// Publishes what is owed: the event, with a copy to whoever asked for one, and the command
-    /// itself to where a person looks. Then acknowledges. What the broker refuses is told again
-    /// later: until then a copy of the command waits, and nobody else does.
-    pub(crate) async fn tell(self, event: &Event, owed: Owed) -> Result<Told, Error> {
+    /// itself to where a person looks. Tells what the broker has refused of that.
+    pub(crate) async fn publish_outcome(&self, event: &Event, owed: Owed) -> Result<Told, Error> {
         let began = started();
         let told = async {
             match owed.event {
@@ -152,44 +144,46 @@ impl Delivery {
         let (told, buried) = tokio::join!(told, buried);
         let (told, buried) = (unless_refused(told)?, unless_refused(buried)?);
         let refused = Owed { event: told.is_none(), dead_letter: buried.is_none() };
-        let took = began.elapsed();
+        Ok(Told { took: began.elapsed(), is_unrouted: told == Some(Routed::No), refused })
+    }
+
+    /// Puts a copy where it waits until what the broker has refused of its end is published again:
+    /// until then nobody else waits for it.
+    pub(crate) async fn park_refused(&self, event: &Event, refused: Owed) -> Result<Placed, Error> {
         // What cannot be copied cannot wait: it would come again at once, and be told again to all.
-        match refused.is_nothing() || self.0.envelope.is_cut {
-            true => self.ack().await?,
-            false => self.put(REFUSED_PATIENCE, |it| it.refused_copy(event, refused)).await?,
+        match self.0.envelope.is_cut {
+            true => Ok(Placed::Yes),
+            false => self.put(REFUSED_PATIENCE, |it| it.refused_copy(event, refused)).await,
         }
-        Ok(Told { took, is_unrouted: told == Some(Routed::No), refused })
     }
 
-    /// Puts a copy where it waits, then acknowledges.
-    pub(crate) async fn park(self, parking: Parking<'_>) -> Result<(), Error> {
-        self.put(REFUSED_PATIENCE, |it| it.parked_copy(parking)).await
+    /// Puts a copy into a retry queue, where it waits. What has not begun need not: where the queue
+    /// takes no copy, that is not tried again.
+    pub(crate) async fn park(&self, parking: Parking<'_>) -> Result<Placed, Error> {
+        let patience = match parking.copy.reason {
+            Reason::Retry(_) | Reason::Busy => REFUSED_PATIENCE,
+            Reason::Ledger | Reason::Paused => Duration::ZERO,
+        };
+        // What cannot be copied, since its body is not at hand, goes back.
+        match self.0.envelope.is_cut {
+            true => Ok(Placed::No),
+            false => self.put(patience, |it| it.parked_copy(parking)).await,
+        }
     }
 
-    /// As [`Self::park`], for what has not begun: where the queue takes no copy, it is handed back at
-    /// once.
-    pub(crate) async fn set_aside(self, parking: Parking<'_>) -> Result<(), Error> {
-        self.put(Duration::ZERO, |it| it.parked_copy(parking)).await
-    }
-
-    /// Puts a copy into its queue, then acknowledges. A queue that takes nothing now, since somebody
-    /// has given it a limit, is asked again for as long as `patience`; then the delivery is handed
-    /// back.
+    /// Puts a copy into its queue. A queue that takes nothing now, since somebody has given it a
+    /// limit, is asked again for as long as `patience`.
     async fn put(
-        self,
+        &self,
         patience: Duration,
         copy: impl Fn(&Self) -> Message + Send,
-    ) -> Result<(), Error> {
-        // What cannot be copied, since its body is not at hand, goes back.
-        if self.0.envelope.is_cut {
-            return self.hand_back().await;
-        }
+    ) -> Result<Placed, Error> {
         let began = started();
         for nth in 1.. {
-            let copy = copy(&self);
+            let copy = copy(self);
             let unrouted = copy.refused("there is no such queue");
             match self.0.publisher.publish(copy).await {
-                Ok(Routed::Yes) => return self.ack().await,
+                Ok(Routed::Yes) => return Ok(Placed::Yes),
                 Ok(Routed::No) => return Err(unrouted),
                 Err(error @ (Error::Refused { .. } | Error::Unconfirmed { .. })) => {
                     if nth == 1 {
@@ -203,7 +197,7 @@ impl Delivery {
                 Err(error) => return Err(error),
             }
         }
-        self.hand_back().await
+        Ok(Placed::No)
     }
 
     /// Acknowledges: nothing more follows from it. A message whose body is not at hand the broker
@@ -276,9 +270,10 @@ impl Delivery {
     }
 
     fn parked_copy(&self, parking: Parking<'_>) -> Message {
-        let (level, expiry) = topology::level(parking.delay);
+        let Parking { copy, kind, first_received, traceparent } = parking;
+        let (level, expiry) = topology::level(copy.delay);
         let mut headers = own_headers(&self.0.properties);
-        if let Some(journey) = parking.traceparent {
+        if let Some(journey) = traceparent {
             headers.insert(FORMER.into(), text(journey));
             headers.entry("traceparent".into()).or_insert_with(|| text(journey));
         }
@@ -286,20 +281,20 @@ impl Delivery {
             headers.retain(|name, _| ![REFUSED, REFUSALS].contains(&name.as_str()));
         }
         headers.remove(AGE);
-        if let Some(age) = parking.age {
-            headers.insert(AGE.into(), text(&age.written()));
+        if let Some(age) = copy.age {
+            headers.insert(AGE.into(), text(&written_age(age)));
         }
         for (name, value) in [
-            (PARKED, parking.parked.to_string()),
-            (ATTEMPT, self.0.envelope.attempts_of_copy(parking.attempts).to_string()),
-            ("eko-first-received", format!("{:.3}", parking.first_received)),
-            ("eko-reason", parking.reason.to_owned()),
+            (PARKED, copy.parked.to_string()),
+            (ATTEMPT, self.0.envelope.attempts_of_copy(copy.attempts).to_string()),
+            ("eko-first-received", format!("{first_received:.3}")),
+            ("eko-reason", copy.reason.as_str().to_owned()),
         ] {
             headers.insert(name.into(), text(&value));
         }
         Message {
             exchange: String::new(),
-            routing_key: self.0.names.retry_queue(parking.kind.unwrap_or(self.0.kind), level),
+            routing_key: self.0.names.retry_queue(kind.unwrap_or(self.0.kind), level),
             properties: copy_of(&self.0.properties)
                 .with_headers(FieldTable::from(headers))
                 .with_expiration(expiry.to_string().into()),
@@ -317,7 +312,7 @@ impl Delivery {
         let attempts = self.0.envelope.attempts_of_copy((event.outcome != "invalid").into());
         let mut headers = own_headers(&self.0.properties);
         for (name, value) in [
-            (REFUSED, refused.written().to_owned()),
+            (REFUSED, written_owed(refused).to_owned()),
             (REFUSALS, refusals.to_string()),
             (ATTEMPT, attempts.to_string()),
             ("eko-reason", "refused".to_owned()),
