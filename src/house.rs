@@ -48,7 +48,7 @@ fn sources() -> Vec<Source> {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             let room = name.split(['/', '.']).next().unwrap().to_owned();
-            let is_other = ["bin", "house", "exploration", "bench", "instructions"]
+            let is_other = ["bin", "house", "model", "bench", "instructions"]
                 .contains(&room.as_str())
                 || path.file_name().is_some_and(|name| name == "tests");
             if path.is_dir() && !is_other {

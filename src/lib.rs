@@ -42,8 +42,6 @@ mod credential;
 mod decision;
 mod eko;
 mod event;
-#[cfg(test)]
-mod exploration;
 mod gate;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -56,6 +54,8 @@ mod json;
 mod ledger;
 mod log;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod operate;
 mod order;
 mod otel;

@@ -97,7 +97,7 @@ pub(crate) struct Acknowledging {
     /// What was published, where that is why.
     pub(crate) published: Option<Published>,
     /// The how manieth copy was parked, where that replaces older ones.
-    pub(super) parked: Option<u32>,
+    pub(crate) parked: Option<u32>,
 }
 
 /// What follows from a delivery is not safe, or nothing follows from it yet.
@@ -175,12 +175,6 @@ impl Publishing {
         let owed = Owed { event: true, dead_letter: false };
         let replayed = Some(Replayed { is_untold: true, was_refused: false });
         Self { event, owed, replayed, source: Source::Ledger }
-    }
-
-    /// Whether a person is to look at the command: by its copy, or by its event where there is none.
-    #[cfg(test)]
-    pub(crate) fn reaches_a_person(&self) -> bool {
-        self.owed.dead_letter || self.source == Source::Ledger
     }
 
     /// The broker has confirmed what is owed, except for what it refused.

@@ -18,16 +18,22 @@
 //!
 //! A test of the test plants a bug (`planted.rs`) in a scenario that is sound without it.
 
+mod action;
+mod drive;
+mod eko;
 mod explorer;
+mod fault;
+mod mutation;
 mod planted;
 mod promise;
 mod scenario;
-mod step;
+mod simulation;
+mod slot;
 mod world;
 
 use std::time::Instant;
 
-use explorer::{Report, explore};
+use explorer::{Mixer as Hasher, Report, explore};
 use scenario::{Faults, Scenario};
 
 const CALM: Faults = Faults {
@@ -41,6 +47,7 @@ const CALM: Faults = Faults {
     stales: 0,
     blanks: 0,
     refusals: 0,
+    nacks: 0,
     delays: 0,
     steps: 0,
     purges: 0,
@@ -54,6 +61,7 @@ const CALM: Faults = Faults {
 const ALONE: Scenario = Scenario {
     name: "alone",
     commands: 1,
+    tids: 1,
     copies: 1,
     slots: 1,
     one_process: true,
@@ -75,8 +83,9 @@ const ALONE: Scenario = Scenario {
     },
     expiry: None,
     preflight: false,
+    is_fine: false,
     horizon: 20,
-    plants: &[],
+    mutations: &[],
 };
 
 /// The same, with a worker that stands still or loses its channel, and a slow broker.
@@ -247,11 +256,11 @@ const FAILOVER_OF_RIVALS: Scenario = Scenario {
 fn run(scenario: &Scenario) -> Report {
     let began = Instant::now();
     let report = explore(scenario);
-    let plants = match scenario.plants {
+    let mutations = match scenario.mutations {
         [] => String::new(),
-        plants => format!(" with {plants:?}"),
+        mutations => format!(" with {mutations:?}"),
     };
-    println!("{}{plants}, {:.1?}: {report}", scenario.name, began.elapsed());
+    println!("{}{mutations}, {:.1?}: {report}", scenario.name, began.elapsed());
     report
 }
 
