@@ -1,13 +1,13 @@
 //! Every interleaving, up to some depth: the pure core in a world that goes wrong.
 //!
-//! `decision::decide` and the ledger's rules are the real ones. Around them is a model: a
-//! broker that delivers at least once, in any order, and may lose what it holds; ledgers that may
-//! forget what they committed; workers that take the steps of `worker.rs` and its neighbours one
-//! by one and may die, stand still or lose their channel between any two; wall clocks that step
-//! and disagree; and an Eko that executes a call or not, answers or not, or executes it as late as
-//! its signature lives. Each state that can be reached is visited once, breadth first, and must
-//! keep the design's invariants 1 to 5; the first that does not is told with the shortest way to
-//! it.
+//! `order`, `decision::decide` and the ledger's rules are the real ones. Around them is a model: a
+//! broker that delivers at least once, in any order, and may lose or refuse what it is given; ledgers
+//! that may forget what they committed; workers that go the way of their order and may die, stand
+//! still or lose their channel between any two steps; wall clocks that step and disagree; and an Eko
+//! that executes a call or not, answers or not, or executes it as late as its signature lives. Each
+//! state that can be reached is visited once, breadth first, and must keep the design's invariants 1
+//! to 5; the first that does not is told with the shortest way to it. `simulation.rs` goes one way a
+//! seed through larger worlds.
 //!
 //! A run holds at most a few faults ([`Faults`]), in every combination and at every moment. Time
 //! is in seconds, and short.
@@ -212,6 +212,13 @@ const DOUBTED: Scenario = Scenario {
     ..RIVALS
 };
 
+/// Queues refuse what is published, and a worker dies.
+const REFUSED: Scenario = Scenario {
+    name: "refused",
+    faults: Faults { nacks: 2, crashes: 1, silences: 1, refusals: 1, all: 3, ..CALM },
+    ..ALONE
+};
+
 /// Messages vanish.
 const PURGED: Scenario = Scenario {
     name: "purged",
@@ -318,6 +325,7 @@ sound! {
     two_commands_for_one_tid_keep_every_promise RIVALS,
     two_commands_and_a_worker_that_stands_still_keep_every_promise STALLED_RIVALS,
     two_commands_for_one_tid_in_doubt_keep_every_promise DOUBTED,
+    what_a_queue_refuses_is_published_later REFUSED,
     a_message_that_vanishes_leaves_nothing_undone PURGED,
     a_sweep_beside_another_worker_keeps_every_promise SWEPT,
     a_ledger_that_forgets_does_not_cost_a_second_refund FAILOVER,

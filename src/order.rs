@@ -208,3 +208,6 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

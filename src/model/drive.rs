@@ -169,6 +169,13 @@ impl World {
             Order::Wait(waiting) => {
                 waiting.decided(&Conditions { policy: &policy(scenario), now, chance: 0.5 })
             }
+            order => self.settle(slot, order)?,
+        })
+    }
+
+    /// The end of a delivery.
+    fn settle(&mut self, slot: usize, order: Order<Case>) -> Option<Order<Case>> {
+        Some(match order {
             Order::ParkRefused(parking) => {
                 let message = self.slots[slot].message?;
                 self.messages.push(Message {
@@ -198,11 +205,7 @@ impl World {
                 self.store(slot).told::<super::Hasher>(id(command), now);
                 noting.noted()
             }
-            Order::Call(_)
-            | Order::Inquire(_)
-            | Order::Publish(_)
-            | Order::Park(_)
-            | Order::End(_) => order,
+            order => order,
         })
     }
 
@@ -263,7 +266,10 @@ impl World {
     fn ack(&mut self, slot: usize) -> Option<()> {
         let busy = &mut self.slots[slot];
         busy.message = None;
-        (!busy.is_cut).then_some(())
+        let is_cut = busy.is_cut;
+        // The copy that replaces it may have vanished meanwhile.
+        self.give_up_what_is_gone();
+        (!is_cut).then_some(())
     }
 
     /// Planted: acknowledged before what follows from it is safe.

@@ -142,7 +142,7 @@ impl World {
 
     /// Of a command whose message vanished before anything else knew of it, nothing can come any
     /// more; likewise if its row vanished, too. So it is if it had ended and was not told yet.
-    fn give_up_what_is_gone(&mut self) {
+    pub(super) fn give_up_what_is_gone(&mut self) {
         for command in 0..u8::try_from(self.commands.len()).unwrap() {
             let at = usize::from(command);
             if self.purged[at] && self.told[at].is_none() && !self.is_kept(command) {

@@ -4,147 +4,64 @@ use super::promise::Broken;
 use super::scenario::{Mutation, Scenario};
 use super::*;
 
-/// Plants bugs where there were none, and names the promise that they must break.
-fn assert_found(mutations: &'static [Mutation], scenario: &Scenario, broken: Broken) {
-    let report = run(&Scenario { mutations, ..*scenario });
-    assert_eq!(report.found.as_ref().map(|found| found.broken), Some(broken), "{report}");
+/// A planted bug in the scenario that shows it.
+pub(super) struct Planted {
+    pub(super) scenario: Scenario,
 }
 
-#[test]
-fn planted_forget_refunded() {
-    assert_found(&[Mutation::ForgetRefunded], &RIVALS, Broken::ExecutedTwice);
+/// Each planted bug as a test of the checker, and all of them for the simulation.
+macro_rules! planted {
+    ($($test:ident $mutation:ident $scenario:ident $broken:ident),* $(,)?) => {
+        pub(super) const PLANTED: &[Planted] = &[$(
+            Planted {
+                scenario: Scenario { mutations: &[Mutation::$mutation], ..$scenario },
+            }
+        ),*];
+
+        $(
+            #[test]
+            fn $test() {
+                let mutations: &[Mutation] = &[Mutation::$mutation];
+                let report = run(&Scenario { mutations, ..$scenario });
+                let broken = report.found.as_ref().map(|found| found.broken);
+                assert_eq!(broken, Some(Broken::$broken), "{report}");
+            }
+        )*
+    };
 }
 
-#[test]
-fn planted_interrupted_as_fresh() {
-    assert_found(&[Mutation::InterruptedAsFresh], &ALONE, Broken::ExecutedTwice);
-}
+/// The counter in the broker is published once a second: not a guard that is missing but one that
+/// has an edge.
+const LAGGING: Scenario = Scenario { faults: Faults { all: 3, ..FAILOVER.faults }, ..FAILOVER };
 
-#[test]
-fn planted_one_reading() {
-    assert_found(&[Mutation::OneReading], &UNDATED, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_no_quiet() {
-    assert_found(&[Mutation::NoQuiet], &ALONE, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_no_tolerance() {
-    assert_found(&[Mutation::NoTolerance], &ALONE, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_wall_clock_measures() {
-    assert_found(&[Mutation::WallClockMeasures], &STEPPED, Broken::DeniedAnExecution);
-}
-
-#[test]
-fn planted_sign_when_sent() {
-    assert_found(&[Mutation::SignWhenSent], &STALLED, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_resent_as_refused() {
-    assert_found(&[Mutation::ResentAsRefused], &ALONE, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_gateway_as_refused() {
-    assert_found(&[Mutation::GatewayAsRefused], &ALONE, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_stale_reading_counts() {
-    assert_found(&[Mutation::StaleReadingCounts], &STALE, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_ttl_counts_twice() {
-    assert_found(&[Mutation::TtlCountsTwice], &STEPPED, Broken::DeniedAnExecution);
-}
-
-#[test]
-fn planted_ack_before_confirm() {
-    assert_found(&[Mutation::AckBeforeConfirm], &ALONE, Broken::Forgotten);
-}
-
-#[test]
-fn planted_no_tid_lock() {
-    assert_found(&[Mutation::NoTidLock], &RIVALS, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_resend_unclear() {
-    assert_found(&[Mutation::ResendUnclear], &ALONE, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_drop_before_confirm() {
-    assert_found(&[Mutation::DropBeforeConfirm], &ALONE, Broken::Forgotten);
-}
-
-#[test]
-fn planted_fail_on_timeout() {
-    assert_found(&[Mutation::FailOnTimeout], &ALONE, Broken::DeniedAnExecution);
-}
-
-#[test]
-fn planted_call_without_claim() {
-    assert_found(&[Mutation::CallWithoutClaim], &TAKEN, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_tell_without_claim() {
-    assert_found(&[Mutation::TellWithoutClaim], &COPIES, Broken::TwoOutcomes);
-}
-
-#[test]
-fn planted_trust_redelivered() {
-    assert_found(&[Mutation::TrustRedelivered], &AMNESIA, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_new_event_each_time() {
-    assert_found(&[Mutation::NewEventEachTime], &COPIES, Broken::TwoOutcomes);
-}
-
-#[test]
-fn planted_no_orphans() {
-    assert_found(&[Mutation::NoOrphans], &PURGED, Broken::Unfinished);
-}
-
-#[test]
-fn planted_fail_orphans() {
-    assert_found(&[Mutation::FailOrphans], &PURGED, Broken::DeniedAnExecution);
-}
-
-#[test]
-fn planted_no_caution_after_failover() {
-    assert_found(&[Mutation::NoCautionAfterFailover], &FAILOVER, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_trust_rewound() {
-    assert_found(&[Mutation::TrustRewound], &FAILOVER, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_adopt_without_caution() {
-    assert_found(&[Mutation::AdoptWithoutCaution], &ADOPTED, Broken::ExecutedTwice);
-}
-
-#[test]
-fn planted_no_pairing() {
-    assert_found(&[Mutation::NoPairing], &TWO_LEDGERS, Broken::ExecutedTwice);
-}
-
-/// Not a guard that is missing but one that has an edge: the counter is published once a second.
-#[test]
-fn planted_register_lags() {
-    let scenario = Scenario { faults: Faults { all: 3, ..FAILOVER.faults }, ..FAILOVER };
-    assert_found(&[Mutation::RegisterLags], &scenario, Broken::ExecutedTwice);
+planted! {
+    planted_forget_refunded ForgetRefunded RIVALS ExecutedTwice,
+    planted_interrupted_as_fresh InterruptedAsFresh ALONE ExecutedTwice,
+    planted_one_reading OneReading UNDATED ExecutedTwice,
+    planted_no_quiet NoQuiet ALONE ExecutedTwice,
+    planted_no_tolerance NoTolerance ALONE ExecutedTwice,
+    planted_wall_clock_measures WallClockMeasures STEPPED DeniedAnExecution,
+    planted_sign_when_sent SignWhenSent STALLED ExecutedTwice,
+    planted_resent_as_refused ResentAsRefused ALONE ExecutedTwice,
+    planted_gateway_as_refused GatewayAsRefused ALONE ExecutedTwice,
+    planted_stale_reading_counts StaleReadingCounts STALE ExecutedTwice,
+    planted_ttl_counts_twice TtlCountsTwice STEPPED DeniedAnExecution,
+    planted_ack_before_confirm AckBeforeConfirm ALONE Forgotten,
+    planted_no_tid_lock NoTidLock RIVALS ExecutedTwice,
+    planted_resend_unclear ResendUnclear ALONE ExecutedTwice,
+    planted_drop_before_confirm DropBeforeConfirm ALONE Forgotten,
+    planted_fail_on_timeout FailOnTimeout ALONE DeniedAnExecution,
+    planted_call_without_claim CallWithoutClaim TAKEN ExecutedTwice,
+    planted_tell_without_claim TellWithoutClaim COPIES TwoOutcomes,
+    planted_trust_redelivered TrustRedelivered AMNESIA ExecutedTwice,
+    planted_new_event_each_time NewEventEachTime COPIES TwoOutcomes,
+    planted_no_orphans NoOrphans PURGED Unfinished,
+    planted_fail_orphans FailOrphans PURGED DeniedAnExecution,
+    planted_no_caution_after_failover NoCautionAfterFailover FAILOVER ExecutedTwice,
+    planted_trust_rewound TrustRewound FAILOVER ExecutedTwice,
+    planted_adopt_without_caution AdoptWithoutCaution ADOPTED ExecutedTwice,
+    planted_no_pairing NoPairing TWO_LEDGERS ExecutedTwice,
+    planted_register_lags RegisterLags LAGGING ExecutedTwice,
 }
 
 /// Guards of which another one does the work as well, as long as that is there: a claim's lease only

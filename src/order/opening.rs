@@ -255,29 +255,26 @@ fn refusal<C: Claimed>(delivered: Delivered, claim: Claim<C>, outcome: Outcome) 
 /// What follows for a command whose message is lost.
 fn orphan<C: Claimed>(kind: Option<Kind>, claim: Claim<C>) -> Order<C> {
     let source = Source::Ledger;
-    match (claim, kind) {
-        (Claim::Due(claim) | Claim::Interrupted(claim), Some(kind)) => {
-            let task = Task::without(Message::Lost, kind);
-            Order::Decide(Deciding { claim, task, turn: Turn::Ready, source })
-        }
-        (Claim::Due(claim) | Claim::Interrupted(claim), None) => {
-            let problem = Problem::new(Code::MessageLost, "the message is lost");
-            let outcome = Outcome::Invalid(problem);
-            Order::Finish(Finishing::new(claim, outcome, Subject::Ledger, source))
-        }
-        (Claim::Finished { event, is_untold: true }, _) => {
-            Order::Publish(Publishing::of_orphan(*event))
-        }
-        (Claim::Busy { .. } | Claim::Early { .. }, _) => Order::End(End::DueAgain),
-        (
-            Claim::Finished { is_untold: false, .. }
-            | Claim::Unknown
-            | Claim::Fresh(_)
-            | Claim::Refunded(..)
-            | Claim::Stale
-            | Claim::Conflict,
-            _,
-        ) => Order::End(End::Over),
+    match claim {
+        Claim::Due(claim) | Claim::Interrupted(claim) => match kind {
+            Some(kind) => {
+                let task = Task::without(Message::Lost, kind);
+                Order::Decide(Deciding { claim, task, turn: Turn::Ready, source })
+            }
+            None => {
+                let problem = Problem::new(Code::MessageLost, "the message is lost");
+                let outcome = Outcome::Invalid(problem);
+                Order::Finish(Finishing::new(claim, outcome, Subject::Ledger, source))
+            }
+        },
+        Claim::Finished { event, is_untold: true } => Order::Publish(Publishing::of_orphan(*event)),
+        Claim::Busy { .. } | Claim::Early { .. } => Order::End(End::DueAgain),
+        Claim::Finished { is_untold: false, .. }
+        | Claim::Unknown
+        | Claim::Fresh(_)
+        | Claim::Refunded(..)
+        | Claim::Stale
+        | Claim::Conflict => Order::End(End::Over),
     }
 }
 
