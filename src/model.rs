@@ -19,6 +19,7 @@
 //! A test of the test plants a bug (`planted.rs`) in a scenario that is sound without it.
 
 mod action;
+mod asking;
 mod drive;
 mod eko;
 mod explorer;
