@@ -30,7 +30,6 @@ pub(crate) use caretaker::Caretaker;
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
 pub(crate) use dead::{DeadLetter, DeadLetters, Replay};
-pub(crate) use envelope::{CopyAge, Owed};
 pub(crate) use greeting::version;
 pub(crate) use holder::Held;
 pub(crate) use inlet::Inlet;
@@ -44,6 +43,7 @@ pub(crate) use topology::{Names, WaitingQueue};
 use secrecy::SecretString;
 
 use crate::credential::Credential;
+use crate::order::Owed;
 use crate::pem::TlsFiles;
 
 /// Where the broker is and how it is used.

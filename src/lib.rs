@@ -6,9 +6,10 @@
 //! no clock and no chance; `eko-client` makes the signed calls, `eko-ledger` keeps what is known;
 //! `eko-connect` holds what these two and `broker` share.
 //!
-//! Here, `broker` is the only AMQP. `worker` is the journey of one delivery and the only module that
-//! knows the order; `gate` says whether a call may start; `app` composes everything and stops it in
-//! order; `operate` is what an operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
+//! Here, `broker` is the only AMQP. `journey` is one delivery from its receipt to its acknowledgement:
+//! it drives `eko_core::order` with real effects. `worker` is what all journeys share; `gate` says
+//! whether a call may start; `app` composes everything and stops it in order; `operate` is what an
+//! operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
 //! `log`, `output`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
 // Where a reader has gone away or a disk is full, `println!` panics: `output` does not.
@@ -19,6 +20,7 @@ mod app;
 mod broker;
 mod config;
 mod gate;
+mod journey;
 mod log;
 mod metrics;
 mod operate;
@@ -32,7 +34,7 @@ mod worker;
 use eko_client as eko;
 use eko_connect::{addresses, credential, pem};
 use eko_core::{
-    backoff, clock, command, decision, event, history, outcome, privacy, trace, verdict,
+    backoff, clock, command, decision, event, history, order, outcome, privacy, trace, verdict,
 };
 use eko_ledger as ledger;
 

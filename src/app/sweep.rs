@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Teller;
 use crate::command::Kind;
 use crate::ledger::{Open, OpenState, Stranded};
-use crate::worker::{Looked, Worker};
+use crate::order::End;
+use crate::worker::Worker;
 
 /// How many are looked at in one round.
 const AT_ONCE: u32 = 500;
@@ -149,12 +150,12 @@ impl Sweep {
 
     async fn settle(&mut self, id: &str, kind: Option<Kind>) {
         match self.worker.settle_orphan(id, kind, &self.teller).await {
-            Ok(Looked::Waits) => {
+            Ok(End::DueAgain) => {
                 if let Some(watched) = self.open.get_mut(id) {
                     watched.is_orphan = true;
                 }
             }
-            Ok(Looked::Over) => {
+            Ok(End::Over) => {
                 self.open.remove(id);
                 self.untold.remove(id);
             }

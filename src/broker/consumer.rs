@@ -9,8 +9,8 @@ use lapin::types::FieldTable;
 
 use super::acks::Ack;
 use super::envelope::{
-    AGE, ATTEMPT, CopyAge, Envelope, FORMER, Owed, PARKED, REFUSALS, REFUSED, back_after, copy_of,
-    own_headers, read_envelope,
+    AGE, ATTEMPT, Envelope, FORMER, PARKED, REFUSALS, REFUSED, back_after, copy_of, own_headers,
+    read_envelope, written_age, written_owed,
 };
 use super::inlet::Shared;
 use super::link::Link;
@@ -22,6 +22,7 @@ use super::topology::{Names, WaitingQueue, text};
 use super::{Error, Told};
 use crate::command::Kind;
 use crate::event::Event;
+use crate::order::{Copy, Owed, Placed, Reason};
 
 /// How long a delivery is held at most while no queue takes its copy: shorter than the broker waits
 /// for an ack.
@@ -30,23 +31,15 @@ const LONGEST_HELD: Duration = Duration::from_secs(20 * 60);
 /// How long it is held at least: when it is handed back, the broker counts that.
 const SHORTEST_HELD: Duration = Duration::from_secs(2 * 60);
 
-/// Why and how long a command is parked.
+/// A copy that is to be parked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parking<'a> {
-    /// At least how long.
-    pub(crate) delay: Duration,
+    /// How and how long it waits.
+    pub(crate) copy: Copy,
     /// The kind, to whose queue the copy comes back; that of its own queue where none could be read.
     pub(crate) kind: Option<Kind>,
-    /// Why, in a word.
-    pub(crate) reason: &'a str,
-    /// How often Eko was called so far.
-    pub(crate) attempts: u32,
-    /// How often it was parked, this time included.
-    pub(crate) parked: u32,
-    /// When it was first received.
+    /// When its command was first received.
     pub(crate) first_received: Timestamp,
-    /// How old it is, as far as that is known.
-    pub(crate) age: Option<CopyAge>,
     /// The journey that parks it; its trace is what the copy carries on, where the message has
     /// no header that names one. None for what has not begun.
     pub(crate) traceparent: Option<&'a str>,
@@ -132,9 +125,8 @@ impl Delivery {
     }
 
     /// Publishes what is owed: the event, with a copy to whoever asked for one, and the command
-    /// itself to where a person looks. Then acknowledges. What the broker refuses is told again
-    /// later: until then a copy of the command waits, and nobody else does.
-    pub(crate) async fn tell(self, event: &Event, owed: Owed) -> Result<Told, Error> {
+    /// itself to where a person looks. Tells what the broker has refused of that.
+    pub(crate) async fn publish_outcome(&self, event: &Event, owed: Owed) -> Result<Told, Error> {
         let began = started();
         let told = async {
             match owed.event {
@@ -152,67 +144,63 @@ impl Delivery {
         let (told, buried) = tokio::join!(told, buried);
         let (told, buried) = (unless_refused(told)?, unless_refused(buried)?);
         let refused = Owed { event: told.is_none(), dead_letter: buried.is_none() };
-        let took = began.elapsed();
+        Ok(Told { took: began.elapsed(), is_unrouted: told == Some(Routed::No), refused })
+    }
+
+    /// Puts a copy where it waits until what the broker has refused of its end is published again:
+    /// until then nobody else waits for it.
+    pub(crate) async fn park_refused(&self, event: &Event, refused: Owed) -> Result<Placed, Error> {
         // What cannot be copied cannot wait: it would come again at once, and be told again to all.
-        match refused.is_nothing() || self.0.envelope.is_cut {
-            true => self.ack().await?,
-            false => {
-                let times = self.0.envelope.refusals.saturating_add(1);
-                let queue = WaitingQueue::refused(self.0.kind, times);
-                let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
-                self.put(queue, LONGEST_HELD, copy).await?;
-            }
+        let times = self.0.envelope.refusals.saturating_add(1);
+        let queue = WaitingQueue::refused(self.0.kind, times);
+        let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
+        match self.0.envelope.is_cut {
+            true => Ok(Placed::Yes),
+            false => self.put(queue, LONGEST_HELD, copy).await,
         }
-        Ok(Told { took, is_unrouted: told == Some(Routed::No), refused })
     }
 
-    /// Puts a copy where it waits, then acknowledges. Where no queue takes it, it waits in hand, and
-    /// is handed back once its time is over.
-    pub(crate) async fn park(self, parking: Parking<'_>) -> Result<(), Error> {
-        let patience = parking.delay.clamp(SHORTEST_HELD, LONGEST_HELD);
-        self.put_aside(parking, patience).await
+    /// Puts a copy into a retry queue, where it waits. Where no queue takes it, it waits in hand until
+    /// its time is over; what has not begun need not.
+    pub(crate) async fn park(&self, parking: Parking<'_>) -> Result<Placed, Error> {
+        let copy = parking.copy;
+        let patience = match copy.reason {
+            Reason::Retry(_) | Reason::Busy => copy.delay.clamp(SHORTEST_HELD, LONGEST_HELD),
+            Reason::Ledger | Reason::Paused => Duration::ZERO,
+        };
+        let queue = WaitingQueue::retry(parking.kind.unwrap_or(self.0.kind), copy.delay);
+        // What cannot be copied, since its body is not at hand, goes back.
+        match self.0.envelope.is_cut {
+            true => Ok(Placed::No),
+            false => self.put(queue, patience, |it, queue| it.parked_copy(parking, queue)).await,
+        }
     }
 
-    /// As [`Self::park`], for what has not begun: where no queue takes a copy, it is handed back at once.
-    pub(crate) async fn set_aside(self, parking: Parking<'_>) -> Result<(), Error> {
-        self.put_aside(parking, Duration::ZERO).await
-    }
-
-    async fn put_aside(self, parking: Parking<'_>, patience: Duration) -> Result<(), Error> {
-        let queue = WaitingQueue::retry(parking.kind.unwrap_or(self.0.kind), parking.delay);
-        self.put(queue, patience, |it, queue| it.parked_copy(parking, queue)).await
-    }
-
-    /// Puts a copy into its queue, or into one beside it where that one takes nothing, then acknowledges.
-    /// Where none takes it, since somebody has given them limits, they are asked again for as long as
-    /// `patience`; then the delivery is handed back.
+    /// Puts a copy into its queue, or into one beside it where that one takes nothing. Where none
+    /// takes it, since somebody has given them limits, they are asked again for as long as `patience`.
     async fn put(
-        self,
+        &self,
         queue: WaitingQueue,
         patience: Duration,
         copy: impl Fn(&Self, WaitingQueue) -> Message + Send + Sync,
-    ) -> Result<(), Error> {
-        // What cannot be copied, since its body is not at hand, goes back.
-        if self.0.envelope.is_cut {
-            return self.hand_back().await;
-        }
+    ) -> Result<Placed, Error> {
         let began = started();
-        while !self.is_taken(queue, &copy).await? {
+        while self.try_put(queue, &copy).await? == Placed::No {
             let wait = self.0.refusals.wait(queue.and_beside());
             if began.elapsed() + wait >= patience {
-                return self.hand_back().await;
+                return Ok(Placed::No);
             }
             tokio::time::sleep(wait).await;
         }
-        self.ack().await
+        Ok(Placed::Yes)
     }
 
     /// Whether one of these queues takes a copy now.
-    async fn is_taken(
+    async fn try_put(
         &self,
         queue: WaitingQueue,
         copy: &(impl Fn(&Self, WaitingQueue) -> Message + Send + Sync),
-    ) -> Result<bool, Error> {
+    ) -> Result<Placed, Error> {
         let refusals = &self.0.refusals;
         for queue in queue.and_beside() {
             if !refusals.may_try(queue) {
@@ -223,7 +211,7 @@ impl Delivery {
             match self.0.publisher.publish(copy).await {
                 Ok(Routed::Yes) => {
                     refusals.took(queue);
-                    return Ok(true);
+                    return Ok(Placed::Yes);
                 }
                 Ok(Routed::No) => return Err(unrouted),
                 Err(error @ (Error::Refused { .. } | Error::Unconfirmed { .. })) => {
@@ -232,7 +220,7 @@ impl Delivery {
                 Err(error) => return Err(error),
             }
         }
-        Ok(false)
+        Ok(Placed::No)
     }
 
     /// Acknowledges: nothing more follows from it. A message whose body is not at hand the broker
@@ -305,8 +293,9 @@ impl Delivery {
     }
 
     fn parked_copy(&self, parking: Parking<'_>, queue: WaitingQueue) -> Message {
+        let Parking { copy, first_received, traceparent, .. } = parking;
         let mut headers = own_headers(&self.0.properties);
-        if let Some(journey) = parking.traceparent {
+        if let Some(journey) = traceparent {
             headers.insert(FORMER.into(), text(journey));
             headers.entry("traceparent".into()).or_insert_with(|| text(journey));
         }
@@ -314,14 +303,14 @@ impl Delivery {
             headers.retain(|name, _| ![REFUSED, REFUSALS].contains(&name.as_str()));
         }
         headers.remove(AGE);
-        if let Some(age) = parking.age {
-            headers.insert(AGE.into(), text(&age.written()));
+        if let Some(age) = copy.age {
+            headers.insert(AGE.into(), text(&written_age(age)));
         }
         for (name, value) in [
-            (PARKED, parking.parked.to_string()),
-            (ATTEMPT, self.0.envelope.attempts_of_copy(parking.attempts).to_string()),
-            ("eko-first-received", format!("{:.3}", parking.first_received)),
-            ("eko-reason", parking.reason.to_owned()),
+            (PARKED, copy.parked.to_string()),
+            (ATTEMPT, self.0.envelope.attempts_of_copy(copy.attempts).to_string()),
+            ("eko-first-received", format!("{first_received:.3}")),
+            ("eko-reason", copy.reason.as_str().to_owned()),
         ] {
             headers.insert(name.into(), text(&value));
         }
@@ -330,7 +319,7 @@ impl Delivery {
             routing_key: self.0.names.waiting(queue),
             properties: copy_of(&self.0.properties)
                 .with_headers(FieldTable::from(headers))
-                .with_expiration(queue.expiry(parking.delay).to_string().into()),
+                .with_expiration(queue.expiry(copy.delay).to_string().into()),
             body: self.0.body.clone(),
         }
     }
@@ -347,7 +336,7 @@ impl Delivery {
         let attempts = self.0.envelope.attempts_of_copy((event.outcome != "invalid").into());
         let mut headers = own_headers(&self.0.properties);
         for (name, value) in [
-            (REFUSED, refused.written().to_owned()),
+            (REFUSED, written_owed(refused).to_owned()),
             (REFUSALS, times.to_string()),
             (ATTEMPT, attempts.to_string()),
             ("eko-reason", "refused".to_owned()),

@@ -9,8 +9,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::topology::{Family, Names};
 use super::wire::{CUT, UNREAD};
-use crate::clock::Now;
-use crate::history::History;
+use crate::order::{CopyAge, Owed};
 
 /// Persistent.
 pub(super) const DELIVERY_MODE: u8 = 2;
@@ -70,62 +69,30 @@ pub(crate) struct Envelope {
     pub(super) is_cut: bool,
 }
 
-/// What follows from the end of a command and is not in the broker yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owed {
-    /// Its event.
-    pub(crate) event: bool,
-    /// A copy of the command where a person looks.
-    pub(crate) dead_letter: bool,
-}
-
-impl Owed {
-    /// Whether there is nothing.
-    pub(super) const fn is_nothing(self) -> bool {
-        !self.event && !self.dead_letter
-    }
-
-    /// As a copy carries it.
-    pub(super) const fn written(self) -> &'static str {
-        match (self.event, self.dead_letter) {
-            (true, true) => "event, dead letter",
-            (false, true) => "dead letter",
-            (_, false) => "event",
-        }
-    }
-
-    /// What a copy says; anything else than what is written is an event, which may be told twice.
-    fn read(text: &str) -> Self {
-        let dead_letter = text.contains("dead letter");
-        Self { event: !dead_letter || text.contains("event"), dead_letter }
+/// What is owed, as a copy carries it.
+pub(super) const fn written_owed(owed: Owed) -> &'static str {
+    match (owed.event, owed.dead_letter) {
+        (true, true) => "event, dead letter",
+        (false, true) => "dead letter",
+        (_, false) => "event",
     }
 }
 
-/// What a parked copy proves: so old is its command at least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CopyAge {
-    /// When the command was first received.
-    pub(crate) first_received: Timestamp,
-    /// How old, as it was measured.
-    pub(crate) proven: Duration,
+/// What a copy says is owed; anything else than what is written is an event, which may be told twice.
+fn read_owed(text: &str) -> Owed {
+    let dead_letter = text.contains("dead letter");
+    Owed { event: !dead_letter || text.contains("event"), dead_letter }
 }
 
-impl CopyAge {
-    /// What is known now.
-    pub(crate) fn of(history: &History, now: Now) -> Self {
-        Self { first_received: history.first_received, proven: history.age(now).proven }
-    }
+/// An age, as a copy carries it.
+pub(super) fn written_age(age: CopyAge) -> String {
+    format!("{}:{}", age.first_received.as_millisecond(), age.proven.as_millis())
+}
 
-    /// As a copy carries it.
-    pub(super) fn written(self) -> String {
-        format!("{}:{}", self.first_received.as_millisecond(), self.proven.as_millis())
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        let (first_received, proven) = text.split_once(':')?;
-        let first_received = Timestamp::from_millisecond(first_received.parse().ok()?).ok()?;
-        Some(Self { first_received, proven: Duration::from_millis(proven.parse().ok()?) })
-    }
+fn read_age(text: &str) -> Option<CopyAge> {
+    let (first_received, proven) = text.split_once(':')?;
+    let first_received = Timestamp::from_millisecond(first_received.parse().ok()?).ok()?;
+    Some(CopyAge { first_received, proven: Duration::from_millis(proven.parse().ok()?) })
 }
 
 impl Envelope {
@@ -217,10 +184,10 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         former: header(FORMER),
         parked: count(PARKED),
         attempts: count(ATTEMPT),
-        age: header(AGE).as_deref().and_then(CopyAge::read),
+        age: header(AGE).as_deref().and_then(read_age),
         waited: Duration::ZERO,
         redelivered,
-        refused: header(REFUSED).as_deref().map(Owed::read),
+        refused: header(REFUSED).as_deref().map(read_owed),
         refusals: count(REFUSALS),
         unread: header(UNREAD),
         is_cut: header(CUT).is_some(),
@@ -290,9 +257,9 @@ mod tests {
     fn a_copy_tells_what_the_broker_has_refused() {
         for (event, dead_letter) in [(true, false), (false, true), (true, true)] {
             let owed = Owed { event, dead_letter };
-            assert_eq!(Owed::read(owed.written()), owed);
+            assert_eq!(read_owed(written_owed(owed)), owed);
         }
-        assert_eq!(Owed::read("anything"), Owed { event: true, dead_letter: false });
+        assert_eq!(read_owed("anything"), Owed { event: true, dead_letter: false });
     }
 
     #[test]

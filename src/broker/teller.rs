@@ -6,13 +6,14 @@ use lapin::BasicProperties;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
-use super::envelope::{DELIVERY_MODE, Owed};
+use super::envelope::DELIVERY_MODE;
 use super::inlet::Shared;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, text};
 use super::{Error, Told};
 use crate::command::Kind;
 use crate::event::Event;
+use crate::order::Owed;
 
 /// Tells events of commands whose messages are not at hand.
 #[derive(Clone)]

@@ -1,14 +1,12 @@
-//! What a paused worker does: probe Eko or the ledger, and set aside what it cannot begin or
-//! cannot write down.
+//! What a paused worker does: probe Eko or the ledger.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::{Error, Subject, Worker, random_f64};
-use crate::broker::{Delivery, Parking};
+use super::{Worker, random_f64};
 use crate::command::{Account, Kind};
 use crate::credential::Credential;
-use crate::gate::{Gate, Reason, Shut, Sight};
+use crate::gate::{Gate, Reason, Sight};
 use crate::ledger;
 use crate::verdict::{Cause, Reading};
 
@@ -140,21 +138,6 @@ impl Worker {
         self.metrics.limited(kind, self.gate.limit(kind));
     }
 
-    /// What the ledger could not write down goes back as it came, and no event tells of it: the
-    /// gates close first, so that it waits in the broker. `attempts` that were made are known
-    /// by their begin in the ledger; the copy tells them too, should the ledger be lost.
-    pub(super) async fn do_without_ledger(
-        &self,
-        delivery: Delivery,
-        subject: &Subject<'_>,
-        attempts: u32,
-        error: &ledger::Error,
-    ) -> Result<(), Error> {
-        self.close_for_ledger(error);
-        let kind = subject.kind.unwrap_or(Kind::Refund);
-        self.put_back(delivery, kind, Reason::Ledger.as_str(), attempts).await
-    }
-
     /// Why nothing may be consumed, where that is so.
     pub(crate) fn mispaired(&self) -> Option<Mispaired> {
         self.mispaired.borrow().clone()
@@ -193,60 +176,6 @@ impl Worker {
         if !Kind::ALL.into_iter().any(waits) {
             self.ledger_problem.send_if_modified(|problem| problem.take().is_some());
         }
-    }
-
-    /// Gives back what may not begin now: parked, unless it is the broker that ails.
-    pub(super) async fn turn_away(
-        &self,
-        delivery: Delivery,
-        kind: Kind,
-        Shut(reason): Shut,
-    ) -> Result<(), Error> {
-        match reason {
-            Some(Reason::BrokerBlocked) => delivery.hand_back().await,
-            // Out of its own queue nothing more comes; out of another one it would, again and again.
-            Some(Reason::Topology) if delivery.kind() == kind => delivery.hand_back().await,
-            Some(
-                Reason::Topology
-                | Reason::Unauthorized
-                | Reason::Misconfigured
-                | Reason::Clock
-                | Reason::Outage
-                | Reason::RateLimited
-                | Reason::Ledger,
-            )
-            | None => self.set_aside(delivery, kind).await,
-        }
-    }
-
-    /// Puts back what was delivered but not begun.
-    pub(crate) async fn set_aside(&self, delivery: Delivery, kind: Kind) -> Result<(), Error> {
-        self.put_back(delivery, kind, "paused", 0).await
-    }
-
-    /// Parks a copy that is no retry. A delivery that is handed back would count as redelivered,
-    /// so that a refund would have to be inquired first, would raise the broker's count, and
-    /// would come back at once.
-    async fn put_back(
-        &self,
-        delivery: Delivery,
-        kind: Kind,
-        reason: &str,
-        attempts: u32,
-    ) -> Result<(), Error> {
-        let (known, parked) = (delivery.envelope().attempts, delivery.envelope().parked);
-        let parking = Parking {
-            delay: self.policy.retry.initial,
-            kind: Some(kind),
-            reason,
-            attempts: attempts.max(known),
-            parked,
-            first_received: self.now().wall,
-            age: delivery.envelope().age,
-            // What has not begun stays in the trace that its message names.
-            traceparent: None,
-        };
-        delivery.set_aside(parking).await
     }
 }
 

@@ -8,14 +8,14 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct Waiting(Mutex<HashMap<String, usize>>);
 
 /// One message that waits, until this is dropped.
-pub(super) struct Waits<'a> {
+pub(crate) struct Waits<'a> {
     waiting: &'a Waiting,
     id: &'a str,
 }
 
 impl Waiting {
     /// Notes that a message of a command waits.
-    pub(super) fn note<'a>(&'a self, id: &'a str) -> Waits<'a> {
+    pub(crate) fn note<'a>(&'a self, id: &'a str) -> Waits<'a> {
         self.change(|waiting| *waiting.entry(id.to_owned()).or_default() += 1);
         Waits { waiting: self, id }
     }

@@ -7,6 +7,7 @@ pub mod decision;
 pub mod event;
 pub mod history;
 pub mod json;
+pub mod order;
 pub mod outcome;
 pub mod privacy;
 pub mod trace;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use eko_core::clock::{Now, Stamp};
-use eko_core::event::Event;
+use eko_core::command::Kind;
 use eko_core::history::History;
-use eko_core::outcome::Receipt;
+pub use eko_core::order::Held;
+use eko_core::order::{self, Claimed};
 
 /// A message that asks to be dealt with.
 #[derive(Clone, Debug)]
@@ -100,19 +101,9 @@ pub struct Case {
 }
 
 impl Case {
-    /// Its kind's word.
-    pub fn kind(&self) -> &str {
-        &self.asked.kind
-    }
-
     /// The transaction, for a refund or its OTP.
     pub fn tid(&self) -> Option<&str> {
         self.asked.tid.as_deref()
-    }
-
-    /// Whether it was begun by what has this digest.
-    pub fn was_asked_by(&self, digest: &str) -> bool {
-        self.asked.digest == digest
     }
 }
 
@@ -124,60 +115,34 @@ pub(super) struct Asked {
     pub(super) digest: String,
 }
 
-/// What the ledger says to a message.
-#[derive(Clone, Debug)]
-pub enum Claim {
-    /// Seen for the first time. Where it may and nothing speaks against it, its first attempt
-    /// has begun in the same write.
-    Fresh(Case),
-    /// Back from parking.
-    Due(Case),
-    /// The worker died over it: how its last attempt ended is not known.
-    Interrupted(Case),
-    /// A refund of a tid that another command has refunded: it succeeded, and this is what
-    /// that one gave.
-    Refunded(Case, Receipt),
-    /// Somebody else has it, or another refund of its tid is not finished.
-    Busy {
-        /// How long that claim lasts at the most, where it is known.
-        wait: Option<Duration>,
-    },
-    /// A copy that came before its time.
-    Early {
-        /// How long it should have waited on.
-        wait: Duration,
-    },
-    /// A copy that a later one has replaced.
-    Stale,
-    /// It has ended.
-    Finished {
-        /// What tells it.
-        event: Box<Event>,
-        /// Whether what follows from it may not have been done yet: its event, its count, and a
-        /// copy where a person looks.
-        is_untold: bool,
-    },
-    /// The id belongs to a command that asks for something else.
-    Conflict,
-    /// Nothing is known of the id, and whoever asks knows nothing else.
-    Unknown,
-}
+impl Claimed for Case {
+    fn history(&self) -> &History {
+        &self.history
+    }
 
-impl Claim {
-    /// Whether it is the caller's to work on, so that a call may follow.
-    pub const fn is_held(&self) -> bool {
-        matches!(self, Self::Fresh(_) | Self::Due(_) | Self::Interrupted(_))
+    fn history_mut(&mut self) -> &mut History {
+        &mut self.history
+    }
+
+    fn parked(&self) -> u32 {
+        self.parked
+    }
+
+    fn interruptions(&self) -> u32 {
+        self.interruptions
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        Kind::from_name(&self.asked.kind)
+    }
+
+    fn was_asked_by(&self, digest: &str) -> bool {
+        self.asked.digest == digest
     }
 }
 
-/// Whether a write was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// It stands.
-    Yes,
-    /// The claim has gone to somebody else: nothing was written.
-    Lost,
-}
+/// What the ledger says to a message.
+pub type Claim = order::Claim<Case>;
 
 /// How many commands wait, for each kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-mod claim;
 #[cfg(test)]
-mod exploration;
+mod checker;
+mod claim;
 mod memory;
 mod meta;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The ledger in memory, for `exploration`: the stores' rules over rows that states share.
+//! The ledger in memory, for the model checker: the stores' rules over rows that states share.
 
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;

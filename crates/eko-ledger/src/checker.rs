@@ -1,13 +1,13 @@
 //! Every interleaving, up to some depth: the pure core in a world that goes wrong.
 //!
-//! `decision::decide` and the ledger's rules are the real ones. Around them is a model: a
-//! broker that delivers at least once, in any order, and may lose what it holds; ledgers that may
-//! forget what they committed; workers that take the steps of `worker.rs` and its neighbours one
-//! by one and may die, stand still or lose their channel between any two; wall clocks that step
-//! and disagree; and an Eko that executes a call or not, answers or not, or executes it as late as
-//! its signature lives. Each state that can be reached is visited once, breadth first, and must
-//! keep the design's invariants 1 to 5; the first that does not is told with the shortest way to
-//! it.
+//! `order`, `decision::decide` and the ledger's rules are the real ones. Around them is a model: a
+//! broker that delivers at least once, in any order, and may lose or refuse what it is given; ledgers
+//! that may forget what they committed; workers that go the way of their order and may die, stand
+//! still or lose their channel between any two steps; wall clocks that step and disagree; and an Eko
+//! that executes a call or not, answers or not, or executes it as late as its signature lives. Each
+//! state that can be reached is visited once, breadth first, and must keep the design's invariants 1
+//! to 5; the first that does not is told with the shortest way to it. `simulation.rs` goes one way a
+//! seed through larger worlds.
 //!
 //! A run holds at most a few faults ([`Faults`]), in every combination and at every moment. Time
 //! is in seconds, and short.
@@ -18,16 +18,23 @@
 //!
 //! A test of the test plants a bug (`planted.rs`) in a scenario that is sound without it.
 
+mod action;
+mod asking;
+mod drive;
+mod eko;
 mod explorer;
+mod fault;
+mod mutation;
 mod planted;
 mod promise;
 mod scenario;
-mod step;
+mod simulation;
+mod slot;
 mod world;
 
 use std::time::Instant;
 
-use explorer::{Report, explore};
+use explorer::{Mixer as Hasher, Report, explore};
 use scenario::{Faults, Scenario};
 
 const CALM: Faults = Faults {
@@ -41,6 +48,7 @@ const CALM: Faults = Faults {
     stales: 0,
     blanks: 0,
     refusals: 0,
+    nacks: 0,
     delays: 0,
     steps: 0,
     purges: 0,
@@ -54,6 +62,7 @@ const CALM: Faults = Faults {
 const ALONE: Scenario = Scenario {
     name: "alone",
     commands: 1,
+    tids: 1,
     copies: 1,
     slots: 1,
     one_process: true,
@@ -75,8 +84,9 @@ const ALONE: Scenario = Scenario {
     },
     expiry: None,
     preflight: false,
+    is_fine: false,
     horizon: 20,
-    plants: &[],
+    mutations: &[],
 };
 
 /// The same, with a worker that stands still or loses its channel, and a slow broker.
@@ -203,6 +213,13 @@ const DOUBTED: Scenario = Scenario {
     ..RIVALS
 };
 
+/// Queues refuse what is published, and a worker dies.
+const REFUSED: Scenario = Scenario {
+    name: "refused",
+    faults: Faults { nacks: 2, crashes: 1, silences: 1, refusals: 1, all: 3, ..CALM },
+    ..ALONE
+};
+
 /// Messages vanish.
 const PURGED: Scenario = Scenario {
     name: "purged",
@@ -247,11 +264,11 @@ const FAILOVER_OF_RIVALS: Scenario = Scenario {
 fn run(scenario: &Scenario) -> Report {
     let began = Instant::now();
     let report = explore(scenario);
-    let plants = match scenario.plants {
+    let mutations = match scenario.mutations {
         [] => String::new(),
-        plants => format!(" with {plants:?}"),
+        mutations => format!(" with {mutations:?}"),
     };
-    println!("{}{plants}, {:.1?}: {report}", scenario.name, began.elapsed());
+    println!("{}{mutations}, {:.1?}: {report}", scenario.name, began.elapsed());
     report
 }
 
@@ -309,6 +326,7 @@ sound! {
     two_commands_for_one_tid_keep_every_promise RIVALS,
     two_commands_and_a_worker_that_stands_still_keep_every_promise STALLED_RIVALS,
     two_commands_for_one_tid_in_doubt_keep_every_promise DOUBTED,
+    what_a_queue_refuses_is_published_later REFUSED,
     a_message_that_vanishes_leaves_nothing_undone PURGED,
     a_sweep_beside_another_worker_keeps_every_promise SWEPT,
     a_ledger_that_forgets_does_not_cost_a_second_refund FAILOVER,

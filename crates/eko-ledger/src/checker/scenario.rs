@@ -18,7 +18,7 @@ pub(super) const ORPHAN: u32 = 2;
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plant {
+pub(super) enum Mutation {
     /// An interrupted command is started anew.
     InterruptedAsFresh,
     /// One reading of "refund pending" is believed.
@@ -86,8 +86,10 @@ pub(super) enum Plant {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// How many commands there are, all refunds of one tid.
+    /// How many commands there are, all of them refunds.
     pub(super) commands: u8,
+    /// Of how many tids.
+    pub(super) tids: u8,
     /// How many copies of the first one upstream sends.
     pub(super) copies: u8,
     /// How many deliveries are dealt with at a time.
@@ -107,14 +109,17 @@ pub(super) struct Scenario {
     pub(super) faults: Faults,
     pub(super) expiry: Option<u32>,
     pub(super) preflight: bool,
+    /// Whether something may come between any two things that a worker does, also where nobody
+    /// else sees the first.
+    pub(super) is_fine: bool,
     /// Time ends here.
     pub(super) horizon: u32,
-    pub(super) plants: &'static [Plant],
+    pub(super) mutations: &'static [Mutation],
 }
 
 impl Scenario {
-    pub(super) fn has(&self, plant: Plant) -> bool {
-        self.plants.contains(&plant)
+    pub(super) fn has(&self, mutation: Mutation) -> bool {
+        self.mutations.contains(&mutation)
     }
 
     /// Whether it makes no difference which slot does what.
@@ -147,6 +152,8 @@ pub(super) struct Faults {
     pub(super) blanks: u8,
     /// Calls that never leave.
     pub(super) refusals: u8,
+    /// A queue refuses what is published.
+    pub(super) nacks: u8,
     /// A message stays in its queue while others are delivered.
     pub(super) delays: u8,
     /// A wall clock is set.
@@ -180,20 +187,20 @@ impl Faults {
 /// Short times, so that a whole life fits into some seconds of the model.
 pub(super) fn policy(scenario: &Scenario) -> Policy {
     let backoff = Backoff { initial: seconds(1), max: seconds(2) };
-    let unless = |plant, length| if scenario.has(plant) { 0 } else { length };
+    let unless = |mutation, length| if scenario.has(mutation) { 0 } else { length };
     Policy {
         retry: backoff,
         give_up_otp: seconds(6),
         give_up_refund: seconds(6),
         otp_resend_spacing: seconds(2),
         settle: backoff,
-        settle_quiet: seconds(unless(Plant::NoQuiet, QUIET)),
+        settle_quiet: seconds(unless(Mutation::NoQuiet, QUIET)),
         // A suspicion is over after 5 s, by the times above.
         settle_give_up: seconds(6),
         refund_max_attempts: 2,
         preflight: scenario.preflight,
         call_timeout: seconds(CALL_TIMEOUT),
-        stamp_tolerance: seconds(unless(Plant::NoTolerance, TOLERANCE)),
+        stamp_tolerance: seconds(unless(Mutation::NoTolerance, TOLERANCE)),
     }
 }
 

@@ -10,10 +10,11 @@ use crate::model::Store;
 use eko_core::clock::Now;
 use eko_core::command::{self, Command, Defaults};
 use eko_core::event::Event;
+use eko_core::order::Owed;
 
 use super::promise::Broken;
-use super::scenario::{Faults, Plant, QUIET, Scenario, TOLERANCE, seconds};
-use super::step::{Action, Slot};
+use super::scenario::{Faults, Mutation, QUIET, Scenario, TOLERANCE, seconds};
+use super::slot::Slot;
 
 /// A message in the broker, or in a worker's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,15 +29,17 @@ pub(super) struct Message {
     pub(super) is_held: bool,
     /// What a parked copy proves.
     pub(super) age: Option<CopyAge>,
+    /// What the broker has refused of its command's end, if it waits for that.
+    pub(super) refused: Option<Owed>,
 }
 
-/// How old a command is at least once its parked copy comes back.
+/// How old a command was at least when its copy was parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct CopyAge {
     /// When it was first received, in milliseconds on the calendar.
     pub(super) first_received: i64,
     pub(super) proven: u32,
-    /// How much of it is the last wait.
+    /// For how long the broker has kept the copy since.
     pub(super) waited: u32,
 }
 
@@ -52,13 +55,13 @@ impl Message {
     }
 }
 
-/// What Eko knows of the tid.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// What Eko knows.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Eko {
     /// How often each command's calls were executed.
-    pub(super) executed: [u8; 2],
-    /// When that was first.
-    pub(super) refunded_at: Option<u32>,
+    pub(super) executed: [u8; MOST],
+    /// When that was first for each tid.
+    pub(super) refunded_at: [Option<u32>; MOST],
     /// Calls that may still be executed.
     pub(super) late: Vec<Late>,
 }
@@ -74,11 +77,6 @@ pub(super) struct Late {
 }
 
 impl Eko {
-    pub(super) fn execute(&mut self, command: u8, now: u32) {
-        self.executed[usize::from(command)] += 1;
-        self.refunded_at.get_or_insert(now);
-    }
-
     /// A call with such a timestamp is on its way and nobody knows for how long.
     pub(super) fn hold(&mut self, command: u8, stamp: i64) {
         let tolerance = i64::from(TOLERANCE);
@@ -104,12 +102,14 @@ pub(super) struct World {
     pub(super) messages: Vec<Message>,
     pub(super) slots: Vec<Slot>,
     pub(super) eko: Eko,
-    pub(super) told: [Option<u64>; 2],
-    pub(super) buried: [bool; 2],
+    /// How many tids the commands are for.
+    pub(super) tids: u8,
+    pub(super) told: [Option<u64>; MOST],
+    pub(super) buried: [bool; MOST],
     /// Whose messages vanished, all or some.
-    pub(super) purged: [bool; 2],
+    pub(super) purged: [bool; MOST],
     /// Of which nothing is left that the worker could know of.
-    pub(super) gone: [bool; 2],
+    pub(super) gone: [bool; MOST],
     pub(super) left: Faults,
     /// A ledger has forgotten something.
     pub(super) has_forgotten: bool,
@@ -128,13 +128,14 @@ impl World {
             due: 0,
             is_held: false,
             age: None,
+            refused: None,
         };
         let copies = (0..scenario.copies).map(|_| message(0));
         let mut offsets = vec![0; scenario.slots.into()];
         *offsets.last_mut().unwrap() = scenario.ahead;
         let ledgers = if scenario.own_ledgers { scenario.slots } else { 1 };
         Self {
-            commands: (0..scenario.commands).map(|at| command(at, scenario.expiry)).collect(),
+            commands: (0..scenario.commands).map(|at| command(at, scenario)).collect(),
             now: 0,
             offsets,
             stores: vec![Store::default(); ledgers.into()],
@@ -143,10 +144,11 @@ impl World {
             messages: copies.chain((1..scenario.commands).map(message)).collect(),
             slots: vec![Slot::default(); scenario.slots.into()],
             eko: Eko::default(),
-            told: [None; 2],
-            buried: [false; 2],
-            purged: [false; 2],
-            gone: [false; 2],
+            tids: scenario.tids,
+            told: [None; MOST],
+            buried: [false; MOST],
+            purged: [false; MOST],
+            gone: [false; MOST],
             left: scenario.faults,
             has_forgotten: false,
             is_symmetric: scenario.is_symmetric(),
@@ -157,7 +159,7 @@ impl World {
     /// What the clocks of a slot's process say.
     pub(super) fn clocks(&self, scenario: &Scenario, slot: usize) -> Now {
         let wall = self.wall(slot);
-        if scenario.has(Plant::WallClockMeasures) {
+        if scenario.has(Mutation::WallClockMeasures) {
             let monotonic = Duration::from_secs(u64::try_from(wall + 1_000).unwrap());
             return Now { wall: time(wall), process: 0, monotonic };
         }
@@ -177,71 +179,49 @@ impl World {
         &mut self.stores[slot.min(last)]
     }
 
+    /// The same, to look at.
+    pub(super) fn store_of(&self, slot: usize) -> &Store {
+        &self.stores[slot.min(self.stores.len() - 1)]
+    }
+
     /// Slots that are free for a delivery or a sweep; of those that are alike, one.
     pub(super) fn free<'a>(&'a self, scenario: &'a Scenario) -> impl Iterator<Item = usize> + 'a {
         let consumes = |slot| {
             // The prefix is paired with the first ledger.
-            slot == 0 || !scenario.own_ledgers || scenario.has(Plant::NoPairing)
+            slot == 0 || !scenario.own_ledgers || scenario.has(Mutation::NoPairing)
         };
         let free =
             (0..self.slots.len()).filter(move |&slot| self.slots[slot].is_idle() && consumes(slot));
         free.take(if scenario.is_symmetric() { 1 } else { usize::MAX })
     }
 
-    /// Everything that may happen next.
-    pub(super) fn followers(&self, scenario: &Scenario) -> Vec<(Action, Self)> {
-        let mut followers = Vec::new();
-        self.deliveries(scenario, &mut followers);
-        self.sweeps(scenario, &mut followers);
-        self.steps(scenario, &mut followers);
-        self.failures(scenario, &mut followers);
-        self.disasters(scenario, &mut followers);
-        self.late_effects(&mut followers);
-        self.tick(scenario, &mut followers);
-        for (_, world) in &mut followers {
-            if world.left.regressions == 0 {
-                world.stores.iter_mut().for_each(Store::drop_past);
-            }
-        }
-        followers
-    }
-
-    fn late_effects(&self, followers: &mut Vec<(Action, Self)>) {
-        for (at, late) in self.eko.late.iter().enumerate() {
-            if i64::from(self.now) < late.from {
-                continue;
-            }
-            let mut world = self.clone();
-            world.eko.late.remove(at);
-            world.eko.execute(late.command, self.now);
-            followers.push((Action::ExecuteLate { command: late.command }, world));
-        }
-    }
-
     /// A second passes once nobody has anything to do at once.
-    fn tick(&self, scenario: &Scenario, followers: &mut Vec<(Action, Self)>) {
+    pub(super) fn may_tick(&self, scenario: &Scenario) -> bool {
         let is_busy = || {
             self.slots.iter().any(|slot| slot.is_at_work(self.now))
                 || self.free(scenario).next().is_some()
                     && (self.messages.iter().any(|message| message.is_ready(self.now))
                         || self.has_orphan(scenario))
         };
-        if self.now >= scenario.horizon || self.is_done(scenario) || is_busy() {
-            return;
-        }
-        let mut world = self.clone();
-        world.now += 1;
-        world.eko.late.retain(|late| i64::from(world.now) < late.until);
-        followers.push((Action::Tick, world));
+        self.now < scenario.horizon && !self.is_done(scenario) && !is_busy()
+    }
+
+    /// Changes one of those messages that are alike.
+    pub(super) fn change(&mut self, message: Message, change: impl FnOnce(&mut Message)) {
+        let found = self.messages.iter_mut().find(|it| **it == message).unwrap();
+        change(found);
     }
 }
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.now, self.epoch, &self.lives, &self.offsets, self.told).hash(state);
-        (self.buried, self.purged, self.gone, self.left, self.has_forgotten).hash(state);
+        let commands = ..self.commands.len();
+        (self.now, self.epoch, &self.lives, &self.offsets, &self.told[commands]).hash(state);
+        (&self.buried[commands], &self.purged[commands], &self.gone[commands]).hash(state);
+        (self.left, self.has_forgotten).hash(state);
         self.stores.hash(state);
-        self.eko.hash(state);
+        (&self.eko.executed[commands], &self.eko.late).hash(state);
+        self.eko.refunded_at[..usize::from(self.tids)].hash(state);
         let mut messages = self.messages.clone();
         messages.sort_unstable();
         messages.hash(state);
@@ -253,24 +233,40 @@ impl Hash for World {
     }
 }
 
+/// Commands at the most.
+pub(super) const MOST: usize = 6;
+
+/// The commands' ids.
+const IDS: [&str; MOST] = ["a", "b", "c", "d", "e", "f"];
+
+/// The tids that they are for.
+const TIDS: [&str; MOST] = ["13192443", "13192444", "13192445", "13192446", "13192447", "13192448"];
+
 /// A command's id.
-pub(super) const fn id(command: u8) -> &'static str {
-    if command == 0 { "a" } else { "b" }
+pub(super) fn id(command: u8) -> &'static str {
+    IDS[usize::from(command)]
 }
 
 /// The command with an id.
 pub(super) fn numbered(id: &str) -> u8 {
-    u8::from(id != self::id(0))
+    let at = IDS.iter().position(|it| *it == id).unwrap();
+    u8::try_from(at).unwrap()
+}
+
+/// The transaction that a command is for.
+pub(super) fn tid(command: u8, scenario: &Scenario) -> &'static str {
+    TIDS[usize::from(command % scenario.tids)]
 }
 
 /// A command, read from a message.
-fn command(command: u8, expiry: Option<u32>) -> Command {
-    let expiry = expiry.map(|at| format!(r#""expirytime":"{}","#, time(at.into())));
+fn command(command: u8, scenario: &Scenario) -> Command {
+    let expiry = scenario.expiry.map(|at| format!(r#""expirytime":"{}","#, time(at.into())));
     let expiry = expiry.unwrap_or_default();
     let body = format!(
-        r#"{{"id":"{}",{expiry}"type":"eko.refund.request","data":{{"tid":"13192443",
+        r#"{{"id":"{}",{expiry}"type":"eko.refund.request","data":{{"tid":"{}",
             "otp":"123456","user_code":"20810200","initiator_id":"9962981729"}}}}"#,
-        id(command)
+        id(command),
+        tid(command, scenario)
     );
     command::parse(body.as_bytes(), None, &Defaults::default()).command.unwrap()
 }

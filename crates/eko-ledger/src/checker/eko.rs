@@ -1,29 +1,75 @@
 //! What Eko, and the way to it, do with calls and inquiries.
 
-use std::rc::Rc;
-
-use super::super::scenario::{CALL_TIMEOUT, Faults, Plant, Scenario, TOLERANCE};
-use super::super::world::{World, second, time};
-use super::{At, Does, Known, Reads, When};
-use eko_core::decision::Turn;
+use super::mutation;
+use super::scenario::{CALL_TIMEOUT, Faults, Mutation, Scenario, TOLERANCE};
+use super::world::{World, second, time};
+use crate::Case;
+use eko_core::order::Order;
 use eko_core::outcome::{Answer, Code, Problem, Receipt, Refusal};
 use eko_core::verdict::{Cause, Reading, Verdict};
 
+/// What Eko and the way to it do with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Does {
+    /// Executes it and says so.
+    Execute,
+    /// Refuses the OTP.
+    Refuse,
+    /// The answer is lost.
+    Silent(When),
+    /// A gateway answers 403.
+    Gateway(When),
+    /// A proxy sends it twice: one is executed, the answer to the other says 2485.
+    Resent,
+    /// Refuses its timestamp.
+    OutOfTime,
+    /// The call never leaves.
+    Unreached,
+}
+
+/// When Eko executes a call that it does not answer itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum When {
+    Now,
+    Never,
+    /// Some time while its signature lives, or never.
+    Later,
+}
+
+impl Does {
+    /// Whether there is an answer to wait for.
+    pub(super) const fn is_answered(self) -> bool {
+        match self {
+            Self::Silent(_) => false,
+            Self::Execute
+            | Self::Refuse
+            | Self::Gateway(_)
+            | Self::Resent
+            | Self::OutOfTime
+            | Self::Unreached => true,
+        }
+    }
+}
+
+/// What an inquiry reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    Truth,
+    /// What was true just before the refund.
+    Stale,
+    InProgress,
+    NoAnswer,
+}
+
 impl World {
     /// What may become of a call.
-    pub(super) fn calls(
-        &self,
-        scenario: &Scenario,
-        slot: usize,
-        known: &Known,
-        began: u32,
-    ) -> Vec<Does> {
-        let is_late = self.now >= began + CALL_TIMEOUT;
-        if is_late && !scenario.has(Plant::SendLate) {
+    pub(super) fn calls(&self, scenario: &Scenario, slot: usize, case: &Case) -> Vec<Does> {
+        let is_late = self.now >= self.slots[slot].began + CALL_TIMEOUT;
+        if is_late && !scenario.has(Mutation::SendLate) {
             return vec![Does::Unreached];
         }
         let is_held = self.left(|left| &mut left.lates).is_some();
-        let early = self.stamp(scenario, slot, known) - i64::from(self.now);
+        let early = self.stamp(scenario, slot, case) - i64::from(self.now);
         if early.abs() > i64::from(TOLERANCE) {
             let mut may = vec![Does::OutOfTime];
             // Held for long enough, it arrives when its time has come. Where Eko does not tell its
@@ -49,9 +95,9 @@ impl World {
     }
 
     /// The timestamp that a call is signed with, as a second of the model.
-    fn stamp(&self, scenario: &Scenario, slot: usize, known: &Known) -> i64 {
-        match known.case.history.signed() {
-            Some(signed) if !scenario.has(Plant::SignWhenSent) => second(signed.stamp),
+    fn stamp(&self, scenario: &Scenario, slot: usize, case: &Case) -> i64 {
+        match case.history.signed() {
+            Some(signed) if !scenario.has(Mutation::SignWhenSent) => second(signed.stamp),
             Some(_) | None => self.wall(slot),
         }
     }
@@ -72,21 +118,17 @@ impl World {
         left.unwrap_or(self.left)
     }
 
-    pub(super) fn call(
-        &mut self,
-        scenario: &Scenario,
-        slot: usize,
-        (known, began): (&Rc<Known>, u32),
-        eko: Does,
-    ) {
-        let command = self.slots[slot].command();
+    /// The call leaves.
+    pub(super) fn call(&mut self, scenario: &Scenario, slot: usize, eko: Does) {
+        let command = self.slots[slot].command;
         self.left = self.cost(eko);
         match eko {
             Does::Execute | Does::Resent | Does::Silent(When::Now) | Does::Gateway(When::Now) => {
-                self.eko.execute(command, self.now)
+                self.execute(command);
             }
             Does::Silent(When::Later) | Does::Gateway(When::Later) => {
-                let stamp = self.stamp(scenario, slot, known);
+                let case = self.slots[slot].case().unwrap();
+                let stamp = self.stamp(scenario, slot, case);
                 self.eko.hold(command, stamp);
             }
             Does::Refuse
@@ -95,56 +137,60 @@ impl World {
             | Does::Silent(When::Never)
             | Does::Gateway(When::Never) => {}
         }
-        self.slots[slot].at = At::Called { known: Rc::clone(known), began, eko };
+        self.slots[slot].sent = Some(eko);
     }
 
-    pub(super) fn answer(&mut self, scenario: &Scenario, slot: usize, known: &Known, eko: Does) {
-        let mut case = known.case.clone();
-        let unless = |plant, cause| match scenario.has(plant) {
-            true => Verdict::not_now(cause),
-            false => Verdict::unclear(cause),
-        };
-        let verdict = match eko {
+    /// Eko executes a call for a command.
+    pub(super) fn execute(&mut self, command: u8) {
+        self.eko.executed[usize::from(command)] += 1;
+        let at = usize::from(command % self.tids);
+        self.eko.refunded_at[at].get_or_insert(self.now);
+    }
+
+    /// The answer to the call arrives, or is given up.
+    pub(super) fn answer(&mut self, scenario: &Scenario, slot: usize) {
+        let Order::Call(calling) = self.take(slot) else { return };
+        let verdict = match self.slots[slot].sent.take().unwrap() {
             Does::Execute => Verdict::Done(Receipt::default(), Answer::default()),
             Does::Refuse => Verdict::Refused(Refusal {
                 problem: Problem::new(Code::WrongOtp, "wrong"),
                 answer: Answer::default(),
             }),
             Does::Silent(_) => Verdict::unclear(Cause::Timeout),
-            Does::Gateway(_) => unless(Plant::GatewayAsRefused, Cause::Unauthorized),
-            Does::Resent | Does::OutOfTime => unless(Plant::ResentAsRefused, Cause::Clock),
+            Does::Gateway(_) => Verdict::unclear(Cause::Unauthorized),
+            Does::Resent | Does::OutOfTime => Verdict::unclear(Cause::Clock),
             Does::Unreached => Verdict::not_now(Cause::Network),
         };
-        case.history.end(self.clocks(scenario, slot), verdict);
-        self.slots[slot].at = At::Claimed { known: Known::new(case), turn: Turn::Answered };
+        let verdict = mutation::verdict(scenario, verdict);
+        let order = calling.answered(verdict, self.clocks(scenario, slot));
+        self.keep(slot, order);
+    }
+
+    /// When the tid of a slot's command was refunded.
+    fn refunded_at(&self, slot: usize) -> Option<u32> {
+        self.eko.refunded_at[usize::from(self.slots[slot].command % self.tids)]
     }
 
     /// What an inquiry may read.
-    pub(super) fn readings(&self, began: u32) -> Vec<Reads> {
-        if self.now >= began + CALL_TIMEOUT {
+    pub(super) fn readings(&self, slot: usize) -> Vec<Reads> {
+        if self.now >= self.slots[slot].began + CALL_TIMEOUT {
             return vec![Reads::NoAnswer];
         }
         let mut may = vec![Reads::Truth];
         if self.left(|left| &mut left.blanks).is_some() {
             may.extend([Reads::NoAnswer, Reads::InProgress]);
         }
-        if self.left(|left| &mut left.stales).is_some() && self.eko.refunded_at.is_some() {
+        if self.left(|left| &mut left.stales).is_some() && self.refunded_at(slot).is_some() {
             may.push(Reads::Stale);
         }
         may
     }
 
-    pub(super) fn inquire(
-        &mut self,
-        scenario: &Scenario,
-        slot: usize,
-        (known, began): (&Known, u32),
-        reads: Reads,
-    ) {
-        let mut case = known.case.clone();
-        let in_time = self.now < began + CALL_TIMEOUT;
+    /// An inquiry is made and answered.
+    pub(super) fn inquire(&mut self, scenario: &Scenario, slot: usize, reads: Reads) {
+        let in_time = self.now < self.slots[slot].began + CALL_TIMEOUT;
         let blank = self.left(|left| &mut left.blanks).filter(|_| in_time).unwrap_or(self.left);
-        let (reading, true_at) = match (reads, self.eko.refunded_at) {
+        let (reading, true_at) = match (reads, self.refunded_at(slot)) {
             (Reads::Truth, Some(_)) => {
                 (Reading::Refunded(Receipt::default(), Answer::default()), self.now)
             }
@@ -162,9 +208,10 @@ impl World {
                 (Reading::NoAnswer(Cause::Timeout), self.now)
             }
         };
-        let is_told = scenario.is_dated && !scenario.has(Plant::StaleReadingCounts);
+        let is_told = scenario.is_dated && !scenario.has(Mutation::StaleReadingCounts);
         let eko_time = is_told.then(|| time(true_at.into()));
-        case.history.inquired(self.clocks(scenario, slot), eko_time, reading);
-        self.slots[slot].at = At::Claimed { known: Known::new(case), turn: Turn::Answered };
+        let Order::Inquire(inquiring) = self.take(slot) else { return };
+        let order = inquiring.answered(reading, eko_time, self.clocks(scenario, slot));
+        self.keep(slot, order);
     }
 }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Worker;
 use crate::clock::Now;
 use crate::command::{Account, Command, Defaults, Kind};
 use crate::gate::{Reason, Sight, Witness};
@@ -13,6 +12,7 @@ use crate::history::{Entry, History};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::Mobile;
 use crate::verdict::{Cause, IfNot, Reading, Verdict};
+use crate::worker::Worker;
 
 /// Eko's code for an initiator that it does not know.
 const UNKNOWN_INITIATOR: i64 = 319;
@@ -36,7 +36,7 @@ impl LastTaken {
 
 impl Worker {
     /// As whom we ask about what no command in hand is about.
-    pub(super) fn ours(&self) -> Cow<'_, Defaults> {
+    pub(crate) fn ours(&self) -> Cow<'_, Defaults> {
         if self.defaults.initiator_id.is_some() {
             return Cow::Borrowed(&self.defaults);
         }

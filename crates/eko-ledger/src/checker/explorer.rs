@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
+use super::action::Action;
 use super::promise::Broken;
 use super::scenario::Scenario;
-use super::step::Action;
 use super::world::World;
 
 /// Enough for the tests, and as many as fit into a small machine's memory.
@@ -35,6 +35,17 @@ pub(super) struct Found {
     pub(super) trace: Vec<Action>,
 }
 
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { broken, trace } = self;
+        write!(f, "{broken:?} after {} steps:", trace.len())?;
+        for (number, action) in trace.iter().enumerate() {
+            write!(f, "\n  {:2}. {action:?}", number + 1)?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { states, depth, cut, ends, is_partial, found } = self;
@@ -42,11 +53,8 @@ impl fmt::Display for Report {
         if *is_partial {
             f.write_str(", and more states behind them")?;
         }
-        if let Some(Found { broken, trace }) = found {
-            write!(f, "; {broken:?} after {} steps:", trace.len())?;
-            for (number, action) in trace.iter().enumerate() {
-                write!(f, "\n  {:2}. {action:?}", number + 1)?;
-            }
+        if let Some(found) = found {
+            write!(f, "; {found}")?;
         }
         Ok(())
     }
@@ -66,8 +74,10 @@ pub(super) fn explore(scenario: &Scenario) -> Report {
         let mut next = Vec::new();
         for (way, world) in frontier {
             let mut has_followers = false;
-            for (action, follower) in world.followers(scenario) {
+            for action in world.choices(scenario) {
                 has_followers = true;
+                let mut follower = world.clone();
+                follower.act(scenario, action);
                 if let Err(broken) = follower.check(scenario) {
                     let mut trace = vec![action];
                     trace.extend(back(&ways, way));

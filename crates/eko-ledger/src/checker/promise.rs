@@ -1,7 +1,7 @@
 //! What must hold in every state.
 
-use super::scenario::{Plant, Scenario};
-use super::step::Slot;
+use super::scenario::{Mutation, Scenario};
+use super::slot::Slot;
 use super::world::{World, id};
 use crate::model::Store;
 
@@ -31,7 +31,7 @@ impl World {
         let is_swept = || {
             let ids = || (0..scenario.commands).map(id);
             let is_swept = |store: &Store| !ids().any(|id| store.is_stranded(id));
-            scenario.has(Plant::NoOrphans) || self.stores.iter().all(is_swept)
+            scenario.has(Mutation::NoOrphans) || self.stores.iter().all(is_swept)
         };
         self.messages.is_empty() && self.slots.iter().all(Slot::is_idle) && is_swept()
     }
@@ -41,8 +41,11 @@ impl World {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        if self.eko.executed.iter().sum::<u8>() > 1 {
-            return Err(Broken::ExecutedTwice);
+        for tid in 0..self.tids {
+            let of_tid = self.eko.executed.iter().skip(tid.into()).step_by(self.tids.into());
+            if of_tid.sum::<u8>() > 1 {
+                return Err(Broken::ExecutedTwice);
+            }
         }
         let is_done = self.is_done(scenario);
         for command in 0..scenario.commands {
@@ -68,7 +71,7 @@ impl World {
     /// Whether an outcome may be told now.
     pub(super) fn is_true(&self, command: u8, outcome: Option<&str>) -> Result<(), Broken> {
         match outcome {
-            Some("succeeded") if self.eko.refunded_at.is_none() => {
+            Some("succeeded") if self.refunded_at_of(command).is_none() => {
                 Err(Broken::SuccessWithoutExecution)
             }
             Some("rejected" | "failed" | "expired") if self.may_be_executed(command) => {
@@ -76,6 +79,10 @@ impl World {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn refunded_at_of(&self, command: u8) -> Option<u32> {
+        self.eko.refunded_at[usize::from(command % self.tids)]
     }
 
     /// Whether a command's own calls were executed, or one may yet be.

@@ -1,0 +1,114 @@
+//! A claimed command: what its evidence leads to.
+
+use std::time::Duration;
+
+use super::begin::{Acquiring, Next};
+use super::{
+    Claimed, Conditions, Copy, CopyAge, End, Finishing, Held, Order, Parking, Reason, Source,
+    Subject,
+};
+use crate::clock::Now;
+use crate::decision::{self, Message, Step, Task, Turn};
+use crate::verdict::Cause;
+
+/// There is something to decide.
+#[derive(Clone, Debug)]
+pub struct Deciding<C> {
+    /// The command and its evidence.
+    pub claim: C,
+    /// What is asked of Eko.
+    pub task: Task,
+    /// What has just happened.
+    pub turn: Turn,
+    pub(super) source: Source,
+}
+
+/// What is known is to be written, and that the command waits.
+#[derive(Clone, Debug)]
+pub struct Noting<C> {
+    /// The command and its evidence.
+    pub claim: C,
+    /// What is asked of Eko.
+    pub task: Task,
+    /// For how long its copy waits.
+    pub delay: Duration,
+    /// What is waited out.
+    pub cause: Cause,
+    /// Whether it is not known whether it was executed.
+    pub unsettled: bool,
+    now: Now,
+    source: Source,
+}
+
+impl<C: Claimed> Deciding<C> {
+    /// Decides by the clock and the settings.
+    pub fn decided(self, conditions: &Conditions<'_>) -> Order<C> {
+        let Conditions { policy, now, chance } = *conditions;
+        let Self { claim, task, turn, source } = self;
+        let wait = |claim, delay, cause, unsettled| {
+            Order::Note(Noting { claim, task, delay, cause, unsettled, now, source }.measured())
+        };
+        match decision::decide(task, claim.history(), policy, turn, chance, now) {
+            Step::Attempt if task.message == Message::Here => {
+                Order::Acquire(Acquiring { claim, task, next: Next::Attempt, source })
+            }
+            // Without its message nothing is called: whoever decides knows that.
+            Step::Attempt => source.lost(),
+            Step::Inquire => Order::Acquire(Acquiring { claim, task, next: Next::Inquiry, source }),
+            Step::RetryAfter { delay, cause } => wait(claim, delay, cause, false),
+            Step::InquireAfter { delay, cause } => wait(claim, delay, cause, true),
+            Step::Finish(outcome) => {
+                let subject = match task.message {
+                    Message::Here => Subject::Command,
+                    Message::Unreadable | Message::Lost => Subject::Ledger,
+                };
+                Order::Finish(Finishing::new(claim, outcome, subject, source))
+            }
+        }
+    }
+}
+
+impl<C: Claimed> Noting<C> {
+    fn measured(mut self) -> Self {
+        self.claim.history_mut().measure(self.now);
+        self
+    }
+
+    /// When the command is due again, as the ledger notes it. A copy that cannot be read leaves it as
+    /// due as it was: the command's own copy must not wait for this one.
+    pub const fn due_in(&self) -> Duration {
+        match self.task.message {
+            Message::Here | Message::Lost => self.delay,
+            Message::Unreadable => Duration::ZERO,
+        }
+    }
+
+    /// Whether it was written.
+    pub fn noted(self, held: Held) -> Order<C> {
+        let Self { claim, task, delay, cause, now, source, .. } = self;
+        let Source::Message(delivered) = source else { return Order::End(End::DueAgain) };
+        if held == Held::Lost {
+            return source.lost();
+        }
+        let age = Some(CopyAge::of(claim.history(), now));
+        match task.message {
+            Message::Here => {
+                let parked = claim.parked().saturating_add(1);
+                let (attempts, reason) = (claim.history().attempts(), Reason::Retry(cause));
+                let copy = Copy { delay, parked, attempts, age, reason };
+                Order::Park(Parking { copy, replaces: true })
+            }
+            // Whether it is the command's own copy cannot be read, so it waits as it came and must not
+            // replace that one.
+            Message::Unreadable | Message::Lost => {
+                let copy = Copy { age, ..Copy::busy(&delivered, delivered.parked, delay) };
+                Order::Park(Parking { copy, replaces: false })
+            }
+        }
+    }
+
+    /// The ledger could not be asked.
+    pub fn failed(self) -> Order<C> {
+        self.source.ledger_failed(self.claim.history().attempts())
+    }
+}

@@ -1,0 +1,360 @@
+//! A worker of the model: it goes the way that `order` says, as the journey does for real.
+//!
+//! In a scenario that is not fine, what a worker does between two accesses of the ledger, or of
+//! anything else that others see, happens at once: nothing can come between that could not as well
+//! have come before.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::mutation;
+use super::promise::Broken;
+use super::scenario::{LEASE, Mutation, Scenario, policy, seconds};
+use super::slot::{Known, Slot};
+use super::world::{CopyAge, Message, World, fingerprint, id, numbered, time};
+use crate::Case;
+use eko_core::clock::{Now, Stamp};
+use eko_core::command::Kind;
+use eko_core::decision::Task;
+use eko_core::event::{About, Event};
+use eko_core::order::{
+    self, Conditions, Copy, Deciding, Delivered, Finishing, Order, Owed, Placed,
+};
+use eko_core::trace::Trace;
+
+impl World {
+    /// A message is delivered.
+    pub(super) fn deliver(&mut self, scenario: &Scenario, slot: usize, message: Message) {
+        let at = self.messages.iter().position(|it| *it == message).unwrap();
+        self.messages.remove(at);
+        let command = &self.commands[usize::from(message.command)];
+        let task = Task::of(command);
+        let delivered = Delivered {
+            parked: message.parked,
+            attempts: message.attempts,
+            is_redelivered: message.redelivered,
+            age: message.age.map(|age| order::CopyAge {
+                first_received: Timestamp::from_millisecond(age.first_received).unwrap(),
+                proven: seconds(age.proven),
+            }),
+            refused: message.refused,
+            expiry: command.expiry,
+        };
+        let now = self.clocks(scenario, slot);
+        let order = Order::receive(task, delivered, &policy(scenario), now);
+        let command = message.command;
+        self.slots[slot] = Slot { message: Some(message), command, ..Slot::default() };
+        self.go_on(scenario, slot, order);
+    }
+
+    /// A command is taken for one without a message.
+    pub(super) fn sweep(&mut self, scenario: &Scenario, slot: usize, command: u8) {
+        if !self.is_orphan(scenario, slot, command) {
+            self.left = self.left(|left| &mut left.sweeps).unwrap();
+        }
+        self.slots[slot] = Slot { is_orphan: true, command, ..Slot::default() };
+        self.go_on(scenario, slot, Order::settle_orphan(Some(Kind::Refund)));
+    }
+
+    /// A worker does what its order says.
+    pub(super) fn step(&mut self, scenario: &Scenario, slot: usize) {
+        let order = self.take(slot);
+        self.go_on(scenario, slot, order);
+    }
+
+    /// What a worker does next; it is no longer that.
+    pub(super) fn take(&mut self, slot: usize) -> Order<Case> {
+        let next = self.slots[slot].next.take().unwrap();
+        match Rc::try_unwrap(next) {
+            Ok(known) => known.order,
+            Err(shared) => shared.order.clone(),
+        }
+    }
+
+    pub(super) fn keep(&mut self, slot: usize, order: Order<Case>) {
+        self.slots[slot].next = Some(Known::new(order));
+    }
+
+    /// Does what can go one way only, up to the first thing that others see and to what may go in
+    /// several ways.
+    fn go_on(&mut self, scenario: &Scenario, slot: usize, mut order: Order<Case>) {
+        let mut is_seen = false;
+        loop {
+            is_seen |= matches!(
+                order,
+                Order::Claim(_)
+                    | Order::Begin(_)
+                    | Order::Note(_)
+                    | Order::Finish(_)
+                    | Order::ParkRefused(_)
+                    | Order::Acknowledge(_)
+                    | Order::Requeue(_)
+                    | Order::NoteParked(_)
+                    | Order::NotePublished(_)
+            );
+            order = match self.do_it(scenario, slot, order) {
+                Some(Order::End(_)) | None => return self.slots[slot] = Slot::default(),
+                Some(order) => order,
+            };
+            if self.waits(scenario, &order, is_seen) {
+                return self.keep(slot, order);
+            }
+        }
+    }
+
+    /// Whether what is next is an action of its own.
+    fn waits(&self, scenario: &Scenario, order: &Order<Case>, is_seen: bool) -> bool {
+        match order {
+            Order::Decide(_)
+            | Order::Call(_)
+            | Order::Inquire(_)
+            | Order::Publish(_)
+            | Order::Park(_) => true,
+            Order::Enter(_) | Order::Wait(_) | Order::End(_) => false,
+            Order::Acquire(_) | Order::Stamp(_) => scenario.is_fine,
+            Order::Claim(_)
+            | Order::Begin(_)
+            | Order::Note(_)
+            | Order::Finish(_)
+            | Order::ParkRefused(_)
+            | Order::Acknowledge(_)
+            | Order::Requeue(_)
+            | Order::NoteParked(_)
+            | Order::NotePublished(_) => is_seen || scenario.is_fine,
+        }
+    }
+
+    /// Brings one effect about; nothing follows where the channel is gone that it needs.
+    fn do_it(
+        &mut self,
+        scenario: &Scenario,
+        slot: usize,
+        order: Order<Case>,
+    ) -> Option<Order<Case>> {
+        let now = self.clocks(scenario, slot);
+        Some(match order {
+            Order::Enter(entering) => {
+                let order = entering.entered();
+                if scenario.is_fine {
+                    self.draw_up(scenario, slot, &order);
+                }
+                order
+            }
+            Order::Claim(claiming) => {
+                let ask = match self.slots[slot].ask.take() {
+                    Some(ask) => ask,
+                    None => Rc::new(self.ask_for(scenario, slot, &claiming)),
+                };
+                let claim = self.ask(scenario, slot, &ask);
+                claiming.claimed(mutation::claim(scenario, &self.slots[slot], claim, self.now))
+            }
+            Order::Decide(deciding) => self.decide(scenario, slot, deciding),
+            Order::Acquire(acquiring) => acquiring.acquired(),
+            Order::Stamp(stamping) => {
+                self.slots[slot].began = self.now;
+                stamping.stamped(stamp(now), now)
+            }
+            Order::Begin(beginning) => {
+                let sharing = self.sharing(scenario, slot);
+                let (store, lease) = (self.store(slot), seconds(LEASE));
+                let held = store.begin::<super::Hasher>(&beginning.claim, lease, sharing);
+                if beginning.next == order::Next::Inquiry {
+                    self.slots[slot].began = self.now;
+                }
+                beginning.begun(mutation::held(scenario, held, Mutation::CallWithoutClaim))
+            }
+            Order::Note(noting) => self.note(scenario, slot, noting),
+            Order::Finish(finishing) => self.finish(scenario, slot, finishing),
+            Order::Wait(waiting) => {
+                waiting.decided(&Conditions { policy: &policy(scenario), now, chance: 0.5 })
+            }
+            order => self.settle(slot, order)?,
+        })
+    }
+
+    /// The end of a delivery.
+    fn settle(&mut self, slot: usize, order: Order<Case>) -> Option<Order<Case>> {
+        Some(match order {
+            Order::ParkRefused(parking) => {
+                let message = self.slots[slot].message?;
+                self.messages.push(Message {
+                    attempts: message.seen(1),
+                    redelivered: false,
+                    refused: Some(parking.published.refused),
+                    due: self.now + 1,
+                    ..message
+                });
+                parking.parked(Placed::Yes)
+            }
+            Order::Acknowledge(acknowledging) => {
+                self.ack(slot)?;
+                acknowledging.acknowledged()
+            }
+            Order::Requeue(requeuing) => {
+                self.hand_back(slot);
+                self.ack(slot)?;
+                requeuing.requeued()
+            }
+            Order::NoteParked(noting) => {
+                self.note_parked(slot, noting.parked);
+                noting.noted()
+            }
+            Order::NotePublished(noting) => {
+                let (now, command) = (time(self.now.into()), self.slots[slot].command);
+                self.store(slot).told::<super::Hasher>(id(command), now);
+                noting.noted()
+            }
+            order => order,
+        })
+    }
+
+    fn decide(
+        &self,
+        scenario: &Scenario,
+        slot: usize,
+        mut deciding: Deciding<Case>,
+    ) -> Order<Case> {
+        mutation::evidence(scenario, &mut deciding.claim.history);
+        let (policy, now) = (policy(scenario), self.clocks(scenario, slot));
+        deciding.decided(&Conditions { policy: &policy, now, chance: 0.5 })
+    }
+
+    fn note(
+        &mut self,
+        scenario: &Scenario,
+        slot: usize,
+        noting: order::Noting<Case>,
+    ) -> Order<Case> {
+        let sharing = self.sharing(scenario, slot);
+        let wait = (noting.due_in(), noting.unsettled);
+        let held = self.store(slot).note::<super::Hasher>(&noting.claim, wait, sharing);
+        let order = noting.noted(held);
+        if let Order::Park(parking) = &order
+            && scenario.has(Mutation::DropBeforeConfirm)
+        {
+            self.note_parked(slot, parking.copy.parked);
+        }
+        order
+    }
+
+    fn finish(
+        &mut self,
+        scenario: &Scenario,
+        slot: usize,
+        finishing: Finishing<Case>,
+    ) -> Order<Case> {
+        let Finishing { claim, outcome, ending } = finishing;
+        let about = About {
+            command_id: &claim.id,
+            event_id: &claim.id,
+            kind: Some(Kind::Refund),
+            subject: None,
+            correlation_id: None,
+            attempts: claim.history.attempts(),
+            trace: &Trace::new(1),
+            span: 1,
+        };
+        let event = Event::new(&about, &outcome, self.clocks(scenario, slot).wall);
+        let sharing = self.sharing(scenario, slot);
+        let end = (&event, ending.is_untold());
+        let held = self.store(slot).finish::<super::Hasher>(&claim, end, sharing);
+        ending.finished(mutation::held(scenario, held, Mutation::TellWithoutClaim), event)
+    }
+
+    /// An acknowledgement on a channel that is gone is an error, and ends the work.
+    fn ack(&mut self, slot: usize) -> Option<()> {
+        let busy = &mut self.slots[slot];
+        busy.message = None;
+        let is_cut = busy.is_cut;
+        // The copy that replaces it may have vanished meanwhile.
+        self.give_up_what_is_gone();
+        (!is_cut).then_some(())
+    }
+
+    /// Planted: acknowledged before what follows from it is safe.
+    pub(super) fn ack_too_soon(&mut self, slot: usize) {
+        if self.ack(slot).is_none() {
+            self.slots[slot] = Slot::default();
+        }
+    }
+
+    /// Whether a planted bug acknowledges before the event is confirmed.
+    pub(super) fn acks_too_soon(&self, scenario: &Scenario, slot: usize) -> bool {
+        scenario.has(Mutation::AckBeforeConfirm) && self.slots[slot].message.is_some()
+    }
+
+    /// Publishes what is owed, but for what the broker refuses.
+    pub(super) fn publish(&mut self, slot: usize, refused: Owed) {
+        let Order::Publish(publishing) = self.take(slot) else { return };
+        if !refused.is_nothing() {
+            self.left = self.left(|left| &mut left.nacks).unwrap();
+        }
+        let (event, owed) = (&publishing.event, publishing.owed);
+        let command = numbered(&event.command_id);
+        if owed.event && !refused.event {
+            self.tell(command, event);
+        }
+        // Of an orphan there is nothing to put where a person looks; its event has to do.
+        let is_orphan = self.slots[slot].is_orphan;
+        self.buried[usize::from(command)] |= owed.dead_letter && !refused.dead_letter || is_orphan;
+        self.keep(slot, publishing.published(refused));
+    }
+
+    fn tell(&mut self, command: u8, event: &Event) {
+        let print = fingerprint(event);
+        let before = self.told[usize::from(command)].replace(print);
+        // Only the ledger can say the same again.
+        if before.is_some_and(|before| before != print) && !self.has_forgotten {
+            self.broken = Some(Broken::TwoOutcomes);
+        }
+        if let Err(broken) = self.is_true(command, Some(&event.outcome)) {
+            self.broken = Some(broken);
+        }
+    }
+
+    /// Puts a copy into a retry queue, unless that takes none.
+    pub(super) fn park(&mut self, slot: usize, placed: Placed) {
+        let Order::Park(parking) = self.take(slot) else { return };
+        let message = self.slots[slot].message.unwrap();
+        match placed {
+            Placed::Yes => self.messages.push(parked(message, &parking.copy, self.now)),
+            Placed::No => self.left = self.left(|left| &mut left.nacks).unwrap(),
+        }
+        self.keep(slot, parking.parked(placed));
+    }
+
+    fn note_parked(&mut self, slot: usize, parked: u32) {
+        let (now, command) = (time(self.now.into()), self.slots[slot].command);
+        self.store(slot).parked::<super::Hasher>(id(command), parked, now);
+    }
+}
+
+/// The copy of a message that is parked.
+fn parked(message: Message, copy: &Copy, now: u32) -> Message {
+    let waited = whole(copy.delay);
+    Message {
+        parked: copy.parked,
+        attempts: message.seen(copy.attempts),
+        redelivered: false,
+        due: now + waited,
+        is_held: false,
+        age: copy.age.map(|age| CopyAge {
+            first_received: age.first_received.as_millisecond(),
+            proven: whole(age.proven),
+            waited,
+        }),
+        ..message
+    }
+}
+
+/// A timestamp that is drawn now.
+pub(super) fn stamp(now: Now) -> Stamp {
+    Stamp { at: now.wall.as_millisecond(), age: Duration::ZERO }
+}
+
+/// A duration in seconds of the model.
+fn whole(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap()
+}

@@ -1,0 +1,187 @@
+//! The calls of a claimed command.
+
+use super::Journey;
+use super::account::sight_of_account;
+use super::sight::{sight, sight_of_inquiry};
+use crate::broker::Error;
+use crate::command::{Account, Command, Kind};
+use crate::decision::Message;
+use crate::gate::{Permit, Purpose, Sample, Sight, Witness};
+use crate::ledger::{Case, Held};
+use crate::order::{Acquiring, Beginning, Calling, Inquiring, Next, Order};
+use crate::otel::Call;
+use crate::verdict::Reading;
+use crate::worker::{Worker, clock};
+
+impl<'a> Journey<'a> {
+    /// Waits for leave for one more call.
+    pub(super) async fn acquire(&mut self, acquiring: Acquiring<Case>) -> Order<Case> {
+        let purpose = match acquiring.next {
+            Next::Attempt => Purpose::Command(acquiring.task.kind),
+            Next::Inquiry => Purpose::Inquiry,
+        };
+        self.reacquire(acquiring.task.kind, purpose).await;
+        acquiring.acquired()
+    }
+
+    /// A permit for the call that follows at once.
+    async fn reacquire(&mut self, kind: Kind, purpose: Purpose) -> &mut Permit<'a> {
+        let permit = self.worker.gate.again(kind, purpose, self.permit.take()).await;
+        self.permit.insert(permit)
+    }
+
+    /// Makes the call that the ledger knows has begun. Its bytes leave within
+    /// `EKO_TIMEOUT` of that or not at all: later, somebody else may have taken over. It is signed
+    /// with the timestamp that the ledger knows, so that Eko refuses it when it comes too late all
+    /// the same.
+    ///
+    /// # Errors
+    /// Where there is no command to call for.
+    pub(super) async fn call(&mut self, calling: Calling<Case>) -> Result<Order<Case>, Error> {
+        let Some(command) = self.command else {
+            return Err(Error::Lost("there is no command to call for".to_owned()));
+        };
+        let worker = self.worker;
+        let (kind, deadline) = (command.kind(), self.began + worker.policy.call_timeout);
+        let permit = self.reacquire(kind, Purpose::Command(kind)).await;
+        permit.begin();
+        let history = &calling.claim.history;
+        let span = self.received.span.call(|| Call {
+            method: "POST",
+            endpoint: kind.as_str(),
+            url: worker.eko.url(command),
+            attempt: Some(history.attempts()),
+        });
+        let Some(signed) = history.signed() else { return Ok(calling.unsigned()) };
+        let called = worker.eko.call(command, signed.stamp, deadline).await;
+        let status = called.http_status;
+        let verdict = worker.in_view_of_others(command, history, called.meaning, status);
+        span.answered(status, verdict.as_str());
+        let sight = sight(kind, history, &verdict, called.skew);
+        let sight = sight_of_account(command, &verdict, sight);
+        let has_failed = sight.is_strain();
+        self.note_load(kind, Sample { took: Some(called.took), has_failed });
+        worker.metrics.called(kind, &verdict, called.took, called.is_known);
+        worker.note_skew(called.skew);
+        tracing::debug!(
+            command_id = command.id,
+            kind = kind.as_str(),
+            verdict = verdict.as_str(),
+            http_status = status,
+            took_ms = u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX),
+            "Eko was called"
+        );
+        let ended = worker.now();
+        worker.gate.saw(kind, Worker::witness(command), sight, ended.monotonic);
+        worker.note_service(command, &verdict, ended);
+        Ok(calling.answered(verdict, ended))
+    }
+
+    /// Inquires what became of the transaction.
+    pub(super) async fn inquire(&mut self, inquiring: Inquiring<Case>) -> Order<Case> {
+        match (inquiring.task.message, self.command) {
+            (Message::Here, Some(command)) => self.inquire_as(command, inquiring).await,
+            (Message::Here | Message::Unreadable | Message::Lost, _) => {
+                let permit = self.reacquire(inquiring.task.kind, Purpose::Inquiry).await;
+                permit.begin();
+                let (order, sample) = self.worker.inquire_alone(inquiring).await;
+                self.note_load(sample.0, sample.1);
+                order
+            }
+        }
+    }
+
+    async fn inquire_as(&mut self, command: &Command, inquiring: Inquiring<Case>) -> Order<Case> {
+        let (kind, worker) = (command.kind(), self.worker);
+        let permit = self.reacquire(kind, Purpose::Inquiry).await;
+        let (asked, deadline) = (worker.now(), clock() + worker.policy.call_timeout);
+        permit.begin();
+        let history = &inquiring.claim.history;
+        let tid = command.tid().unwrap_or_default();
+        let span = self.received.span.call(|| Call {
+            method: "GET",
+            endpoint: "inquiry",
+            url: worker.eko.inquiry_url(tid),
+            attempt: None,
+        });
+        let ours = worker.ours();
+        let account = Worker::inquiring_account(command, history, &ours);
+        let is_own_account = command.has_own_account && account == command.account();
+        let called = worker.eko.inquire(command, tid, account, deadline).await;
+        span.answered(called.http_status, called.meaning.as_str());
+        let sight = sight_of_inquiry(kind, history, &called.meaning, called.skew);
+        let has_failed = sight.is_strain();
+        // How long another endpoint takes says nothing about this one.
+        self.note_load(kind, Sample { took: None, has_failed });
+        worker.metrics.inquired(&called.meaning, called.took, called.is_known);
+        worker.note_skew(called.skew);
+        if called.meaning == Reading::Contradictory {
+            tracing::warn!(
+                command_id = command.id,
+                tid,
+                "an inquiry contradicts itself or tells of another transaction"
+            );
+        }
+        let witness = Witness { command_id: &command.id, is_own_account };
+        worker.gate.saw(kind, witness, sight, worker.now().monotonic);
+        inquiring.answered(called.meaning, called.eko_time, asked)
+    }
+
+    fn note_load(&self, kind: Kind, sample: Sample) {
+        if let Some(permit) = &self.permit {
+            self.worker.note_load(kind, permit, sample);
+        }
+    }
+}
+
+impl Worker {
+    /// Writes that a call begins: in the ledger first.
+    pub(super) async fn begin(&self, beginning: Beginning<Case>) -> Order<Case> {
+        // Only a tid can be asked about.
+        if beginning.next == Next::Inquiry && beginning.claim.tid().is_none() {
+            return beginning.begun(Held::Lost);
+        }
+        match self.ledger.begin(&beginning.claim, self.lease).await {
+            Ok(held) => beginning.begun(held),
+            Err(error) => {
+                self.close_for_ledger(&error);
+                beginning.failed()
+            }
+        }
+    }
+
+    /// Inquires as ourselves: its message is not at hand.
+    pub(super) async fn inquire_alone(
+        &self,
+        inquiring: Inquiring<Case>,
+    ) -> (Order<Case>, (Kind, Sample)) {
+        let kind = inquiring.task.kind;
+        let (asked, deadline) = (self.now(), clock() + self.policy.call_timeout);
+        let ours = self.ours();
+        let Account { initiator_id, user_code } = ours.account();
+        let tid = inquiring.claim.tid().unwrap_or_default();
+        let called = self.eko.look_up_until(tid, initiator_id, user_code, deadline).await;
+        let sight = Sight::from(&called.meaning);
+        self.metrics.inquired(&called.meaning, called.took, called.is_known);
+        self.note_skew(called.skew);
+        let order = inquiring.answered(called.meaning, called.eko_time, asked);
+        (order, (kind, Sample { took: None, has_failed: sight.is_strain() }))
+    }
+
+    pub(super) fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {
+        let limit = permit.end(sample, clock().into_std());
+        self.metrics.limited(kind, limit);
+    }
+
+    /// Eko's clock less ours, where its answer told it.
+    pub(crate) fn note_skew(&self, skew: Option<f64>) {
+        let Some(skew) = skew else { return };
+        self.metrics.skewed(skew);
+        if self.gate.saw_clock(skew, self.now()) {
+            tracing::error!(
+                skew_seconds = skew,
+                "Eko's clock and ours are too far apart: it would soon refuse our timestamps"
+            );
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! From a delivery to a claim.
+
+use std::time::Duration;
+
+use super::Journey;
+use crate::command::{Command, Kind};
+use crate::decision::Message;
+use crate::gate::{Reason, Shut};
+use crate::ledger::{self, Ask, Case, Claim, Waited};
+use crate::metrics;
+use crate::order::{Asking, Claimed as _, Claiming, Entering, Order, Rejected};
+use crate::worker::{clock, random_u32};
+
+impl Journey<'_> {
+    /// Waits for leave to call; `None` where the delivery is lost meanwhile. Whoever waits holds
+    /// nothing but the delivery.
+    pub(super) async fn enter(&mut self, entering: Entering) -> Option<Order<Case>> {
+        let Some(kind) = self.subject.kind else { return Some(entering.entered()) };
+        // Only a command that was seen before can have a row whose message is looked for.
+        let envelope = self.delivery.envelope();
+        let is_known = envelope.redelivered || envelope.parked > 0;
+        let waits = is_known.then(|| self.worker.waiting.note(self.subject.command_id));
+        if is_known && self.has_ended(kind).await {
+            return Some(entering.entered());
+        }
+        let entered = tokio::select! {
+            biased;
+            entered = self.worker.gate.enter(kind) => entered,
+            () = self.delivery.lost() => return None,
+        };
+        drop(waits);
+        Some(match entered {
+            Ok(permit) => {
+                self.permit = Some(permit);
+                entering.entered()
+            }
+            Err(shut) => entering.rejected(self.rejected(kind, shut)),
+        })
+    }
+
+    /// Whether its command has ended, as far as the ledger says: then it is only published again, and
+    /// nobody is called. It is claimed afterwards.
+    async fn has_ended(&self, kind: Kind) -> bool {
+        let (id, worker) = (self.subject.command_id, self.worker);
+        let ask = Ask::known(id, kind.as_str(), worker.now(), worker.lease);
+        let ended = worker.ledger.claim(Ask { only_ended: true, ..ask }, random_u32()).await;
+        matches!(ended, Ok(Claim::Finished { .. }))
+    }
+
+    /// What may not begin now is parked, unless it is the broker that ails.
+    fn rejected(&self, kind: Kind, Shut(reason): Shut) -> Rejected {
+        match reason {
+            Some(Reason::BrokerBlocked) => Rejected::Requeue,
+            // Out of its own queue nothing more comes; out of another one it would, again and again.
+            Some(Reason::Topology) if self.delivery.kind() == kind => Rejected::Requeue,
+            Some(
+                Reason::Topology
+                | Reason::Unauthorized
+                | Reason::Misconfigured
+                | Reason::Clock
+                | Reason::Outage
+                | Reason::RateLimited
+                | Reason::Ledger,
+            )
+            | None => Rejected::Park,
+        }
+    }
+
+    /// Asks the ledger. The claim begins after whatever the gate held back.
+    pub(super) async fn claim(&mut self, claiming: Claiming) -> Order<Case> {
+        let ask = self.ask_for(&claiming).await;
+        self.began = clock();
+        let claim = match self.ask_ledger(&claiming, ask).await {
+            Ok(claim) => claim,
+            Err(error) => {
+                self.worker.close_for_ledger(&error);
+                return claiming.failed();
+            }
+        };
+        self.note_claim(&claiming.asking, &claim);
+        let order = claiming.claimed(claim);
+        if let Order::Decide(deciding) = &order
+            && deciding.task.message == Message::Unreadable
+        {
+            self.subject.kind = deciding.claim.kind();
+        }
+        order
+    }
+
+    /// Claims a command, also one that an earlier version began under a tid with leading zeros.
+    async fn ask_ledger(&self, claiming: &Claiming, ask: Ask) -> Result<Claim, ledger::Error> {
+        let ledger = &self.worker.ledger;
+        let former = match claiming.asking {
+            Asking::Command(_) => self.command.and_then(Command::former_canonical),
+            Asking::Invalid { .. } | Asking::Refusal { .. } | Asking::Orphan(_) => None,
+        };
+        let Some(former) = former else {
+            return ledger.claim(ask, random_u32()).await;
+        };
+        match ledger.claim(ask.clone(), random_u32()).await? {
+            Claim::Conflict => {
+                let digest = ledger.digest(former.as_bytes());
+                ledger.claim(Ask { digest: Some(digest), ..ask }, random_u32()).await
+            }
+            claim => Ok(claim),
+        }
+    }
+
+    async fn ask_for(&mut self, claiming: &Claiming) -> Ask {
+        match (&claiming.asking, self.command) {
+            (Asking::Command(_), Some(command)) => self.ask_for_command(claiming, command).await,
+            (Asking::Refusal { is_reused, .. }, _) => {
+                let digest = self.worker.ledger.digest(self.delivery.body());
+                if *is_reused {
+                    self.subject.id = format!("{}:{digest}", self.subject.command_id).into();
+                }
+                Ask { digest: Some(digest), ..self.ask() }
+            }
+            (Asking::Command(_) | Asking::Invalid { .. } | Asking::Orphan(_), _) => self.ask(),
+        }
+    }
+
+    /// What signs a first attempt is drawn before that is recorded: what is sent later than Eko
+    /// takes it then, it refuses.
+    async fn ask_for_command(&self, claiming: &Claiming, command: &Command) -> Ask {
+        let worker = self.worker;
+        let digest = worker.ledger.digest(command.canonical().as_bytes());
+        let stamp = match claiming.may_begin(&worker.policy, worker.now()) {
+            true => Some(worker.eko.stamp().await),
+            false => None,
+        };
+        let ask = self.ask();
+        Ask {
+            is_suspect: claiming.is_suspect(),
+            has_expired: claiming.has_expired(ask.now.wall),
+            stamp,
+            tid: command.tid().map(str::to_owned),
+            digest: Some(digest),
+            ..ask
+        }
+    }
+
+    /// Asks for what is known of the id of a delivery, and for nothing new.
+    fn ask(&self) -> Ask {
+        let envelope = self.delivery.envelope();
+        let (kind, worker) = (metrics::label(self.subject.kind), self.worker);
+        Ask {
+            parked: envelope.parked,
+            waited: envelope.age.map(|age| Waited {
+                first_received: age.first_received,
+                // The broker tells the time that was asked for: a policy of the queue may have let
+                // the copy go before. The ledger therefore counts it once the command is due.
+                age: age.proven.saturating_add(envelope.waited),
+            }),
+            has_reply_to: envelope.has_reply_to,
+            has_ended: envelope.refused.is_some(),
+            ..Ask::known(&self.subject.id, kind, worker.now(), worker.lease)
+        }
+    }
+
+    fn note_claim(&self, asking: &Asking, claim: &Claim) {
+        match (claim, asking) {
+            (Claim::Fresh(_), Asking::Command(_) | Asking::Refusal { .. })
+            | (Claim::Refunded(..), Asking::Command(_)) => self.count_receipt(),
+            // Nothing may come of it again: it is another ledger, or `LEDGER_RETENTION` has passed.
+            (Claim::Unknown, Asking::Command(_) | Asking::Refusal { .. }) => tracing::warn!(
+                command_id = self.subject.command_id,
+                kind = metrics::label(self.subject.kind),
+                "the event of a command that has ended was refused, and the ledger does not know \
+                 it any more: it is not told again"
+            ),
+            _ => {}
+        }
+    }
+
+    fn count_receipt(&self) {
+        let Some(published) = self.received.published else {
+            return;
+        };
+        let delay = self.received.at.duration_since(published);
+        let delay = Duration::try_from(delay).unwrap_or_default();
+        self.worker.metrics.received(self.subject.kind, delay);
+    }
+}

@@ -1,0 +1,230 @@
+//! What follows from an outcome.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::{Journey, span_id};
+use crate::broker::{Error, Told};
+use crate::command::Kind;
+use crate::event::{About, Event};
+use crate::ledger::Case;
+use crate::metrics;
+use crate::order::{
+    Acknowledging, Finishing, Order, ParkingRefused, Published, Publishing, Subject,
+};
+use crate::otel::{self, Span};
+use crate::outcome::Outcome;
+use crate::trace::Trace;
+use crate::worker::Worker;
+
+/// An event that is told.
+pub(super) struct Telling {
+    span: Span,
+    told: Option<Told>,
+}
+
+impl Journey<'_> {
+    /// Ends a command in the ledger.
+    pub(super) async fn finish(&mut self, finishing: Finishing<Case>) -> Order<Case> {
+        let Finishing { claim, outcome, ending } = finishing;
+        let span = self.received.span.telling(|| otel::Telling {
+            exchange: self.delivery.exchange(),
+            former: None,
+            command_id: self.subject.command_id,
+        });
+        let subject = match ending.subject {
+            Subject::Command => self.command.map(|command| Cow::Borrowed(command.subject())),
+            Subject::Ledger => claim.tid().map(|tid| Cow::Owned(tid.to_owned())),
+            Subject::Message if matches!(outcome, Outcome::Unresolved(_)) => {
+                self.subject.tid_of_begun.clone().map(Cow::Owned)
+            }
+            Subject::Message => None,
+        };
+        let attempts = claim.history.attempts();
+        let about = About {
+            command_id: self.subject.command_id,
+            event_id: &self.subject.id,
+            kind: self.subject.kind,
+            subject: subject.as_deref(),
+            correlation_id: self.subject.correlation_id,
+            attempts,
+            trace: &self.received.trace,
+            span: span_id(&span),
+        };
+        let event = Event::new(&about, &outcome, self.worker.now().wall);
+        let took = event.time.duration_since(claim.history.first_received);
+        let took = Duration::try_from(took).unwrap_or_default();
+        let is_untold = ending.is_untold();
+        let order = match self.worker.ledger.finish(claim, &event, is_untold).await {
+            Ok(held) => ending.finished(held, event),
+            Err(error) => {
+                self.worker.close_for_ledger(&error);
+                ending.failed()
+            }
+        };
+        if let Order::Publish(publishing) = &order {
+            self.telling = Some(Telling { span, told: None });
+            let finished = Finished { subject, attempts, took };
+            self.note_finished(&publishing.event, &outcome, &finished);
+        }
+        order
+    }
+
+    /// One line a command.
+    fn note_finished(&self, event: &Event, outcome: &Outcome, finished: &Finished<'_>) {
+        let (worker, kind) = (self.worker, self.subject.kind);
+        let needs_a_person = outcome.needs_a_person();
+        worker.metrics.finished(kind, outcome.as_str(), finished.took);
+        if needs_a_person {
+            worker.counted.insert(&event.id);
+        }
+        tracing::info!(
+            command_id = self.subject.command_id,
+            event_id = event.id,
+            kind = metrics::label(kind),
+            outcome = event.outcome,
+            code = event.code,
+            subject = finished.subject.as_deref(),
+            attempts = finished.attempts,
+            took_ms = u64::try_from(finished.took.as_millis()).unwrap_or(u64::MAX),
+            trace_id = self.received.trace.id(),
+            "command finished"
+        );
+        self.received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
+    }
+
+    /// Publishes what is owed.
+    pub(super) async fn publish(&mut self, publishing: Publishing) -> Result<Order<Case>, Error> {
+        if publishing.replayed.is_some() {
+            self.replay(&publishing);
+        }
+        let told = self.delivery.publish_outcome(&publishing.event, publishing.owed).await;
+        let told = told.inspect_err(|_| self.fail_telling())?;
+        if let Some(telling) = &mut self.telling {
+            telling.told = Some(told);
+        }
+        Ok(publishing.published(told.refused))
+    }
+
+    /// Notes that what was said before is said again.
+    fn replay(&mut self, publishing: &Publishing) {
+        let (event, kind) = (&publishing.event, self.subject.kind);
+        let refused = self.delivery.envelope().refused;
+        if refused.is_none() {
+            self.worker.metrics.replayed(kind);
+        }
+        let is_untold = publishing.replayed.is_some_and(|replayed| replayed.is_untold);
+        if is_untold && self.worker.counted.insert(&event.id) {
+            let took = event.time.duration_since(self.received.at);
+            let took = Duration::try_from(took).unwrap_or_default();
+            self.worker.metrics.finished(kind, &event.outcome, took);
+        }
+        tracing::info!(
+            command_id = self.subject.command_id,
+            event_id = event.id,
+            kind = metrics::label(kind),
+            refused = refused.is_some(),
+            "command seen before: answered from the ledger"
+        );
+        let span = self.received.span.telling(|| otel::Telling {
+            exchange: self.delivery.exchange(),
+            former: Trace::read(&event.traceparent, None),
+            command_id: self.subject.command_id,
+        });
+        self.telling = Some(Telling { span, told: None });
+        let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
+        self.received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
+    }
+
+    /// Puts a copy where it waits until what was refused is published again.
+    pub(super) async fn park_refused(
+        &mut self,
+        parking: ParkingRefused,
+    ) -> Result<Order<Case>, Error> {
+        let Published { event, refused, .. } = &parking.published;
+        let placed = self.delivery.park_refused(event, *refused).await;
+        let placed = placed.inspect_err(|_| self.fail_telling())?;
+        Ok(parking.parked(placed))
+    }
+
+    /// Acknowledges the delivery: nothing more follows from it.
+    pub(super) async fn acknowledge(self, acknowledging: Acknowledging) -> Result<(), Error> {
+        let Self { worker, delivery, subject, telling, .. } = self;
+        let acknowledged = delivery.ack().await;
+        if let Some(telling) = telling {
+            match (&acknowledged, &acknowledging.published) {
+                (Ok(()), Some(published)) => {
+                    worker.count_published(subject.kind, telling, published);
+                }
+                (Ok(()), None) => {}
+                (Err(_), _) => telling.span.failed(),
+            }
+        }
+        acknowledged?;
+        worker.note_settled(&subject.id, acknowledging.acknowledged()).await;
+        Ok(())
+    }
+
+    fn fail_telling(&self) {
+        if let Some(telling) = &self.telling {
+            telling.span.failed();
+        }
+    }
+}
+
+/// What is logged of a command that has ended.
+struct Finished<'a> {
+    subject: Option<Cow<'a, str>>,
+    attempts: u32,
+    took: Duration,
+}
+
+impl Worker {
+    /// Counts what was published, and what the broker has refused.
+    pub(super) fn count_published(
+        &self,
+        kind: Option<Kind>,
+        Telling { span, told }: Telling,
+        Published { event, owed, refused }: &Published,
+    ) {
+        if refused.event {
+            span.failed();
+            self.refused(kind, event);
+        } else if owed.event {
+            span.told(&event.id, &event.message_type);
+            if let Some(told) = told {
+                self.metrics.told(kind, told.took, told.is_unrouted);
+            }
+        }
+        if refused.dead_letter {
+            tracing::error!(
+                event_id = event.id,
+                "the queue for dead letters refuses a command: it waits and is put there later"
+            );
+        } else if owed.dead_letter {
+            self.metrics.buried(kind, event.code.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// The broker did not take an event since a subscriber's queue refused it.
+    pub(super) fn refused(&self, kind: Option<Kind>, event: &Event) {
+        self.metrics.refused(kind);
+        tracing::warn!(
+            event_id = event.id,
+            message_type = event.message_type,
+            "a queue refuses an event, or does not confirm it (which one, the broker does not say): \
+             it waits and is told again"
+        );
+    }
+
+    /// The ledger learns that what follows from an end was done. Without this note it is done once
+    /// more: nothing is lost with it.
+    pub(super) async fn note_told(&self, event: &Event) {
+        // What the ledger knows it by: `<id>.<outcome>`.
+        let id = event.id.rsplit_once('.').map_or(event.id.as_str(), |(id, _)| id);
+        match self.ledger.told(id).await {
+            Ok(()) => self.counted.remove(&event.id),
+            Err(error) => self.close_for_ledger(&error),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Copies that wait in the broker.
+
+use super::{Journey, delivered};
+use crate::broker::{self, Delivery, Error};
+use crate::command::Kind;
+use crate::decision::Message;
+use crate::ledger::Case;
+use crate::metrics;
+use crate::order::{Noting, Order, Parking, Placed, Reason, Requeuing};
+use crate::worker::Worker;
+
+impl Journey<'_> {
+    /// Keeps what is known.
+    pub(super) async fn note(&mut self, noting: Noting<Case>) -> Order<Case> {
+        let (worker, case) = (self.worker, &noting.claim);
+        let is_readable = noting.task.message == Message::Here;
+        if is_readable && !noting.unsettled {
+            worker.metrics.retried(noting.task.kind, noting.cause);
+        }
+        let order = match worker.ledger.note(case, noting.due_in(), noting.unsettled).await {
+            Ok(held) => noting.noted(held),
+            Err(error) => {
+                worker.close_for_ledger(&error);
+                noting.failed()
+            }
+        };
+        if let Order::Park(parking) = &order
+            && let Reason::Retry(cause) = parking.copy.reason
+        {
+            tracing::info!(
+                command_id = self.subject.command_id,
+                kind = metrics::label(self.subject.kind),
+                reason = cause.as_str(),
+                attempts = parking.copy.attempts,
+                delay_ms = u64::try_from(parking.copy.delay.as_millis()).unwrap_or(u64::MAX),
+                trace_id = self.received.trace.id(),
+                "command parked"
+            );
+        }
+        order
+    }
+
+    /// Puts a copy where it waits.
+    pub(super) async fn park(&mut self, parking: Parking) -> Result<Order<Case>, Error> {
+        let copy = parking.copy;
+        let first_received = match (copy.reason, copy.age) {
+            (Reason::Retry(_), Some(age)) => age.first_received,
+            (Reason::Retry(_) | Reason::Busy, _) => self.received.at,
+            (Reason::Ledger | Reason::Paused, _) => {
+                let kind = self.subject.kind.unwrap_or(Kind::Refund);
+                let placed = self.worker.put_back(&self.delivery, &parking, kind).await?;
+                return Ok(parking.parked(placed));
+            }
+        };
+        self.received.span.parked(copy.reason.as_str());
+        // Where no queue takes it, its message is in hand for longer than its row says.
+        let _waits = self.worker.waiting.note(&self.subject.id);
+        let traceparent = self.received.traceparent();
+        let (kind, traceparent) = (self.subject.kind, Some(traceparent.as_str()));
+        let copy = broker::Parking { copy, kind, first_received, traceparent };
+        Ok(parking.parked(self.delivery.park(copy).await?))
+    }
+
+    /// Hands the delivery back.
+    pub(super) async fn requeue(self, requeuing: Requeuing) -> Result<(), Error> {
+        self.delivery.hand_back().await?;
+        if let (Some(telling), Some(published)) = (self.telling, &requeuing.published) {
+            self.worker.count_published(self.subject.kind, telling, published);
+        }
+        self.worker.note_settled(&self.subject.id, requeuing.requeued()).await;
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Puts back what was delivered while nothing of its kind may begin.
+    pub(crate) async fn set_aside(&self, delivery: Delivery, kind: Kind) -> Result<(), Error> {
+        let mut order: Order<Case> = Order::set_aside(delivered(&delivery, None));
+        loop {
+            order = match order {
+                Order::Wait(waiting) => waiting.decided(&self.conditions()),
+                Order::Park(parking) => {
+                    let placed = self.put_back(&delivery, &parking, kind).await?;
+                    parking.parked(placed)
+                }
+                Order::Acknowledge(_) => return delivery.ack().await,
+                _ => return delivery.hand_back().await,
+            }
+        }
+    }
+
+    /// Parks a copy of what has not begun, or could not be written down.
+    async fn put_back(
+        &self,
+        delivery: &Delivery,
+        parking: &Parking,
+        kind: Kind,
+    ) -> Result<Placed, Error> {
+        let parking = broker::Parking {
+            copy: parking.copy,
+            kind: Some(kind),
+            first_received: self.now().wall,
+            // What has not begun stays in the trace that its message names.
+            traceparent: None,
+        };
+        delivery.park(parking).await
+    }
+}

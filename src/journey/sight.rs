@@ -1,0 +1,160 @@
+//! What a command's calls tell about Eko as a whole.
+
+use crate::command::Kind;
+use crate::gate::{Gate, Sight};
+use crate::history::{Entry, History};
+use crate::verdict::{Cause, Reading, Verdict};
+
+/// What a call tells about Eko as a whole. One timestamp that is refused may have been another
+/// worker's with the same key, in the same millisecond; a second in a row is our clock's fault.
+pub(super) fn sight(kind: Kind, history: &History, verdict: &Verdict, skew: Option<f64>) -> Sight {
+    let is_refused = |verdict: &Verdict| verdict.cause() == Some(Cause::Clock);
+    let before = history.each_attempt().rev().nth(1).and_then(|attempt| attempt.ended.as_ref());
+    let is_first = !before.is_some_and(|ended| is_refused(&ended.verdict));
+    let is_no_fault = is_refused(verdict) && (is_first || is_right(skew));
+    match is_no_fault || is_told_by_inquiry(kind, verdict) {
+        true => Sight::Nothing,
+        false => verdict.into(),
+    }
+}
+
+/// Whether the answer shows that our clock is right: then a refused timestamp was used before, by
+/// another worker with the same key or by a proxy that sent the call twice.
+fn is_right(skew: Option<f64>) -> bool {
+    skew.is_some_and(Gate::is_right)
+}
+
+/// Whether the inquiry that follows at once tells what a call told about Eko as a whole: a
+/// refund may have been executed though it was answered by a 5xx.
+fn is_told_by_inquiry(kind: Kind, verdict: &Verdict) -> bool {
+    const CAUSE: Cause = Cause::EkoUnavailable;
+    kind == Kind::Refund && matches!(verdict, Verdict::Unclear { cause: CAUSE, after: None, .. })
+}
+
+/// What an inquiry tells about Eko as a whole; the first one after such a call also tells of
+/// that: unless it was executed, it has failed. After a call that told of a fault of ours, an
+/// inquiry that goes well says nothing: only the refund's own endpoint may be closed to us.
+pub(super) fn sight_of_inquiry(
+    kind: Kind,
+    history: &History,
+    reading: &Reading,
+    skew: Option<f64>,
+) -> Sight {
+    let last = history.each_attempt().next_back().and_then(|attempt| attempt.ended.as_ref());
+    let last = last.map(|ended| &ended.verdict);
+    let is_next = matches!(history.entries.last(), Some(Entry::Attempt(_)));
+    match (last, reading) {
+        (_, Reading::NoAnswer(Cause::Clock)) if is_right(skew) => Sight::Nothing,
+        (_, Reading::NoAnswer(_) | Reading::Refunded(..)) => reading.into(),
+        (Some(verdict), _) if is_next && is_told_by_inquiry(kind, verdict) => verdict.into(),
+        (Some(verdict), _) if kind == Kind::Refund && Sight::from(verdict).is_fault_of_ours() => {
+            Sight::Nothing
+        }
+        _ => reading.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::clock::{Now, Stamp};
+    use crate::gate::Reason;
+    use crate::outcome::{Answer, Receipt};
+    use crate::verdict::IfNot;
+
+    const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 1, monotonic: Duration::ZERO };
+    const STAMP: Stamp = Stamp { at: 0, age: Duration::ZERO };
+
+    /// A refund with attempts that were answered so, the last one not yet noted.
+    fn attempts(answered: &[&Verdict]) -> History {
+        let mut history = History::new(NOW);
+        for verdict in answered {
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::clone(verdict));
+        }
+        history.begin(NOW, STAMP);
+        history
+    }
+
+    #[test]
+    fn a_second_refused_timestamp_in_a_row_is_the_clock_s_fault() {
+        let keys = Verdict::unclear(Cause::Unauthorized);
+        for clock in [Verdict::not_now(Cause::Clock), Verdict::unclear(Cause::Clock)] {
+            let sight = |before: &[&Verdict], verdict, skew| {
+                sight(Kind::Refund, &attempts(before), verdict, skew)
+            };
+            assert_eq!(sight(&[], &clock, None), Sight::Nothing);
+            assert_eq!(sight(&[&clock], &clock, None), Sight::Against(Reason::Clock));
+            assert_eq!(sight(&[&clock], &clock, Some(-91.0)), Sight::Against(Reason::Clock));
+            assert_eq!(sight(&[&clock], &clock, Some(90.0)), Sight::Nothing, "our clock is right");
+            let unauthorized = Sight::Against(Reason::Unauthorized);
+            assert_eq!(sight(&[&clock], &keys, Some(0.0)), unauthorized);
+        }
+    }
+
+    #[test]
+    fn an_inquiry_whose_timestamp_is_refused_tells_nothing_while_our_clock_is_right() {
+        let history = attempts(&[]);
+        let refused = Reading::NoAnswer(Cause::Clock);
+        let sight = |skew| sight_of_inquiry(Kind::Refund, &history, &refused, skew);
+        assert_eq!(sight(Some(1.0)), Sight::Nothing);
+        assert_eq!(sight(Some(100.0)), Sight::Against(Reason::Clock));
+        assert_eq!(sight(None), Sight::Against(Reason::Clock));
+    }
+
+    #[test]
+    fn an_inquiry_that_goes_well_does_not_clear_the_refund_endpoint() {
+        for cause in [Cause::Unauthorized, Cause::Misconfigured, Cause::Clock] {
+            let mut history = History::new(NOW);
+            history.begin(NOW, STAMP);
+            history.end(NOW, Verdict::unclear(cause));
+            let sight = |history: &History, reading| {
+                sight_of_inquiry(Kind::Refund, history, &reading, None)
+            };
+            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing);
+            history.inquired(NOW, None, Reading::RefundPending);
+            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing, "nor a later one");
+            let refunded = Reading::Refunded(Receipt::default(), Answer::default());
+            assert_eq!(sight(&history, refunded), Sight::Fine);
+            let away = Reading::NoAnswer(Cause::Unauthorized);
+            assert_eq!(sight(&history, away), Sight::Against(Reason::Unauthorized));
+        }
+    }
+
+    #[test]
+    fn a_bank_that_is_not_available_is_no_outage_of_eko() {
+        let bank = Verdict::unclear(Cause::BankUnavailable);
+        assert_eq!(sight(Kind::Refund, &attempts(&[]), &bank, None), Sight::Fine);
+    }
+
+    #[test]
+    fn a_refund_that_was_executed_though_answered_by_a_5xx_is_no_outage() {
+        let unavailable = Verdict::unclear(Cause::EkoUnavailable);
+        assert!(is_told_by_inquiry(Kind::Refund, &unavailable));
+        assert!(!is_told_by_inquiry(Kind::RefundOtp, &unavailable), "none follows");
+        assert!(!is_told_by_inquiry(Kind::Refund, &Verdict::unclear(Cause::Timeout)), "too late");
+        let later = Verdict::Unclear {
+            cause: Cause::EkoUnavailable,
+            after: Some(Duration::from_secs(1)),
+            if_not: IfNot::Repeat,
+        };
+        assert!(!is_told_by_inquiry(Kind::Refund, &later), "it is waited for");
+
+        let mut history = History::new(NOW);
+        history.begin(NOW, STAMP);
+        history.end(NOW, unavailable);
+        let sight =
+            |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading, None);
+        let (receipt, answer) = (Receipt::default(), Answer::default());
+        assert_eq!(sight(&history, Reading::Refunded(receipt, answer)), Sight::Fine);
+        let outage = Sight::Against(Reason::Outage);
+        assert_eq!(sight(&history, Reading::RefundPending), outage);
+        assert_eq!(sight(&history, Reading::NoAnswer(Cause::EkoUnavailable)), outage);
+        history.inquired(NOW, None, Reading::RefundPending);
+        assert_eq!(sight(&history, Reading::RefundPending), Sight::Fine, "it was told already");
+    }
+}
