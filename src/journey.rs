@@ -4,10 +4,10 @@ mod account;
 mod call;
 mod claim;
 mod finish;
+mod health_signal;
 mod invalid;
 mod orphan;
 mod park;
-mod sight;
 
 use std::borrow::Cow;
 
@@ -176,7 +176,7 @@ impl Worker {
     fn decide(&self, deciding: Deciding<Case>) -> Order<Case> {
         let (now, kind) = (self.now(), deciding.task.kind);
         let age = deciding.claim.history.age(now).likely;
-        let policy = self.policy.extended(self.gate.stood_still(kind, age, now.monotonic));
+        let policy = self.policy.extended(self.gate.paused_for(kind, age, now.monotonic));
         deciding.decided(&Conditions { policy: &policy, now, chance: random_f64() })
     }
 
@@ -187,7 +187,7 @@ impl Worker {
             order = match order {
                 Order::NoteParked(noting) => {
                     if let Err(error) = self.ledger.parked(id, noting.parked).await {
-                        self.close_for_ledger(&error);
+                        self.pause_for_ledger(&error);
                     }
                     noting.noted()
                 }

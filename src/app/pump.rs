@@ -299,7 +299,7 @@ impl Pump {
             is_fine = self.wait_until_fine(inlet, reason) => is_fine,
         };
         if goes_on {
-            self.worker.reopen(kind);
+            self.worker.resume(kind);
         }
         self.shows(kind, reason, false, None);
         if goes_on {

@@ -17,7 +17,7 @@ pub(super) struct Slots {
 struct State {
     limit: Limit,
     /// Whether one call at a time must show that Eko works again.
-    is_on_trial: bool,
+    is_half_open: bool,
     /// How many permits there are, taken ones included.
     permits: u32,
 }
@@ -37,7 +37,7 @@ impl Slots {
         let limit = Limit::new(most);
         let permits = limit.get();
         let semaphore = Semaphore::new(usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS));
-        let state = Mutex::new(State { limit, is_on_trial: false, permits });
+        let state = Mutex::new(State { limit, is_half_open: false, permits });
         Self { semaphore, state, is_adaptive }
     }
 
@@ -62,9 +62,9 @@ impl Slots {
     }
 
     /// Lets one call at a time through until Eko works again, or as many as before.
-    pub(super) fn set_trial(&self, is_on_trial: bool) {
+    pub(super) fn set_half_open(&self, is_half_open: bool) {
         let mut state = self.lock();
-        state.is_on_trial = is_on_trial;
+        state.is_half_open = is_half_open;
         self.resize(&mut state);
     }
 
@@ -87,7 +87,7 @@ impl Slots {
 
 impl State {
     fn allowed(&self) -> u32 {
-        if self.is_on_trial { 1 } else { self.limit.get() }
+        if self.is_half_open { 1 } else { self.limit.get() }
     }
 }
 
@@ -179,23 +179,23 @@ mod tests {
     fn on_trial_one_call_goes_at_a_time() {
         let slots = Slots::new(16, true);
         let before = slots.try_take();
-        slots.set_trial(true);
+        slots.set_half_open(true);
         assert!(slots.try_take().is_none());
         drop(before);
         assert_eq!(take_all(&slots).len(), 1);
-        slots.set_trial(false);
+        slots.set_half_open(false);
         assert_eq!(take_all(&slots).len(), 16);
     }
 
     #[tokio::test]
     async fn who_waits_is_served_when_the_limit_grows() {
         let slots = Slots::new(2, true);
-        slots.set_trial(true);
+        slots.set_half_open(true);
         let first = slots.try_take().unwrap();
         let waiting = slots.take();
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        slots.set_trial(false);
+        slots.set_half_open(false);
         let second = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
         drop((first, second));
     }

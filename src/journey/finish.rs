@@ -58,7 +58,7 @@ impl Journey<'_> {
         let order = match self.worker.ledger.finish(claim, &event, is_untold).await {
             Ok(held) => ending.finished(held, event),
             Err(error) => {
-                self.worker.close_for_ledger(&error);
+                self.worker.pause_for_ledger(&error);
                 ending.failed()
             }
         };
@@ -224,7 +224,7 @@ impl Worker {
         let id = event.id.rsplit_once('.').map_or(event.id.as_str(), |(id, _)| id);
         match self.ledger.told(id).await {
             Ok(()) => self.counted.remove(&event.id),
-            Err(error) => self.close_for_ledger(&error),
+            Err(error) => self.pause_for_ledger(&error),
         }
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Orphan<'a> {
         match worker.ledger.claim(ask, random_u32()).await {
             Ok(claim) => claiming.claimed(claim),
             Err(error) => {
-                worker.close_for_ledger(&error);
+                worker.pause_for_ledger(&error);
                 claiming.failed()
             }
         }
@@ -106,7 +106,7 @@ impl<'a> Orphan<'a> {
         match ledger.note(&noting.claim, noting.due_in(), noting.unsettled).await {
             Ok(held) => noting.noted(held),
             Err(error) => {
-                self.worker.close_for_ledger(&error);
+                self.worker.pause_for_ledger(&error);
                 noting.failed()
             }
         }
@@ -130,7 +130,7 @@ impl<'a> Orphan<'a> {
         let order = match worker.ledger.finish(claim, &event, ending.is_untold()).await {
             Ok(held) => ending.finished(held, event),
             Err(error) => {
-                worker.close_for_ledger(&error);
+                worker.pause_for_ledger(&error);
                 ending.failed()
             }
         };

@@ -20,7 +20,7 @@ impl Journey<'_> {
         let order = match worker.ledger.note(case, noting.due_in(), noting.unsettled).await {
             Ok(held) => noting.noted(held),
             Err(error) => {
-                worker.close_for_ledger(&error);
+                worker.pause_for_ledger(&error);
                 noting.failed()
             }
         };
