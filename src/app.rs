@@ -81,12 +81,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         return Ok(());
     };
     let worker = Arc::new(worker);
-    let hurry = Arc::new(Notify::new());
+    let reconnect_now = Arc::new(Notify::new());
     let rereading = start::Rereading {
         worker: Arc::clone(&worker),
         broker: config.broker.clone(),
         ledger: config.ledger.clone(),
-        hurry: Arc::clone(&hurry),
+        reconnect_now: Arc::clone(&reconnect_now),
     };
     let mut beside = beside(&worker, config.retention, &readiness);
     beside.spawn(rereading.on(hangups));
@@ -105,7 +105,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
         refusals,
-        hurry,
+        reconnect_now,
     };
     let result = app.consume(&config.broker).await;
     beside.abort_all();
@@ -174,7 +174,7 @@ struct App {
     /// Which queues take no copies.
     refusals: Refusals,
     /// An operator wants the broker to be tried now.
-    hurry: Arc<Notify>,
+    reconnect_now: Arc<Notify>,
 }
 
 /// How a session ended.
@@ -271,7 +271,7 @@ impl App {
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = self.hurry.notified() => {}
+            () = self.reconnect_now.notified() => {}
             () = self.stop.cancelled() => {}
         }
     }

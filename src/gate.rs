@@ -2,10 +2,10 @@
 //! this worker or with Eko as a whole stops consumption, and no command pays for it.
 
 mod circuit_breaker;
+mod concurrency_limiter;
 mod limit;
 mod pace;
 mod reason;
-mod slots;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,11 +20,11 @@ use crate::clock::Now;
 use crate::command::Kind;
 use circuit_breaker::CircuitBreaker;
 pub(crate) use circuit_breaker::Witness;
+pub(crate) use concurrency_limiter::Permit;
 pub(crate) use limit::Sample;
 use pace::Pace;
 pub(crate) use pace::Purpose;
 pub(crate) use reason::{HealthSignal, Reason};
-pub(crate) use slots::Permit;
 
 /// How far Eko's clock may be from ours, in seconds: it refuses what is 120 off, and a call may
 /// be half a minute on its way.
@@ -51,7 +51,7 @@ pub(crate) struct Gate {
     skewed: AtomicU32,
     /// When Eko's clock was last seen to agree with ours.
     agreed: Mutex<Option<Now>>,
-    hurry: watch::Sender<()>,
+    probe_now: watch::Sender<()>,
     stop: CancellationToken,
 }
 
@@ -68,7 +68,7 @@ impl Gate {
             breakers: Kind::ALL.map(breaker),
             skewed: AtomicU32::new(0),
             agreed: Mutex::new(None),
-            hurry: watch::Sender::new(()),
+            probe_now: watch::Sender::new(()),
             stop,
         }
     }
@@ -82,7 +82,7 @@ impl Gate {
             return Err(Rejected(reason));
         }
         let purpose = Purpose::Command(kind);
-        if let Some(permit) = breaker.slots.try_take()
+        if let Some(permit) = breaker.limiter.try_take()
             && self.pace.try_pass(purpose)
         {
             return Ok(permit);
@@ -98,7 +98,7 @@ impl Gate {
 
     /// Waits until one more call for a command of a kind that is begun may be made: also while the
     /// kind is paused, since what is in flight ends.
-    pub(crate) async fn again<'a>(
+    pub(crate) async fn reacquire<'a>(
         &'a self,
         kind: Kind,
         purpose: Purpose,
@@ -115,14 +115,14 @@ impl Gate {
     }
 
     async fn wait<'a>(&'a self, breaker: &'a CircuitBreaker, purpose: Purpose) -> Permit<'a> {
-        let permit = breaker.slots.take().await;
+        let permit = breaker.limiter.take().await;
         self.pace.pass(purpose).await;
         permit
     }
 
     /// How many calls of a kind may be in flight now.
     pub(crate) fn limit(&self, kind: Kind) -> u32 {
-        self.breaker(kind).slots.limit()
+        self.breaker(kind).limiter.limit()
     }
 
     /// Notes what a command's call told; may pause its kind. All times here are how long
@@ -222,13 +222,13 @@ impl Gate {
     }
 
     /// Has whoever waits to probe do so at once: something has changed.
-    pub(crate) fn hurry(&self) {
-        self.hurry.send_replace(());
+    pub(crate) fn probe_now(&self) {
+        self.probe_now.send_replace(());
     }
 
-    /// Sees every [`Self::hurry`] from now on, also one that comes during a probe.
-    pub(crate) fn hurries(&self) -> watch::Receiver<()> {
-        self.hurry.subscribe()
+    /// Sees every [`Self::probe_now`] from now on, also one that comes during a probe.
+    pub(crate) fn probe_requests(&self) -> watch::Receiver<()> {
+        self.probe_now.subscribe()
     }
 
     /// Lets commands of a kind through again.

@@ -325,9 +325,9 @@ impl Pump {
             | Reason::Outage
             | Reason::RateLimited
             | Reason::Ledger => {
-                let hurries = self.worker.gate.hurries();
+                let requests = self.worker.gate.probe_requests();
                 self.set_aside(inlet).await
-                    && self.wait_for_probe(inlet.kind, reason, hurries).await
+                    && self.wait_for_probe(inlet.kind, reason, requests).await
             }
         }
     }
@@ -352,10 +352,10 @@ impl Pump {
         &self,
         kind: Kind,
         reason: Reason,
-        mut hurries: watch::Receiver<()>,
+        mut requests: watch::Receiver<()>,
     ) -> bool {
         loop {
-            self.worker.until_next_probe(kind, &mut hurries).await;
+            self.worker.until_next_probe(kind, &mut requests).await;
             if self.worker.probe(kind, reason).await {
                 return true;
             }

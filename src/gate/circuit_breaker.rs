@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::concurrency_limiter::ConcurrencyLimiter;
 use super::reason::{HealthSignal, Reason};
-use super::slots::Slots;
 
 /// How many failures in a row make an outage: more than the odd lost call, fewer than what is
 /// in flight. So many refusals of commands' own accounts in a row are not these commands' fault.
@@ -25,7 +25,7 @@ pub(super) struct CircuitBreaker {
     state: Mutex<State>,
     /// Why the kind is paused, while the breaker is open.
     pub(super) paused: watch::Sender<Option<Reason>>,
-    pub(super) slots: Slots,
+    pub(super) limiter: ConcurrencyLimiter,
 }
 
 #[derive(Default)]
@@ -66,8 +66,8 @@ pub(crate) struct Witness<'a> {
 impl CircuitBreaker {
     /// A closed one.
     pub(super) fn new(concurrency: u32, is_adaptive: bool) -> Self {
-        let slots = Slots::new(concurrency, is_adaptive);
-        Self { state: Mutex::default(), paused: watch::Sender::new(None), slots }
+        let limiter = ConcurrencyLimiter::new(concurrency, is_adaptive);
+        Self { state: Mutex::default(), paused: watch::Sender::new(None), limiter }
     }
 
     /// Notes what a command's call told; may open.
@@ -78,7 +78,7 @@ impl CircuitBreaker {
             HealthSignal::Fine => {
                 (state.suspicion, state.probes) = (None, 0);
                 if std::mem::take(&mut state.is_half_open) {
-                    self.slots.set_half_open(false);
+                    self.limiter.set_half_open(false);
                 }
             }
             HealthSignal::Against(reason) => {
@@ -145,7 +145,7 @@ impl CircuitBreaker {
             state.is_half_open |= reason.is_told_by_calls();
         }
         state.suspicion = None;
-        self.slots.set_half_open(state.is_half_open);
+        self.limiter.set_half_open(state.is_half_open);
         self.paused.send_replace(None);
     }
 

@@ -176,8 +176,8 @@ async fn who_waits_for_a_permit_is_turned_away_when_it_closes() {
         assert_eq!(turned_away.err().as_ref(), Some(&rejected));
         assert_eq!(gate.enter(Kind::Refund).await.err(), Some(rejected));
         // What is begun goes on.
-        drop(gate.again(Kind::Refund, Purpose::Inquiry, taken.pop()).await);
-        drop(gate.again(Kind::Refund, Purpose::Inquiry, None).await);
+        drop(gate.reacquire(Kind::Refund, Purpose::Inquiry, taken.pop()).await);
+        drop(gate.reacquire(Kind::Refund, Purpose::Inquiry, None).await);
     }
 }
 

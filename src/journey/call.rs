@@ -26,7 +26,7 @@ impl<'a> Journey<'a> {
 
     /// A permit for the call that follows at once.
     async fn reacquire(&mut self, kind: Kind, purpose: Purpose) -> &mut Permit<'a> {
-        let permit = self.worker.gate.again(kind, purpose, self.permit.take()).await;
+        let permit = self.worker.gate.reacquire(kind, purpose, self.permit.take()).await;
         self.permit.insert(permit)
     }
 

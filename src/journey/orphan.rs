@@ -97,7 +97,7 @@ impl<'a> Orphan<'a> {
     }
 
     async fn acquire(&mut self, kind: Kind) -> &mut Permit<'a> {
-        let permit = self.worker.gate.again(kind, Purpose::Inquiry, self.permit.take()).await;
+        let permit = self.worker.gate.reacquire(kind, Purpose::Inquiry, self.permit.take()).await;
         self.permit.insert(permit)
     }
 

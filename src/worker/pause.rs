@@ -32,12 +32,12 @@ impl Mispaired {
 
 impl Worker {
     /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
-    /// operator has changed a key since these hurries were last looked at.
-    pub(crate) async fn until_next_probe(&self, kind: Kind, hurries: &mut watch::Receiver<()>) {
+    /// operator has changed a key since these requests were last looked at.
+    pub(crate) async fn until_next_probe(&self, kind: Kind, requests: &mut watch::Receiver<()>) {
         let wait = self.policy.retry.delay(self.gate.next_probe(kind), random_f64());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            _ = hurries.changed() => {}
+            _ = requests.changed() => {}
         }
     }
 
@@ -45,7 +45,7 @@ impl Worker {
     /// there are any.
     pub(crate) fn reread_keys_now(&self) -> bool {
         self.eko.refresh_keys(Credential::refresh_as_asked);
-        self.gate.hurry();
+        self.gate.probe_now();
         self.eko.has_key_files()
     }
 
@@ -58,7 +58,7 @@ impl Worker {
              Eko's clock is compared again"
         );
         self.gate.forget_skew();
-        self.gate.hurry();
+        self.gate.probe_now();
     }
 
     /// What time it is, as far as Eko has confirmed our clock.
@@ -150,7 +150,7 @@ impl Worker {
         if is_mispaired {
             self.gate.pause_all(Reason::Ledger, self.now().monotonic);
         } else if had_problem {
-            self.gate.hurry();
+            self.gate.probe_now();
         }
     }
 
@@ -170,7 +170,7 @@ impl Worker {
             problem.take_if(|error| matches!(error, Away(_) | Refused(_) | Unfit(_))).is_some()
         };
         if self.ledger_problem.send_if_modified(let_in) {
-            return self.gate.hurry();
+            return self.gate.probe_now();
         }
         let waits = |kind| *self.gate.watch(kind).borrow() == Some(Reason::Ledger);
         if !Kind::ALL.into_iter().any(waits) {
