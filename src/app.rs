@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
-use crate::broker::{self, Inlet, Refusals, Session};
+use crate::broker::{self, QueueConsumer, Refusals, Session};
 use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
@@ -289,7 +289,7 @@ impl App {
         let pairing = session.pairing().ok();
         let keeping = pairing.clone();
         let keeping = keeping.map(|pairing| tokio::spawn(Arc::clone(&self.keeper).keep(pairing)));
-        let pumps = session.inlets.drain(..).map(|inlet| {
+        let pumps = session.consumers.drain(..).map(|consumer| {
             let pump = Pump {
                 worker: Arc::clone(&self.worker),
                 metrics: Arc::clone(&self.metrics),
@@ -299,7 +299,7 @@ impl App {
                 lost: lost.clone(),
                 held: Arc::default(),
             };
-            tokio::spawn(pump.run(inlet))
+            tokio::spawn(pump.run(consumer))
         });
         let swept = lost.child_token();
         if let Some(teller) = session.teller.take() {
@@ -308,10 +308,10 @@ impl App {
         }
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
         let mut why = "a consumer or a channel was lost".to_owned();
-        // The inlets are kept until the journeys have ended: with their channels goes
+        // The consumers are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
-        let inlets = tokio::select! {
-            inlets = &mut pumps => inlets,
+        let consumers = tokio::select! {
+            consumers = &mut pumps => consumers,
             reason = self.over(&session, settings) => {
                 why = reason;
                 lost.cancel();
@@ -328,8 +328,8 @@ impl App {
             }
         }
         let is_refused = session.is_refused();
-        let mut inlets: Vec<_> = inlets.into_iter().filter_map(Result::ok).collect();
-        join_all(inlets.iter_mut().map(Inlet::leave)).await;
+        let mut consumers: Vec<_> = consumers.into_iter().filter_map(Result::ok).collect();
+        join_all(consumers.iter_mut().map(QueueConsumer::leave)).await;
         session.close().await;
         End { why, is_refused }
     }

@@ -10,7 +10,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
-use super::link::Link;
+use super::connection_monitor::ConnectionMonitor;
 use super::relay::Taken;
 
 /// How a delivery is settled.
@@ -48,11 +48,11 @@ pub(super) struct Ack {
 
 impl Acks {
     /// Starts the task for a channel of which this is told of every delivery, in order.
-    pub(super) fn start(channel: Channel, link: Link, prefetch: u16) -> Self {
+    pub(super) fn start(channel: Channel, monitor: ConnectionMonitor, prefetch: u16) -> Self {
         let most = usize::from(prefetch.max(1));
         let (requests, inbox) = mpsc::channel(most);
         let deliveries = Arc::default();
-        tokio::spawn(run(channel, link, Arc::clone(&deliveries), inbox, most));
+        tokio::spawn(run(channel, monitor, Arc::clone(&deliveries), inbox, most));
         Self { requests, deliveries }
     }
 
@@ -90,7 +90,7 @@ impl Ack {
 
 async fn run(
     channel: Channel,
-    link: Link,
+    monitor: ConnectionMonitor,
     deliveries: Arc<Mutex<Deliveries>>,
     mut inbox: mpsc::Receiver<Request>,
     most: usize,
@@ -109,7 +109,7 @@ async fn run(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .settle(batch.iter().map(|request| (request.tag, request.settlement)));
-        let settled = link.during(carry_out(&channel, plan)).await.map_err(Error::from);
+        let settled = monitor.unless_closed(carry_out(&channel, plan)).await.map_err(Error::from);
         for Request { answer, .. } in batch.drain(..) {
             // Whoever asked may have given up waiting.
             drop(answer.send(settled.clone()));

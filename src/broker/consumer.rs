@@ -8,13 +8,13 @@ use lapin::BasicProperties;
 use lapin::types::FieldTable;
 
 use super::acks::Ack;
+use super::connection_monitor::ConnectionMonitor;
 use super::envelope::{
     AGE, ATTEMPT, Envelope, FORMER, PARKED, REFUSALS, REFUSED, back_after, copy_of, own_headers,
     read_envelope, written_age, written_owed,
 };
-use super::inlet::Shared;
-use super::link::Link;
 use super::publisher::{Message, Publisher, Routed};
+use super::queue_consumer::Shared;
 use super::refusals::Refusals;
 use super::replier::Replier;
 use super::teller::{event_properties, publish_event};
@@ -57,7 +57,7 @@ struct Parts {
     properties: BasicProperties,
     ack: Ack,
     /// The connection that it came by.
-    line: Link,
+    line: ConnectionMonitor,
     /// Whose queue it came from.
     kind: Kind,
     publisher: Publisher,
@@ -70,7 +70,7 @@ impl Delivery {
     pub(super) fn new(
         kind: Kind,
         delivery: lapin::message::Delivery,
-        (ack, line): (Ack, Link),
+        (ack, line): (Ack, ConnectionMonitor),
         shared: &Shared,
     ) -> Self {
         let names = Arc::clone(&shared.names);

@@ -7,8 +7,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
 use super::envelope::DELIVERY_MODE;
-use super::inlet::Shared;
 use super::publisher::{Message, Publisher, Routed};
+use super::queue_consumer::Shared;
 use super::topology::{Names, text};
 use super::{Error, Told};
 use crate::command::Kind;
@@ -37,12 +37,12 @@ impl Teller {
     /// How many messages wait in the queue of a kind.
     pub(crate) async fn waiting(&self, kind: Kind) -> Result<u32, Error> {
         let channel = self.0.connection.create_channel();
-        let channel = self.0.consuming.during(channel).await?;
+        let channel = self.0.consuming.unless_closed(channel).await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let name = self.0.names.queue(kind);
         let queue = channel.queue_declare(name.into(), options, FieldTable::default());
-        let queue = self.0.consuming.during(queue).await?;
-        self.0.consuming.during(channel.close(200, "looked at".into())).await?;
+        let queue = self.0.consuming.unless_closed(queue).await?;
+        self.0.consuming.unless_closed(channel.close(200, "looked at".into())).await?;
         Ok(queue.message_count())
     }
 }
