@@ -302,8 +302,8 @@ impl App {
             tokio::spawn(pump.run(consumer))
         });
         let swept = lost.child_token();
-        if let Some(teller) = session.teller.take() {
-            let sweep = Sweep::new(Arc::clone(&self.worker), teller, self.orphan_after);
+        if let Some(publisher) = session.outcome_publisher.take() {
+            let sweep = Sweep::new(Arc::clone(&self.worker), publisher, self.orphan_after);
             journeys.spawn(sweep.run(swept.clone()));
         }
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));

@@ -26,7 +26,7 @@ use crate::order::{Conditions, Deciding, Delivered, Order};
 use crate::otel::{self, Span};
 use crate::trace::Trace;
 use crate::worker::{Worker, clock, random_f64, random_u64, random_u128};
-use finish::Telling;
+use finish::Publication;
 
 /// One delivery, from its receipt to its acknowledgement.
 struct Journey<'a> {
@@ -41,7 +41,7 @@ struct Journey<'a> {
     /// When the call that is next was recorded.
     began: Instant,
     /// What was published.
-    telling: Option<Telling>,
+    publication: Option<Publication>,
 }
 
 /// One message as it came in.
@@ -65,7 +65,7 @@ fn span_id(span: &Span) -> u64 {
     span.place().map_or_else(random_u64, |place| place.span_id)
 }
 
-/// What is told about a message besides its outcome.
+/// What is published about a message besides its outcome.
 struct Subject<'a> {
     /// What the ledger and the event know it by: the command's id but for `id_reused`.
     id: Cow<'a, str>,
@@ -161,7 +161,7 @@ impl Worker {
             subject: Subject::of(command),
             permit: None,
             began: clock(),
-            telling: None,
+            publication: None,
         };
         journey.run(order).await
     }
@@ -192,7 +192,7 @@ impl Worker {
                     noting.noted()
                 }
                 Order::NotePublished(noting) => {
-                    self.note_told(&noting.event).await;
+                    self.note_published(&noting.event).await;
                     noting.noted()
                 }
                 _ => return,

@@ -25,9 +25,9 @@ use care::Care;
 /// that a kind needs, and a person has to repair it.
 const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
 
-/// Time to hand back what has not begun at the end: a broker that does not answer may not use
+/// Time to requeue what has not begun at the end: a broker that does not answer may not use
 /// up the grace time of what has.
-const HAND_BACK: Duration = Duration::from_secs(2);
+const REQUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After how long without a delivery, and with nothing in flight, a consumer is registered anew:
 /// it may be one that the broker has forgotten.
@@ -254,28 +254,28 @@ impl Pump {
         self.journeys.spawn(Box::into_pin(journey));
     }
 
-    /// Gives back what has not begun, unless the broker takes too long to take it.
+    /// Requeues what has not begun, unless the broker takes too long to take it.
     async fn let_go(&self, consumer: &mut QueueConsumer) {
-        if tokio::time::timeout(HAND_BACK, self.hand_back(consumer)).await.is_err() {
+        if tokio::time::timeout(REQUEUE_TIMEOUT, self.requeue(consumer)).await.is_err() {
             tracing::debug!("the broker does not answer; what is left comes again");
         }
     }
 
-    /// Takes no more and gives back what has not begun.
-    async fn hand_back(&self, consumer: &mut QueueConsumer) {
+    /// Takes no more and requeues what has not begun.
+    async fn requeue(&self, consumer: &mut QueueConsumer) {
         consumer.cancel();
         while let Some(delivery) = consumer.next().await {
-            if let Err(error) = delivery.hand_back().await {
+            if let Err(error) = delivery.requeue().await {
                 tracing::debug!(%error, "a delivery was not handed back; it comes again anyway");
             }
         }
     }
 
     /// Takes no more and parks what has not begun.
-    async fn set_aside(&self, consumer: &mut QueueConsumer) -> bool {
+    async fn park(&self, consumer: &mut QueueConsumer) -> bool {
         consumer.cancel();
         while let Some(delivery) = consumer.next().await {
-            if let Err(error) = self.worker.set_aside(delivery, consumer.kind).await {
+            if let Err(error) = self.worker.park(delivery, consumer.kind).await {
                 tracing::warn!(%error, "a delivery could not be set aside; it comes again");
                 return false;
             }
@@ -313,7 +313,7 @@ impl Pump {
             Reason::BrokerBlocked => {
                 // Nothing can be parked. After a lost session there may be nothing to wait for.
                 if consumer.is_blocked() {
-                    self.hand_back(consumer).await;
+                    self.requeue(consumer).await;
                 }
                 consumer.unblocked().await;
                 true
@@ -326,7 +326,7 @@ impl Pump {
             | Reason::RateLimited
             | Reason::Ledger => {
                 let requests = self.worker.gate.probe_requests();
-                self.set_aside(consumer).await
+                self.park(consumer).await
                     && self.wait_for_probe(consumer.kind, reason, requests).await
             }
         }

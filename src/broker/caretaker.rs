@@ -52,7 +52,7 @@ impl Caretaker {
         }
     }
 
-    /// How many ended commands of a kind wait until what was refused is told again; `None`
+    /// How many ended commands of a kind wait until what was refused is published again; `None`
     /// where this user may not look.
     ///
     /// # Errors

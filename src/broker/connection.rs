@@ -17,13 +17,13 @@ use super::caretaker::Caretaker;
 use super::connection_monitor::ConnectionMonitor;
 use super::declare::Declarer;
 use super::dial::at_first_address;
+use super::outcome_publisher::OutcomePublisher;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
 use super::queue_consumer::{QueueConsumer, Shared};
 use super::refusals::Refusals;
 use super::relay::{self, Relay, Room};
 use super::replier::Replier;
-use super::teller::Teller;
 use super::topology::Names;
 use super::{Error, Settings, tls};
 use crate::command::Kind;
@@ -53,7 +53,7 @@ pub(crate) struct Session {
     /// One a kind.
     pub(crate) consumers: Vec<QueueConsumer>,
     /// For events of commands whose messages are not at hand.
-    pub(crate) teller: Option<Teller>,
+    pub(crate) outcome_publisher: Option<OutcomePublisher>,
     /// Whom the prefix belongs to; there once the session is built.
     pairing: Option<Pairing>,
     /// Whether something is there that this user may not declare, so that the broker does not
@@ -102,7 +102,7 @@ async fn connect_to(
         replier: Replier::start(node, settings.clone()),
         node,
         consumers: Vec::new(),
-        teller: None,
+        outcome_publisher: None,
         pairing: None,
         is_unchecked: false,
     };
@@ -264,7 +264,7 @@ impl Session {
             settings,
             node,
         };
-        self.teller = Some(Teller::new(shared.clone()));
+        self.outcome_publisher = Some(OutcomePublisher::new(shared.clone()));
         for ((kind, mismatch), publisher) in mismatches.zip(publishers) {
             self.consumers.push(QueueConsumer::new(
                 kind,

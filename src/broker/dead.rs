@@ -13,7 +13,7 @@ use super::connection_monitor::ConnectionMonitor;
 use super::envelope::{
     ATTEMPT, Envelope, PARKED, copy_of, own_headers, read as header, read_envelope,
 };
-use super::once::{Once, refusal};
+use super::operator_connection::{OperatorConnection, refusal};
 use super::topology::text;
 
 /// The id of the command that a replay repeats.
@@ -157,7 +157,7 @@ impl DeadLetters {
     }
 }
 
-impl Once {
+impl OperatorConnection {
     /// The dead letters that nobody has in hand. All of them are taken at once: what goes back
     /// alone comes after what has gone back before, and the order would be another.
     ///

@@ -23,7 +23,7 @@ use super::Error;
 use super::connection_monitor::ConnectionMonitor;
 use super::declare::{said, soft_error};
 use super::envelope::DELIVERY_MODE;
-use super::once::refusal;
+use super::operator_connection::refusal;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, quorum, text};
 pub(crate) use register::Register;

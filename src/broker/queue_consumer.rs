@@ -250,7 +250,7 @@ impl QueueConsumer {
         }
     }
 
-    /// Whether the broker takes no messages now: nothing can be told or parked.
+    /// Whether the broker takes no messages now: nothing can be published or parked.
     pub(crate) fn is_blocked(&self) -> bool {
         self.shared.publishing.is_blocked()
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Error, Teller};
+use crate::broker::{Error, OutcomePublisher};
 use crate::command::Kind;
 use crate::event::{About, Event};
 use crate::gate::{Permit, Purpose};
@@ -18,7 +18,7 @@ struct Orphan<'a> {
     worker: &'a Worker,
     id: &'a str,
     kind: Option<Kind>,
-    teller: &'a Teller,
+    publisher: &'a OutcomePublisher,
     permit: Option<Permit<'a>>,
 }
 
@@ -26,14 +26,14 @@ impl Worker {
     /// Settles a command whose message never came back, as far as that goes now.
     ///
     /// # Errors
-    /// Where the broker did not take its event: it stays untold, and is told later.
+    /// Where the broker did not take its event: it stays untold, and is published later.
     pub(crate) async fn settle_orphan(
         &self,
         id: &str,
         kind: Option<Kind>,
-        teller: &Teller,
+        publisher: &OutcomePublisher,
     ) -> Result<End, Error> {
-        let orphan = Orphan { worker: self, id, kind, teller, permit: None };
+        let orphan = Orphan { worker: self, id, kind, publisher, permit: None };
         orphan.run(Order::settle_orphan(kind)).await
     }
 }
@@ -65,7 +65,7 @@ impl<'a> Orphan<'a> {
                 Order::Finish(finishing) => self.finish(finishing).await,
                 Order::Publish(publishing) => self.publish(publishing).await?,
                 Order::NotePublished(noting) => {
-                    self.worker.note_told(&noting.event).await;
+                    self.worker.note_published(&noting.event).await;
                     noting.noted()
                 }
                 Order::End(end) => return Ok(end),
@@ -148,18 +148,18 @@ impl<'a> Orphan<'a> {
         order
     }
 
-    /// Tells an end that nobody else will tell: its message is gone.
+    /// Publishes an end that nobody else will publish: its message is gone.
     async fn publish(&self, publishing: Publishing) -> Result<Order<Case>, Error> {
         let (worker, kind, event) = (self.worker, self.kind, &publishing.event);
-        let told = self.teller.tell(event).await.inspect_err(|error| {
+        let published = self.publisher.publish_outcome(event).await.inspect_err(|error| {
             if matches!(error, Error::Refused { .. } | Error::Unconfirmed { .. }) {
                 worker.refused(kind, event);
             }
         })?;
-        worker.metrics.told(kind, told.took, told.is_unrouted);
+        worker.metrics.published(kind, published.took, published.is_unrouted);
         if worker.counted.insert(&event.id) {
             worker.metrics.finished(kind, &event.outcome, Duration::ZERO);
         }
-        Ok(publishing.published(told.refused))
+        Ok(publishing.published(published.refused))
     }
 }

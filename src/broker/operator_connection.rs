@@ -19,7 +19,7 @@ use super::topology::{Names, command_key};
 use super::{Error, Settings};
 
 /// A connection with one channel that publishes and one for all else.
-pub(crate) struct Once {
+pub(crate) struct OperatorConnection {
     pub(super) connection: Arc<Connection>,
     publisher: Publisher,
     publishing: ConnectionMonitor,
@@ -30,7 +30,7 @@ pub(crate) struct Once {
 
 /// A command to publish.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Order<'a> {
+pub(crate) struct PublishRequest<'a> {
     /// The kind, which leads it to its queue.
     pub(crate) kind: &'a str,
     /// Its id.
@@ -65,7 +65,7 @@ impl Replies {
     }
 }
 
-impl Once {
+impl OperatorConnection {
     /// Connects to the first node that answers.
     ///
     /// # Errors
@@ -116,16 +116,16 @@ impl Once {
     ///
     /// # Errors
     /// After [`Error::Lost`] it may have been taken, after any other it was not.
-    pub(crate) async fn order(&self, order: Order<'_>) -> Result<(), Error> {
-        let seconds = u64::try_from(order.time.as_second()).unwrap_or_default();
+    pub(crate) async fn publish_command(&self, request: PublishRequest<'_>) -> Result<(), Error> {
+        let seconds = u64::try_from(request.time.as_second()).unwrap_or_default();
         let properties = BasicProperties::default()
             .with_content_type("application/cloudevents+json".into())
             .with_delivery_mode(DELIVERY_MODE)
-            .with_message_id(order.id.into())
-            .with_type(command_key(order.kind).into())
-            .with_reply_to(order.replies.queue.as_str().into())
+            .with_message_id(request.id.into())
+            .with_type(command_key(request.kind).into())
+            .with_reply_to(request.replies.queue.as_str().into())
             .with_timestamp(seconds);
-        self.publish(order.kind, properties, order.body).await
+        self.publish(request.kind, properties, request.body).await
     }
 
     /// Publishes to the commands of a kind, which must be there: after an error of the channel it
