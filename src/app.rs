@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
-use crate::broker::{self, Inlet, Refusals, Session};
+use crate::broker::{self, QueueConsumer, Refusals, Session};
 use crate::config::Config;
 use crate::eko::Client;
 use crate::gate::Gate;
@@ -81,12 +81,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         return Ok(());
     };
     let worker = Arc::new(worker);
-    let hurry = Arc::new(Notify::new());
+    let reconnect_now = Arc::new(Notify::new());
     let rereading = start::Rereading {
         worker: Arc::clone(&worker),
         broker: config.broker.clone(),
         ledger: config.ledger.clone(),
-        hurry: Arc::clone(&hurry),
+        reconnect_now: Arc::clone(&reconnect_now),
     };
     let mut beside = beside(&worker, config.retention, &readiness);
     beside.spawn(rereading.on(hangups));
@@ -105,7 +105,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
         refusals,
-        hurry,
+        reconnect_now,
     };
     let result = app.consume(&config.broker).await;
     beside.abort_all();
@@ -174,7 +174,7 @@ struct App {
     /// Which queues take no copies.
     refusals: Refusals,
     /// An operator wants the broker to be tried now.
-    hurry: Arc<Notify>,
+    reconnect_now: Arc<Notify>,
 }
 
 /// How a session ended.
@@ -271,7 +271,7 @@ impl App {
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = self.hurry.notified() => {}
+            () = self.reconnect_now.notified() => {}
             () = self.stop.cancelled() => {}
         }
     }
@@ -289,7 +289,7 @@ impl App {
         let pairing = session.pairing().ok();
         let keeping = pairing.clone();
         let keeping = keeping.map(|pairing| tokio::spawn(Arc::clone(&self.keeper).keep(pairing)));
-        let pumps = session.inlets.drain(..).map(|inlet| {
+        let pumps = session.consumers.drain(..).map(|consumer| {
             let pump = Pump {
                 worker: Arc::clone(&self.worker),
                 metrics: Arc::clone(&self.metrics),
@@ -299,19 +299,19 @@ impl App {
                 lost: lost.clone(),
                 held: Arc::default(),
             };
-            tokio::spawn(pump.run(inlet))
+            tokio::spawn(pump.run(consumer))
         });
         let swept = lost.child_token();
-        if let Some(teller) = session.teller.take() {
-            let sweep = Sweep::new(Arc::clone(&self.worker), teller, self.orphan_after);
+        if let Some(publisher) = session.outcome_publisher.take() {
+            let sweep = Sweep::new(Arc::clone(&self.worker), publisher, self.orphan_after);
             journeys.spawn(sweep.run(swept.clone()));
         }
         let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
         let mut why = "a consumer or a channel was lost".to_owned();
-        // The inlets are kept until the journeys have ended: with their channels goes
+        // The consumers are kept until the journeys have ended: with their channels goes
         // whatever is not acknowledged yet.
-        let inlets = tokio::select! {
-            inlets = &mut pumps => inlets,
+        let consumers = tokio::select! {
+            consumers = &mut pumps => consumers,
             reason = self.over(&session, settings) => {
                 why = reason;
                 lost.cancel();
@@ -328,8 +328,8 @@ impl App {
             }
         }
         let is_refused = session.is_refused();
-        let mut inlets: Vec<_> = inlets.into_iter().filter_map(Result::ok).collect();
-        join_all(inlets.iter_mut().map(Inlet::leave)).await;
+        let mut consumers: Vec<_> = consumers.into_iter().filter_map(Result::ok).collect();
+        join_all(consumers.iter_mut().map(QueueConsumer::leave)).await;
         session.close().await;
         End { why, is_refused }
     }

@@ -3,23 +3,23 @@
 mod acks;
 mod caretaker;
 mod connection;
+mod connection_monitor;
 mod consumer;
 mod dead;
 mod declare;
 mod dial;
 mod envelope;
-mod greeting;
 mod holder;
-mod inlet;
-mod link;
-mod once;
+mod operator_connection;
+mod outcome_publisher;
 mod pairing;
 mod permissions;
 mod publisher;
+mod queue_consumer;
 mod refusals;
 mod relay;
 mod replier;
-mod teller;
+mod server_properties;
 mod tls;
 mod topology;
 mod wire;
@@ -30,13 +30,13 @@ pub(crate) use caretaker::Caretaker;
 pub(crate) use connection::{Session, connect};
 pub(crate) use consumer::{Delivery, Parking};
 pub(crate) use dead::{DeadLetter, DeadLetters, Replay};
-pub(crate) use greeting::version;
 pub(crate) use holder::Held;
-pub(crate) use inlet::Inlet;
-pub(crate) use once::{Once, Order, Replies};
+pub(crate) use operator_connection::{OperatorConnection, PublishRequest, Replies};
+pub(crate) use outcome_publisher::OutcomePublisher;
 pub(crate) use pairing::{Paired, Pairing, Read, Register};
+pub(crate) use queue_consumer::QueueConsumer;
 pub(crate) use refusals::Refusals;
-pub(crate) use teller::Teller;
+pub(crate) use server_properties::version;
 pub(crate) use tls::{Address, TLS_SETTINGS, connector as tls_connector};
 pub(crate) use topology::{Names, WaitingQueue};
 
@@ -100,11 +100,11 @@ impl From<lapin::Error> for Error {
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
+pub(crate) struct PublishedOutcome {
     /// Publish to confirm.
     pub(crate) took: Duration,
     /// Whether no subscriber's binding took it, so that it is kept in `eko.unrouted`.
     pub(crate) is_unrouted: bool,
-    /// What the broker refused: a copy of the command waits until that is told again.
+    /// What the broker refused: a copy of the command waits until that is published again.
     pub(crate) refused: Owed,
 }

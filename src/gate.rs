@@ -1,11 +1,11 @@
 //! May a call start now? The rate limit, the calls in flight, and pauses: whatever is wrong with
 //! this worker or with Eko as a whole stops consumption, and no command pays for it.
 
-mod lane;
+mod circuit_breaker;
+mod concurrency_limiter;
 mod limit;
 mod pace;
 mod reason;
-mod slots;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::command::Kind;
-use lane::Lane;
-pub(crate) use lane::Witness;
+use circuit_breaker::CircuitBreaker;
+pub(crate) use circuit_breaker::Witness;
+pub(crate) use concurrency_limiter::Permit;
 pub(crate) use limit::Sample;
 use pace::Pace;
 pub(crate) use pace::Purpose;
-pub(crate) use reason::{Reason, Sight};
-pub(crate) use slots::Permit;
+pub(crate) use reason::{HealthSignal, Reason};
 
 /// How far Eko's clock may be from ours, in seconds: it refuses what is 120 off, and a call may
 /// be half a minute on its way.
@@ -47,57 +47,58 @@ pub(crate) struct Settings {
 /// What every call passes.
 pub(crate) struct Gate {
     pace: Pace,
-    lanes: [Lane; Kind::ALL.len()],
+    breakers: [CircuitBreaker; Kind::ALL.len()],
     skewed: AtomicU32,
     /// When Eko's clock was last seen to agree with ours.
     agreed: Mutex<Option<Now>>,
-    hurry: watch::Sender<()>,
+    probe_now: watch::Sender<()>,
     stop: CancellationToken,
 }
 
 /// Nothing begins now: the kind is paused for a reason, or the worker stops.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Shut(pub(crate) Option<Reason>);
+pub(crate) struct Rejected(pub(crate) Option<Reason>);
 
 impl Gate {
-    /// An open gate, until it is asked to stop.
+    /// Lets calls of all kinds through, until it is asked to stop.
     pub(crate) fn new(settings: Settings, stop: CancellationToken) -> Self {
-        let lane = |_| Lane::new(settings.concurrency, settings.is_adaptive);
+        let breaker = |_| CircuitBreaker::new(settings.concurrency, settings.is_adaptive);
         Self {
             pace: Pace::new(settings.rate),
-            lanes: Kind::ALL.map(lane),
+            breakers: Kind::ALL.map(breaker),
             skewed: AtomicU32::new(0),
             agreed: Mutex::new(None),
-            hurry: watch::Sender::new(()),
+            probe_now: watch::Sender::new(()),
             stop,
         }
     }
 
-    /// Waits until a call of a kind may begin; whoever waits while it closes is turned away.
-    pub(crate) async fn enter(&self, kind: Kind) -> Result<Permit<'_>, Shut> {
-        let lane = self.lane(kind);
-        let reason = *lane.closed.borrow();
+    /// Waits until a call of a kind may begin; whoever waits while it is paused is
+    /// rejected.
+    pub(crate) async fn enter(&self, kind: Kind) -> Result<Permit<'_>, Rejected> {
+        let breaker = self.breaker(kind);
+        let reason = *breaker.paused.borrow();
         if reason.is_some() || self.stop.is_cancelled() {
-            return Err(Shut(reason));
+            return Err(Rejected(reason));
         }
         let purpose = Purpose::Command(kind);
-        if let Some(permit) = lane.slots.try_take()
+        if let Some(permit) = breaker.limiter.try_take()
             && self.pace.try_pass(purpose)
         {
             return Ok(permit);
         }
-        let mut closed = lane.closed.subscribe();
+        let mut paused = breaker.paused.subscribe();
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Err(Shut(None)),
-            closed = closed.wait_for(Option::is_some) => Err(Shut(closed.ok().and_then(|it| *it))),
-            permit = self.wait(lane, purpose) => Ok(permit),
+            () = self.stop.cancelled() => Err(Rejected(None)),
+            paused = paused.wait_for(Option::is_some) => Err(Rejected(paused.ok().and_then(|it| *it))),
+            permit = self.wait(breaker, purpose) => Ok(permit),
         }
     }
 
     /// Waits until one more call for a command of a kind that is begun may be made: also while the
-    /// gate is closed, since what is in flight ends.
-    pub(crate) async fn again<'a>(
+    /// kind is paused, since what is in flight ends.
+    pub(crate) async fn reacquire<'a>(
         &'a self,
         kind: Kind,
         purpose: Purpose,
@@ -109,41 +110,47 @@ impl Gate {
                 self.pace.pass(purpose).await;
                 permit
             }
-            None => self.wait(self.lane(kind), purpose).await,
+            None => self.wait(self.breaker(kind), purpose).await,
         }
     }
 
-    async fn wait<'a>(&'a self, lane: &'a Lane, purpose: Purpose) -> Permit<'a> {
-        let permit = lane.slots.take().await;
+    async fn wait<'a>(&'a self, breaker: &'a CircuitBreaker, purpose: Purpose) -> Permit<'a> {
+        let permit = breaker.limiter.take().await;
         self.pace.pass(purpose).await;
         permit
     }
 
     /// How many calls of a kind may be in flight now.
     pub(crate) fn limit(&self, kind: Kind) -> u32 {
-        self.lane(kind).slots.limit()
+        self.breaker(kind).limiter.limit()
     }
 
-    /// Notes what a command's call told; may close the gate of its kind. All times here are how long
+    /// Notes what a command's call told; may pause its kind. All times here are how long
     /// the process has run.
-    pub(crate) fn saw(&self, kind: Kind, witness: Witness<'_>, sight: Sight, now: Duration) {
-        self.lane(kind).saw(witness, sight, now);
+    pub(crate) fn saw(
+        &self,
+        kind: Kind,
+        witness: Witness<'_>,
+        signal: HealthSignal,
+        now: Duration,
+    ) {
+        self.breaker(kind).saw(witness, signal, now);
     }
 
     /// Notes that a kind's own endpoint took a call: it was executed, or refused for what it asked.
     pub(crate) fn serves(&self, kind: Kind, is_own_account: bool, now: Duration) {
-        self.lane(kind).serves(is_own_account, now);
+        self.breaker(kind).serves(is_own_account, now);
     }
 
     /// Whether a kind's own endpoint has taken a call since then.
     pub(crate) fn has_served_since(&self, kind: Kind, since: Duration) -> bool {
-        self.lane(kind).has_served_since(since)
+        self.breaker(kind).has_served_since(since)
     }
 
     /// For what fault of ours Eko refuses a kind's commands with the settings' account, if it has
     /// taken none since.
     pub(crate) fn refuses_ours(&self, kind: Kind) -> Option<Reason> {
-        self.lane(kind).refuses_ours()
+        self.breaker(kind).refuses_ours()
     }
 
     /// Whether a command may show whether a pause is over, though a probe was answered as if it were
@@ -156,15 +163,15 @@ impl Gate {
         patience: Duration,
         now: Duration,
     ) -> bool {
-        let lane = self.lane(kind);
+        let breaker = self.breaker(kind);
         let is_costly = kind != Kind::Refund && !reason.is_ours();
-        let since = lane.closed_since().unwrap_or(now);
+        let since = breaker.opened_since().unwrap_or(now);
         let has_lasted = !is_costly || now.saturating_sub(since) >= patience;
-        let others_work = || self.lanes.iter().any(|lane| lane.has_served_since(since));
-        (has_lasted && lane.is_blind_trial_due()) || (is_costly && others_work())
+        let others_work = || self.breakers.iter().any(|breaker| breaker.has_served_since(since));
+        (has_lasted && breaker.is_blind_trial_due()) || (is_costly && others_work())
     }
 
-    /// Notes by how many seconds Eko's clock is ahead of ours; closes all kinds where answers
+    /// Notes by how many seconds Eko's clock is ahead of ours; pauses all kinds where answers
     /// tell in a row that Eko will soon refuse our timestamps. Tells whether it did.
     pub(crate) fn saw_clock(&self, skew: f64, now: Now) -> bool {
         if Self::is_right(skew) {
@@ -173,7 +180,7 @@ impl Gate {
             return false;
         }
         let in_a_row = self.skewed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        in_a_row >= SKEWED && self.close_all(Reason::Clock, now.monotonic)
+        in_a_row >= SKEWED && self.pause_all(Reason::Clock, now.monotonic)
     }
 
     /// What time it is by a wall clock that agreed with Eko's, and by what was measured since: a clock
@@ -194,52 +201,52 @@ impl Gate {
         skew.abs() <= MAX_SKEW
     }
 
-    /// Closes the gates of all kinds; tells whether any was open.
-    pub(crate) fn close_all(&self, reason: Reason, now: Duration) -> bool {
-        self.lanes.iter().filter(|lane| lane.close(reason, now)).count() > 0
+    /// Pauses all kinds; tells whether any was not paused before.
+    pub(crate) fn pause_all(&self, reason: Reason, now: Duration) -> bool {
+        self.breakers.iter().filter(|breaker| breaker.open(reason, now)).count() > 0
     }
 
-    /// Closes the gate of a kind for a reason that no call tells, unless it is closed already.
-    pub(crate) fn close(&self, kind: Kind, reason: Reason, now: Duration) {
-        self.lane(kind).close(reason, now);
+    /// Pauses a kind for a reason that no call tells, unless it is paused already.
+    pub(crate) fn pause(&self, kind: Kind, reason: Reason, now: Duration) {
+        self.breaker(kind).open(reason, now);
     }
 
-    /// Tells when the gate of a kind closes or opens.
+    /// Tells when a kind is paused and when it goes on.
     pub(crate) fn watch(&self, kind: Kind) -> watch::Receiver<Option<Reason>> {
-        self.lane(kind).closed.subscribe()
+        self.breaker(kind).paused.subscribe()
     }
 
-    /// Counts one more probe of a closed gate, from 1.
+    /// Counts one more probe of a paused kind, from 1.
     pub(crate) fn next_probe(&self, kind: Kind) -> u32 {
-        self.lane(kind).next_probe()
+        self.breaker(kind).next_probe()
     }
 
     /// Has whoever waits to probe do so at once: something has changed.
-    pub(crate) fn hurry(&self) {
-        self.hurry.send_replace(());
+    pub(crate) fn probe_now(&self) {
+        self.probe_now.send_replace(());
     }
 
-    /// Sees every [`Self::hurry`] from now on, also one that comes during a probe.
-    pub(crate) fn hurries(&self) -> watch::Receiver<()> {
-        self.hurry.subscribe()
+    /// Sees every [`Self::probe_now`] from now on, also one that comes during a probe.
+    pub(crate) fn probe_requests(&self) -> watch::Receiver<()> {
+        self.probe_now.subscribe()
     }
 
-    /// Opens the gate of a kind.
-    pub(crate) fn open(&self, kind: Kind, now: Duration) {
-        self.lane(kind).open(now);
+    /// Lets commands of a kind through again.
+    pub(crate) fn resume(&self, kind: Kind, now: Duration) {
+        self.breaker(kind).close(now);
     }
 
-    /// How long the gate of a kind was closed in the life of a command that is so old, as far as
+    /// How long a kind was paused in the life of a command that is so old, as far as
     /// this process knows: so long its give-up times stand still.
-    pub(crate) fn stood_still(&self, kind: Kind, age: Duration, now: Duration) -> Duration {
-        self.lane(kind).stood_still(now.saturating_sub(age), now)
+    pub(crate) fn paused_for(&self, kind: Kind, age: Duration, now: Duration) -> Duration {
+        self.breaker(kind).paused_for(now.saturating_sub(age), now)
     }
 
-    fn lane(&self, kind: Kind) -> &Lane {
+    fn breaker(&self, kind: Kind) -> &CircuitBreaker {
         match kind {
-            Kind::RefundOtp => &self.lanes[0],
-            Kind::Refund => &self.lanes[1],
-            Kind::TransferOtp => &self.lanes[2],
+            Kind::RefundOtp => &self.breakers[0],
+            Kind::Refund => &self.breakers[1],
+            Kind::TransferOtp => &self.breakers[2],
         }
     }
 }

@@ -4,10 +4,10 @@ mod account;
 mod call;
 mod claim;
 mod finish;
+mod health_signal;
 mod invalid;
 mod orphan;
 mod park;
-mod sight;
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ use crate::order::{Conditions, Deciding, Delivered, Order};
 use crate::otel::{self, Span};
 use crate::trace::Trace;
 use crate::worker::{Worker, clock, random_f64, random_u64, random_u128};
-use finish::Telling;
+use finish::Publication;
 
 /// One delivery, from its receipt to its acknowledgement.
 struct Journey<'a> {
@@ -41,7 +41,7 @@ struct Journey<'a> {
     /// When the call that is next was recorded.
     began: Instant,
     /// What was published.
-    telling: Option<Telling>,
+    publication: Option<Publication>,
 }
 
 /// One message as it came in.
@@ -65,7 +65,7 @@ fn span_id(span: &Span) -> u64 {
     span.place().map_or_else(random_u64, |place| place.span_id)
 }
 
-/// What is told about a message besides its outcome.
+/// What is published about a message besides its outcome.
 struct Subject<'a> {
     /// What the ledger and the event know it by: the command's id but for `id_reused`.
     id: Cow<'a, str>,
@@ -161,7 +161,7 @@ impl Worker {
             subject: Subject::of(command),
             permit: None,
             began: clock(),
-            telling: None,
+            publication: None,
         };
         journey.run(order).await
     }
@@ -176,7 +176,7 @@ impl Worker {
     fn decide(&self, deciding: Deciding<Case>) -> Order<Case> {
         let (now, kind) = (self.now(), deciding.task.kind);
         let age = deciding.claim.history.age(now).likely;
-        let policy = self.policy.extended(self.gate.stood_still(kind, age, now.monotonic));
+        let policy = self.policy.extended(self.gate.paused_for(kind, age, now.monotonic));
         deciding.decided(&Conditions { policy: &policy, now, chance: random_f64() })
     }
 
@@ -187,12 +187,12 @@ impl Worker {
             order = match order {
                 Order::NoteParked(noting) => {
                     if let Err(error) = self.ledger.parked(id, noting.parked).await {
-                        self.close_for_ledger(&error);
+                        self.pause_for_ledger(&error);
                     }
                     noting.noted()
                 }
                 Order::NotePublished(noting) => {
-                    self.note_told(&noting.event).await;
+                    self.note_published(&noting.event).await;
                     noting.noted()
                 }
                 _ => return,

@@ -287,7 +287,7 @@ impl Metrics {
     }
 
     /// An event was published.
-    pub(crate) fn told(&self, kind: Option<Kind>, took: Duration, is_unrouted: bool) {
+    pub(crate) fn published(&self, kind: Option<Kind>, took: Duration, is_unrouted: bool) {
         self.broker
             .event_publish_duration
             .with_label_values::<&str>(&[])
@@ -302,7 +302,7 @@ impl Metrics {
         self.broker.events_refused.with_label_values(&[label(kind)]).inc();
     }
 
-    /// So many ended commands of a kind wait until what was refused is told again.
+    /// So many ended commands of a kind wait until what was refused is published again.
     pub(crate) fn refused_waiting(&self, kind: Kind, count: u32) {
         let gauge = &self.broker.events_refused_waiting;
         gauge.with_label_values(&[kind.as_str()]).set(i64::from(count));
@@ -316,7 +316,7 @@ impl Metrics {
     }
 
     /// A command was put where a person looks.
-    pub(crate) fn buried(&self, kind: Option<Kind>, code: &str) {
+    pub(crate) fn dead_lettered(&self, kind: Option<Kind>, code: &str) {
         self.commands.dead_lettered.with_label_values(&[label(kind), code]).inc();
     }
 

@@ -73,10 +73,10 @@ pub(crate) struct Call {
 
 /// One event that is published.
 #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "nothing reads it"))]
-pub(crate) struct Telling<'a> {
+pub(crate) struct Publish<'a> {
     /// The exchange.
     pub(crate) exchange: String,
-    /// The span that told it before, where this is a repeat.
+    /// The span that published it before, where this is a repeat.
     pub(crate) former: Option<Trace>,
     /// The command's id.
     pub(crate) command_id: &'a str,

@@ -37,7 +37,7 @@ pub(crate) struct Worker {
     pub(crate) lease: Duration,
     /// What time it is.
     pub(crate) clock: Clock,
-    /// Ends that were counted, and that the ledger does not know to be told yet.
+    /// Ends that were counted, and that the ledger does not know to be published yet.
     pub(crate) counted: Counted,
     /// Whose messages wait here for a call.
     pub(crate) waiting: Waiting,
@@ -78,7 +78,7 @@ impl Clock {
     }
 }
 
-/// Ends that were counted and are not known to be told. Who sees one again, after an answer of the
+/// Ends that were counted and are not known to be published. Who sees one again, after an answer of the
 /// ledger or a session was lost, counts it unless it stands here.
 #[derive(Debug, Default)]
 pub(crate) struct Counted(Mutex<HashSet<String>>);
@@ -89,7 +89,7 @@ impl Counted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(event_id.to_owned())
     }
 
-    /// It is told, and will not be seen again as untold.
+    /// It is published, and will not be seen again as untold.
     pub(crate) fn remove(&self, event_id: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(event_id);
     }

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
-use crate::broker::{Delivery, Inlet};
+use crate::broker::{Delivery, QueueConsumer};
 use crate::command::Kind;
 use crate::gate::Reason;
 use crate::metrics::Metrics;
@@ -25,9 +25,9 @@ use care::Care;
 /// that a kind needs, and a person has to repair it.
 const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
 
-/// Time to hand back what has not begun at the end: a broker that does not answer may not use
+/// Time to requeue what has not begun at the end: a broker that does not answer may not use
 /// up the grace time of what has.
-const HAND_BACK: Duration = Duration::from_secs(2);
+const REQUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After how long without a delivery, and with nothing in flight, a consumer is registered anew:
 /// it may be one that the broker has forgotten.
@@ -52,99 +52,99 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Runs until the worker is asked to stop or the session is lost; gives the inlet back,
+    /// Runs until the worker is asked to stop or the session is lost; gives the consumer back,
     /// which must outlive the journeys.
-    pub(super) async fn run(mut self, mut inlet: Inlet) -> Inlet {
-        let (kind, session, mut care) = (inlet.kind, self.lost.clone(), Care::default());
+    pub(super) async fn run(mut self, mut consumer: QueueConsumer) -> QueueConsumer {
+        let (kind, session, mut care) = (consumer.kind, self.lost.clone(), Care::default());
         loop {
             self.lost = session.child_token();
-            inlet.carefully(care.is_needed());
+            consumer.carefully(care.is_needed());
             let began = clock();
-            self.live(&mut inlet, &mut care).await;
+            self.live(&mut consumer, &mut care).await;
             self.readiness.consuming(kind, false);
             self.lost.cancel();
             if self.stop.is_cancelled() || session.is_cancelled() {
-                return inlet;
+                return consumer;
             }
             self.metrics.consumer_lost(kind);
             care.lost_after(began.elapsed());
             tokio::select! {
-                () = self.begin_anew(&mut inlet, &care) => {}
-                () = self.stop.cancelled() => return inlet,
-                () = session.cancelled() => return inlet,
+                () = self.begin_anew(&mut consumer, &care) => {}
+                () = self.stop.cancelled() => return consumer,
+                () = session.cancelled() => return consumer,
             }
         }
     }
 
     /// Gives the connection of a consumer that was lost up, and looks at what it needs where it was
     /// not the connection that was lost.
-    async fn begin_anew(&self, inlet: &mut Inlet, care: &Care) {
-        let (kind, why) = (inlet.kind.as_str(), inlet.why_gone());
+    async fn begin_anew(&self, consumer: &mut QueueConsumer, care: &Care) {
+        let (kind, why) = (consumer.kind.as_str(), consumer.why_gone());
         let is_careful = care.is_needed();
         if care.lost == 0 || care.lost.is_power_of_two() {
             let (why, times) = (why.as_deref().unwrap_or("it was cancelled"), care.lost);
             tracing::warn!(kind, why, times, is_careful, "a consumer was lost and is begun anew");
         }
-        inlet.leave().await;
+        consumer.leave().await;
         tokio::time::sleep(care.wait()).await;
         if why.is_none()
-            && let Err(error) = inlet.recheck().await
+            && let Err(error) = consumer.recheck().await
         {
             tracing::debug!(kind, %error, "the topology could not be checked again");
         }
     }
 
     /// Consumes until the consumer is lost or the worker is asked to stop.
-    async fn live(&self, inlet: &mut Inlet, care: &mut Care) {
-        let kind = inlet.kind;
-        let mut closed = self.worker.gate.watch(kind);
+    async fn live(&self, consumer: &mut QueueConsumer, care: &mut Care) {
+        let kind = consumer.kind;
+        let mut paused = self.worker.gate.watch(kind);
         let stop = self.stop.clone();
         let mut look = tokio::time::interval(IDLE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut calm = std::pin::pin!(tokio::time::sleep(care::CALM));
         let mut is_idle = false;
-        let mut blocked = std::pin::pin!(inlet.blocked());
+        let mut blocked = std::pin::pin!(consumer.blocked());
         loop {
-            if let Some(reason) = broken(inlet) {
+            if let Some(reason) = broken(consumer) {
                 self.worker.pause(kind, reason);
             } else if self.worker.mispaired().is_some() {
                 self.worker.pause(kind, Reason::Ledger);
             }
-            let reason = *closed.borrow_and_update();
+            let reason = *paused.borrow_and_update();
             if let Some(reason) = reason {
-                if self.sit_out(inlet, reason).await {
+                if self.sit_out(consumer, reason).await {
                     continue;
                 }
                 return;
             }
-            if !inlet.is_consuming() && !self.resume(inlet).await {
+            if !consumer.is_consuming() && !self.resume(consumer).await {
                 return;
             }
-            if inlet.mismatch().is_some() {
+            if consumer.mismatch().is_some() {
                 continue;
             }
             self.readiness.consuming(kind, true);
             tokio::select! {
-                () = stop.cancelled() => return self.let_go(inlet).await,
+                () = stop.cancelled() => return self.let_go(consumer).await,
                 () = self.lost.cancelled() => return,
-                _ = closed.changed() => {}
-                () = &mut blocked => blocked.set(inlet.blocked()),
-                _ = look.tick() => if is_idle && !self.renew(inlet).await {
+                _ = paused.changed() => {}
+                () = &mut blocked => blocked.set(consumer.blocked()),
+                _ = look.tick() => if is_idle && !self.renew(consumer).await {
                     return;
                 } else {
                     is_idle = self.in_flight() == 0;
                 },
-                () = &mut calm, if care.is_needed() => if !self.relax(inlet, care).await {
+                () = &mut calm, if care.is_needed() => if !self.relax(consumer, care).await {
                     return;
                 },
-                delivery = inlet.next() => match delivery {
+                delivery = consumer.next() => match delivery {
                     Some(delivery) => {
                         is_idle = false;
                         self.begin(kind, delivery);
                         care.taken = care.taken.saturating_add(1);
                         if care.is_needed()
-                            && care.taken > inlet.most()
-                            && !self.relax(inlet, care).await
+                            && care.taken > consumer.most()
+                            && !self.relax(consumer, care).await
                         {
                             return;
                         }
@@ -157,11 +157,11 @@ impl Pump {
 
     /// Consumes as usual again, since whatever a consumer was lost over has not come back; tells
     /// whether that went well.
-    async fn relax(&self, inlet: &mut Inlet, care: &mut Care) -> bool {
-        let kind = inlet.kind;
+    async fn relax(&self, consumer: &mut QueueConsumer, care: &mut Care) -> bool {
+        let kind = consumer.kind;
         *care = Care::default();
         tracing::info!(kind = kind.as_str(), "the consumer lasts; as many at a time as usual");
-        self.took(kind, inlet.relax().await)
+        self.took(kind, consumer.relax().await)
     }
 
     /// Begins with what came while a consumer was registered anew; tells whether it was.
@@ -179,9 +179,9 @@ impl Pump {
     }
 
     /// Has the broker deliver; tells whether that went well.
-    async fn resume(&self, inlet: &mut Inlet) -> bool {
-        let (kind, silence) = (inlet.kind, inlet.silence());
-        let mut resumed = std::pin::pin!(inlet.resume());
+    async fn resume(&self, consumer: &mut QueueConsumer) -> bool {
+        let (kind, silence) = (consumer.kind, consumer.silence());
+        let mut resumed = std::pin::pin!(consumer.resume());
         let mut is_silent = false;
         let resumed = loop {
             tokio::select! {
@@ -212,10 +212,10 @@ impl Pump {
     }
 
     /// Registers the consumer anew; tells whether that went well.
-    async fn renew(&self, inlet: &mut Inlet) -> bool {
-        let kind = inlet.kind;
+    async fn renew(&self, consumer: &mut QueueConsumer) -> bool {
+        let kind = consumer.kind;
         let renewed = tokio::select! {
-            renewed = inlet.renew() => renewed,
+            renewed = consumer.renew() => renewed,
             () = self.stop.cancelled() => return true,
         };
         self.took(kind, renewed)
@@ -254,28 +254,28 @@ impl Pump {
         self.journeys.spawn(Box::into_pin(journey));
     }
 
-    /// Gives back what has not begun, unless the broker takes too long to take it.
-    async fn let_go(&self, inlet: &mut Inlet) {
-        if tokio::time::timeout(HAND_BACK, self.hand_back(inlet)).await.is_err() {
+    /// Requeues what has not begun, unless the broker takes too long to take it.
+    async fn let_go(&self, consumer: &mut QueueConsumer) {
+        if tokio::time::timeout(REQUEUE_TIMEOUT, self.requeue(consumer)).await.is_err() {
             tracing::debug!("the broker does not answer; what is left comes again");
         }
     }
 
-    /// Takes no more and gives back what has not begun.
-    async fn hand_back(&self, inlet: &mut Inlet) {
-        inlet.cancel();
-        while let Some(delivery) = inlet.next().await {
-            if let Err(error) = delivery.hand_back().await {
+    /// Takes no more and requeues what has not begun.
+    async fn requeue(&self, consumer: &mut QueueConsumer) {
+        consumer.cancel();
+        while let Some(delivery) = consumer.next().await {
+            if let Err(error) = delivery.requeue().await {
                 tracing::debug!(%error, "a delivery was not handed back; it comes again anyway");
             }
         }
     }
 
     /// Takes no more and parks what has not begun.
-    async fn set_aside(&self, inlet: &mut Inlet) -> bool {
-        inlet.cancel();
-        while let Some(delivery) = inlet.next().await {
-            if let Err(error) = self.worker.set_aside(delivery, inlet.kind).await {
+    async fn park(&self, consumer: &mut QueueConsumer) -> bool {
+        consumer.cancel();
+        while let Some(delivery) = consumer.next().await {
+            if let Err(error) = self.worker.park(delivery, consumer.kind).await {
                 tracing::warn!(%error, "a delivery could not be set aside; it comes again");
                 return false;
             }
@@ -285,21 +285,21 @@ impl Pump {
 
     /// Leaves everything in the broker until it can be worked with again. Tells whether
     /// consumption goes on.
-    async fn sit_out(&self, inlet: &mut Inlet, reason: Reason) -> bool {
-        let kind = inlet.kind;
+    async fn sit_out(&self, consumer: &mut QueueConsumer, reason: Reason) -> bool {
+        let kind = consumer.kind;
         tracing::warn!(
             kind = kind.as_str(),
             reason = reason.as_str(),
             "consumption is paused; commands stay in the broker"
         );
-        self.shows(kind, reason, true, inlet.mismatch());
+        self.shows(kind, reason, true, consumer.mismatch());
         let goes_on = tokio::select! {
             () = self.stop.cancelled() => false,
             () = self.lost.cancelled() => false,
-            is_fine = self.wait_until_fine(inlet, reason) => is_fine,
+            is_fine = self.wait_until_fine(consumer, reason) => is_fine,
         };
         if goes_on {
-            self.worker.reopen(kind);
+            self.worker.resume(kind);
         }
         self.shows(kind, reason, false, None);
         if goes_on {
@@ -308,42 +308,42 @@ impl Pump {
         goes_on
     }
 
-    async fn wait_until_fine(&self, inlet: &mut Inlet, reason: Reason) -> bool {
+    async fn wait_until_fine(&self, consumer: &mut QueueConsumer, reason: Reason) -> bool {
         match reason {
             Reason::BrokerBlocked => {
                 // Nothing can be parked. After a lost session there may be nothing to wait for.
-                if inlet.is_blocked() {
-                    self.hand_back(inlet).await;
+                if consumer.is_blocked() {
+                    self.requeue(consumer).await;
                 }
-                inlet.unblocked().await;
+                consumer.unblocked().await;
                 true
             }
-            Reason::Topology => self.wait_until_repaired(inlet).await,
+            Reason::Topology => self.wait_until_repaired(consumer).await,
             Reason::Unauthorized
             | Reason::Misconfigured
             | Reason::Clock
             | Reason::Outage
             | Reason::RateLimited
             | Reason::Ledger => {
-                let hurries = self.worker.gate.hurries();
-                self.set_aside(inlet).await
-                    && self.wait_for_probe(inlet.kind, reason, hurries).await
+                let requests = self.worker.gate.probe_requests();
+                self.park(consumer).await
+                    && self.wait_for_probe(consumer.kind, reason, requests).await
             }
         }
     }
 
-    async fn wait_until_repaired(&self, inlet: &mut Inlet) -> bool {
+    async fn wait_until_repaired(&self, consumer: &mut QueueConsumer) -> bool {
         for nth in 1.. {
-            if inlet.mismatch().is_none() {
+            if consumer.mismatch().is_none() {
                 break;
             }
             tokio::time::sleep(RECHECK.delay(nth, fastrand::f32().into())).await;
-            if let Err(error) = inlet.recheck().await {
-                let kind = inlet.kind.as_str();
+            if let Err(error) = consumer.recheck().await {
+                let kind = consumer.kind.as_str();
                 tracing::warn!(kind, %error, "the topology could not be checked again");
                 return false;
             }
-            self.readiness.mismatch(inlet.kind, inlet.mismatch());
+            self.readiness.mismatch(consumer.kind, consumer.mismatch());
         }
         true
     }
@@ -352,10 +352,10 @@ impl Pump {
         &self,
         kind: Kind,
         reason: Reason,
-        mut hurries: watch::Receiver<()>,
+        mut requests: watch::Receiver<()>,
     ) -> bool {
         loop {
-            self.worker.until_next_probe(kind, &mut hurries).await;
+            self.worker.until_next_probe(kind, &mut requests).await;
             if self.worker.probe(kind, reason).await {
                 return true;
             }
@@ -364,8 +364,8 @@ impl Pump {
 }
 
 /// What of the broker's keeps a kind from being consumed.
-fn broken(inlet: &Inlet) -> Option<Reason> {
-    match (inlet.mismatch(), inlet.is_blocked()) {
+fn broken(consumer: &QueueConsumer) -> Option<Reason> {
+    match (consumer.mismatch(), consumer.is_blocked()) {
         (Some(_), _) => Some(Reason::Topology),
         (None, true) => Some(Reason::BrokerBlocked),
         (None, false) => None,

@@ -70,7 +70,7 @@ pub(super) struct Rereading {
     pub(super) broker: broker::Settings,
     pub(super) ledger: Settings,
     /// Wakes whoever waits to connect to the broker.
-    pub(super) hurry: Arc<Notify>,
+    pub(super) reconnect_now: Arc<Notify>,
 }
 
 impl Rereading {
@@ -85,7 +85,7 @@ impl Rereading {
             if !has_files {
                 tracing::info!("asked to read the secrets again: none is given as a file");
             }
-            self.hurry.notify_waiters();
+            self.reconnect_now.notify_waiters();
         }
     }
 }

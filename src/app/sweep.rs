@@ -3,7 +3,7 @@
 //!
 //! Whether a message is lost cannot be seen, only that nobody has worked on its command for long
 //! while its kind was consumed and its queue was empty. To be wrong costs nothing but patience: a
-//! message that comes back later is answered with what was told.
+//! message that comes back later is answered with what was published.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Teller;
+use crate::broker::OutcomePublisher;
 use crate::command::Kind;
 use crate::ledger::{Open, OpenState, Stranded};
 use crate::order::End;
@@ -34,7 +34,7 @@ const DESPITE_BACKLOG: u32 = 6;
 /// Looks after commands that nobody works on.
 pub(super) struct Sweep {
     worker: Arc<Worker>,
-    teller: Teller,
+    publisher: OutcomePublisher,
     /// `ORPHAN_AFTER`.
     after: Duration,
     open: HashMap<String, Watched<OpenState>>,
@@ -54,10 +54,10 @@ struct Watched<T> {
 
 impl Sweep {
     /// A sweep of one session.
-    pub(super) fn new(worker: Arc<Worker>, teller: Teller, after: Duration) -> Self {
+    pub(super) fn new(worker: Arc<Worker>, publisher: OutcomePublisher, after: Duration) -> Self {
         Self {
             worker,
-            teller,
+            publisher,
             after,
             open: HashMap::new(),
             untold: HashMap::new(),
@@ -105,7 +105,7 @@ impl Sweep {
         let is_old = |watched: &Watched<()>| now >= watched.since + self.after;
         let old = self.untold.iter().filter(|(_, watched)| is_old(watched));
         let old: Vec<String> = old.map(|(id, _)| id.clone()).collect();
-        // Who has the message tells it with a dead letter, which needs the message.
+        // Who has the message publishes it with a dead letter, which needs the message.
         if !old.is_empty() && self.is_quiet().await {
             for id in old {
                 self.settle(&id, None).await;
@@ -130,7 +130,7 @@ impl Sweep {
 
     /// Whether no message of a kind waits to be delivered.
     async fn is_empty(&self, kind: Kind) -> bool {
-        matches!(self.teller.waiting(kind).await, Ok(0))
+        matches!(self.publisher.waiting(kind).await, Ok(0))
     }
 
     /// Whether an open command's message is taken for lost.
@@ -149,7 +149,7 @@ impl Sweep {
     }
 
     async fn settle(&mut self, id: &str, kind: Option<Kind>) {
-        match self.worker.settle_orphan(id, kind, &self.teller).await {
+        match self.worker.settle_orphan(id, kind, &self.publisher).await {
             Ok(End::DueAgain) => {
                 if let Some(watched) = self.open.get_mut(id) {
                     watched.is_orphan = true;

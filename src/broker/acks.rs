@@ -10,7 +10,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
-use super::link::Link;
+use super::connection_monitor::ConnectionMonitor;
 use super::relay::Taken;
 
 /// How a delivery is settled.
@@ -19,9 +19,9 @@ enum Settlement {
     /// Nothing more follows from it.
     Ack,
     /// It goes back to its queue untouched.
-    HandBack,
+    Requeue,
     /// The broker puts it among the dead letters.
-    Bury,
+    DeadLetter,
 }
 
 struct Request {
@@ -48,11 +48,11 @@ pub(super) struct Ack {
 
 impl Acks {
     /// Starts the task for a channel of which this is told of every delivery, in order.
-    pub(super) fn start(channel: Channel, link: Link, prefetch: u16) -> Self {
+    pub(super) fn start(channel: Channel, monitor: ConnectionMonitor, prefetch: u16) -> Self {
         let most = usize::from(prefetch.max(1));
         let (requests, inbox) = mpsc::channel(most);
         let deliveries = Arc::default();
-        tokio::spawn(run(channel, link, Arc::clone(&deliveries), inbox, most));
+        tokio::spawn(run(channel, monitor, Arc::clone(&deliveries), inbox, most));
         Self { requests, deliveries }
     }
 
@@ -70,13 +70,13 @@ impl Ack {
     }
 
     /// Has the broker put it among the dead letters.
-    pub(super) async fn bury(self) -> Result<(), Error> {
-        self.settle(Settlement::Bury).await
+    pub(super) async fn dead_letter(self) -> Result<(), Error> {
+        self.settle(Settlement::DeadLetter).await
     }
 
-    /// Hands it back.
-    pub(super) async fn hand_back(self) -> Result<(), Error> {
-        self.settle(Settlement::HandBack).await
+    /// Requeues it.
+    pub(super) async fn requeue(self) -> Result<(), Error> {
+        self.settle(Settlement::Requeue).await
     }
 
     async fn settle(self, settlement: Settlement) -> Result<(), Error> {
@@ -90,7 +90,7 @@ impl Ack {
 
 async fn run(
     channel: Channel,
-    link: Link,
+    monitor: ConnectionMonitor,
     deliveries: Arc<Mutex<Deliveries>>,
     mut inbox: mpsc::Receiver<Request>,
     most: usize,
@@ -109,7 +109,7 @@ async fn run(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .settle(batch.iter().map(|request| (request.tag, request.settlement)));
-        let settled = link.during(carry_out(&channel, plan)).await.map_err(Error::from);
+        let settled = monitor.unless_closed(carry_out(&channel, plan)).await.map_err(Error::from);
         for Request { answer, .. } in batch.drain(..) {
             // Whoever asked may have given up waiting.
             drop(answer.send(settled.clone()));
@@ -118,7 +118,7 @@ async fn run(
 }
 
 async fn carry_out(channel: &Channel, plan: Plan) -> lapin::Result<()> {
-    for (tags, requeue) in [(&plan.handed_back, true), (&plan.buried, false)] {
+    for (tags, requeue) in [(&plan.requeued, true), (&plan.dead_lettered, false)] {
         let options = BasicNackOptions { requeue, multiple: false };
         try_join_all(tags.iter().map(|&tag| channel.basic_nack(tag, options))).await?;
     }
@@ -144,8 +144,8 @@ struct Deliveries {
 /// What is to be said to the broker, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
-    handed_back: Vec<u64>,
-    buried: Vec<u64>,
+    requeued: Vec<u64>,
+    dead_lettered: Vec<u64>,
     /// This one, and all before it that are not settled.
     up_to: Option<u64>,
     alone: Vec<u64>,
@@ -164,8 +164,8 @@ impl Deliveries {
             self.unsettled.remove(&tag);
             match settlement {
                 Settlement::Ack => plan.alone.push(tag),
-                Settlement::HandBack => plan.handed_back.push(tag),
-                Settlement::Bury => plan.buried.push(tag),
+                Settlement::Requeue => plan.requeued.push(tag),
+                Settlement::DeadLetter => plan.dead_lettered.push(tag),
             }
         }
         if self.is_incomplete {
@@ -189,7 +189,7 @@ mod tests {
     /// out, also as the end of many.
     fn carry_out(plan: &Plan, out: &mut BTreeSet<u64>) -> Vec<u64> {
         let mut acked = Vec::new();
-        for tag in &plan.handed_back {
+        for tag in &plan.requeued {
             assert!(out.remove(tag), "{tag} handed back twice");
         }
         if let Some(up_to) = plan.up_to {
@@ -211,8 +211,8 @@ mod tests {
         let ack = |tag| (tag, Settlement::Ack);
         let plan = deliveries.settle([3, 1, 2, 5].map(ack).into_iter());
         assert_eq!(plan, Plan { up_to: Some(3), alone: vec![5], ..Plan::default() });
-        let plan = deliveries.settle([(4, Settlement::HandBack)].into_iter());
-        assert_eq!(plan, Plan { handed_back: vec![4], ..Plan::default() });
+        let plan = deliveries.settle([(4, Settlement::Requeue)].into_iter());
+        assert_eq!(plan, Plan { requeued: vec![4], ..Plan::default() });
         let plan = deliveries.settle([6].map(ack).into_iter());
         assert_eq!(plan, Plan { up_to: Some(6), ..Plan::default() });
     }
@@ -246,7 +246,7 @@ mod tests {
                     }
                     continue;
                 }
-                let settlement = if step == 3 { Settlement::HandBack } else { Settlement::Ack };
+                let settlement = if step == 3 { Settlement::Requeue } else { Settlement::Ack };
                 let mut settled = Vec::new();
                 for _ in 0..count.min(held.len()) {
                     settled.push((held.swap_remove(chosen.index(held.len())), settlement));

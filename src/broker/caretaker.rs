@@ -6,15 +6,15 @@ use std::sync::Arc;
 use lapin::Connection;
 
 use super::Error;
+use super::connection_monitor::ConnectionMonitor;
 use super::declare::{Declarer, Hidden};
-use super::link::Link;
 use super::topology::{Family, Names, WaitingQueue};
 use crate::command::Kind;
 
 /// Looks after exchanges and bindings.
 pub(crate) struct Caretaker {
     connection: Arc<Connection>,
-    link: Link,
+    monitor: ConnectionMonitor,
     names: Arc<Names>,
     may_declare: bool,
     hidden: Hidden,
@@ -24,11 +24,11 @@ impl Caretaker {
     /// A caretaker of this session. Where the user may not declare, it only looks.
     pub(super) fn new(
         connection: Arc<Connection>,
-        link: Link,
+        monitor: ConnectionMonitor,
         names: Arc<Names>,
         may_declare: bool,
     ) -> Self {
-        Self { connection, link, names, may_declare, hidden: Hidden::default() }
+        Self { connection, monitor, names, may_declare, hidden: Hidden::default() }
     }
 
     /// Declares once more what all kinds need, and the bindings of their queues: what is gone is
@@ -48,11 +48,11 @@ impl Caretaker {
         };
         tokio::select! {
             mended = mended => mended,
-            why = self.link.gone() => Err(Error::Lost(why)),
+            why = self.monitor.gone() => Err(Error::Lost(why)),
         }
     }
 
-    /// How many ended commands of a kind wait until what was refused is told again; `None`
+    /// How many ended commands of a kind wait until what was refused is published again; `None`
     /// where this user may not look.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Caretaker {
         };
         tokio::select! {
             counted = counted => counted,
-            why = self.link.gone() => Err(Error::Lost(why)),
+            why = self.monitor.gone() => Err(Error::Lost(why)),
         }
     }
 

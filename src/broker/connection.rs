@@ -14,16 +14,16 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::caretaker::Caretaker;
+use super::connection_monitor::ConnectionMonitor;
 use super::declare::Declarer;
 use super::dial::at_first_address;
-use super::inlet::{Inlet, Shared};
-use super::link::Link;
+use super::outcome_publisher::OutcomePublisher;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
+use super::queue_consumer::{QueueConsumer, Shared};
 use super::refusals::Refusals;
 use super::relay::{self, Relay, Room};
 use super::replier::Replier;
-use super::teller::Teller;
 use super::topology::Names;
 use super::{Error, Settings, tls};
 use crate::command::Kind;
@@ -42,18 +42,18 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One life of the connections: consuming and publishing are apart, since a broker that is short
 /// of memory blocks connections that publish, and acks must not stop then. Each kind consumes on
-/// one of its own, which its inlet has; another one declares.
+/// one of its own, which its consumer has; another one declares.
 pub(crate) struct Session {
     pub(super) consuming: Arc<Connection>,
     publishing: Arc<Connection>,
-    links: [Link; 2],
+    monitors: [ConnectionMonitor; 2],
     replier: Replier,
     /// Which of the nodes it is connected to.
     pub(crate) node: usize,
     /// One a kind.
-    pub(crate) inlets: Vec<Inlet>,
+    pub(crate) consumers: Vec<QueueConsumer>,
     /// For events of commands whose messages are not at hand.
-    pub(crate) teller: Option<Teller>,
+    pub(crate) outcome_publisher: Option<OutcomePublisher>,
     /// Whom the prefix belongs to; there once the session is built.
     pairing: Option<Pairing>,
     /// Whether something is there that this user may not declare, so that the broker does not
@@ -91,19 +91,22 @@ async fn connect_to(
 ) -> Result<Session, Error> {
     let consuming = Arc::new(open(url, settings, "declares", Room::unlimited()).await?);
     let publishing = Arc::new(open(url, settings, "publishes", Room::unlimited()).await?);
-    let links = [Link::follow(&consuming, false), Link::follow(&publishing, true)];
+    let monitors = [
+        ConnectionMonitor::follow(&consuming, false),
+        ConnectionMonitor::follow(&publishing, true),
+    ];
     let mut session = Session {
         consuming,
         publishing,
-        links,
+        monitors,
         replier: Replier::start(node, settings.clone()),
         node,
-        inlets: Vec::new(),
-        teller: None,
+        consumers: Vec::new(),
+        outcome_publisher: None,
         pairing: None,
         is_unchecked: false,
     };
-    let [consuming, publishing] = session.links.clone();
+    let [consuming, publishing] = session.monitors.clone();
     tokio::select! {
         built = session.build(settings, refusals) => built?,
         why = consuming.gone() => return Err(Error::Lost(why)),
@@ -125,10 +128,10 @@ fn mismatch(declared: Result<(), Error>) -> Result<Option<String>, Error> {
 /// only to a connection that publishes; commands should not have been called for by then.
 async fn start_publisher(
     connection: Arc<Connection>,
-    link: &Link,
+    monitor: &ConnectionMonitor,
     names: &Names,
 ) -> Result<Publisher, Error> {
-    let publisher = Publisher::start(connection, link.clone()).await?;
+    let publisher = Publisher::start(connection, monitor.clone()).await?;
     let nowhere = Message {
         exchange: String::new(),
         routing_key: names.nowhere(),
@@ -137,13 +140,13 @@ async fn start_publisher(
     };
     tokio::select! {
         published = publisher.publish(nowhere) => drop(published?),
-        () = link.blocked() => {}
+        () = monitor.blocked() => {}
     }
     Ok(publisher)
 }
 
 /// How a node is reached, as its URL and the settings say.
-pub(super) fn way(
+pub(super) fn resolve(
     url: &SecretString,
     settings: &Settings,
 ) -> Result<(AMQPUri, Option<RustlsConnector>), Error> {
@@ -184,7 +187,7 @@ pub(super) async fn open(
     what: &str,
     room: Arc<Room>,
 ) -> Result<Connection, Error> {
-    let (mut uri, connector) = way(url, settings)?;
+    let (mut uri, connector) = resolve(url, settings)?;
     uri.query.frame_max = Some(FRAME);
     let name = format!("eko-worker {} {what}", settings.prefix);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -222,10 +225,10 @@ async fn connect_by(
 }
 
 impl Session {
-    /// Declares the topology, and makes what publishes and the inlets.
+    /// Declares the topology, and makes what publishes and the consumers.
     async fn build(&mut self, settings: &Settings, refusals: &Refusals) -> Result<(), Error> {
         let names = Arc::new(Names::new(&settings.prefix));
-        let [consuming, publishing] = self.links.clone();
+        let [consuming, publishing] = self.monitors.clone();
         let mut declarer = Declarer::new(&self.consuming, &names);
         let common = mismatch(declarer.shared().await)?;
         // Side by side: each queue that is not there yet takes its time.
@@ -248,8 +251,8 @@ impl Session {
         let publisher = start_publisher(Arc::clone(&self.publishing), &publishing, &names).await?;
         let connection = Arc::clone(&self.consuming);
         let (settings, node) = (Arc::new(settings.clone()), self.node);
-        let (link, under) = (consuming.clone(), Names::new(&settings.prefix));
-        self.pairing = Some(Pairing::new(connection.clone(), link, publisher.clone(), under));
+        let (monitor, under) = (consuming.clone(), Names::new(&settings.prefix));
+        self.pairing = Some(Pairing::new(connection.clone(), monitor, publisher.clone(), under));
         let shared = Shared {
             connection,
             consuming,
@@ -261,9 +264,13 @@ impl Session {
             settings,
             node,
         };
-        self.teller = Some(Teller::new(shared.clone()));
+        self.outcome_publisher = Some(OutcomePublisher::new(shared.clone()));
         for ((kind, mismatch), publisher) in mismatches.zip(publishers) {
-            self.inlets.push(Inlet::new(kind, Shared { publisher, ..shared.clone() }, mismatch));
+            self.consumers.push(QueueConsumer::new(
+                kind,
+                Shared { publisher, ..shared.clone() },
+                mismatch,
+            ));
         }
         Ok(())
     }
@@ -279,22 +286,25 @@ impl Session {
 
     /// Looks after what is declared.
     pub(crate) fn caretaker(&self, settings: &Settings) -> Caretaker {
-        let (connection, link) = (Arc::clone(&self.consuming), self.links[0].clone());
+        let (connection, monitor) = (Arc::clone(&self.consuming), self.monitors[0].clone());
         let names = Arc::new(Names::new(&settings.prefix));
-        Caretaker::new(connection, link, names, !self.is_unchecked)
+        Caretaker::new(connection, monitor, names, !self.is_unchecked)
     }
 
     /// What is not what this worker needs, each once.
     pub(crate) fn mismatches(&self) -> Vec<String> {
-        let mut all: Vec<_> =
-            self.inlets.iter().filter_map(|inlet| inlet.mismatch().map(str::to_owned)).collect();
+        let mut all: Vec<_> = self
+            .consumers
+            .iter()
+            .filter_map(|consumer| consumer.mismatch().map(str::to_owned))
+            .collect();
         all.dedup();
         all
     }
 
     /// Waits until one of the connections is gone, and tells why.
     pub(crate) async fn gone(&self) -> String {
-        let [consuming, publishing] = &self.links;
+        let [consuming, publishing] = &self.monitors;
         let (what, why) = tokio::select! {
             why = consuming.gone() => ("declares", why),
             why = publishing.gone() => ("publishes", why),
@@ -304,7 +314,7 @@ impl Session {
 
     /// Whether it ended since the broker did not let this user publish.
     pub(crate) fn is_refused(&self) -> bool {
-        self.links[1].is_refused()
+        self.monitors[1].is_refused()
     }
 
     /// Says goodbye; what is not settled is delivered again.
@@ -312,8 +322,8 @@ impl Session {
         self.replier.flush().await;
         tokio::join!(close(&self.publishing), close(&self.consuming));
         // Journeys may be left that would wait for an answer.
-        for link in &self.links {
-            link.end("it was closed", false);
+        for monitor in &self.monitors {
+            monitor.end("it was closed", false);
         }
     }
 }

@@ -8,18 +8,18 @@ use lapin::BasicProperties;
 use lapin::types::FieldTable;
 
 use super::acks::Ack;
+use super::connection_monitor::ConnectionMonitor;
 use super::envelope::{
     AGE, ATTEMPT, Envelope, FORMER, PARKED, REFUSALS, REFUSED, back_after, copy_of, own_headers,
     read_envelope, written_age, written_owed,
 };
-use super::inlet::Shared;
-use super::link::Link;
+use super::outcome_publisher::{event_properties, publish_event};
 use super::publisher::{Message, Publisher, Routed};
+use super::queue_consumer::Shared;
 use super::refusals::Refusals;
 use super::replier::Replier;
-use super::teller::{event_properties, publish_event};
 use super::topology::{Names, WaitingQueue, text};
-use super::{Error, Told};
+use super::{Error, PublishedOutcome};
 use crate::command::Kind;
 use crate::event::Event;
 use crate::order::{Copy, Owed, Placed, Reason};
@@ -28,7 +28,7 @@ use crate::order::{Copy, Owed, Placed, Reason};
 /// for an ack.
 const LONGEST_HELD: Duration = Duration::from_secs(20 * 60);
 
-/// How long it is held at least: when it is handed back, the broker counts that.
+/// How long it is held at least: when it is requeued, the broker counts that.
 const SHORTEST_HELD: Duration = Duration::from_secs(2 * 60);
 
 /// A copy that is to be parked.
@@ -57,7 +57,7 @@ struct Parts {
     properties: BasicProperties,
     ack: Ack,
     /// The connection that it came by.
-    line: Link,
+    line: ConnectionMonitor,
     /// Whose queue it came from.
     kind: Kind,
     publisher: Publisher,
@@ -70,7 +70,7 @@ impl Delivery {
     pub(super) fn new(
         kind: Kind,
         delivery: lapin::message::Delivery,
-        (ack, line): (Ack, Link),
+        (ack, line): (Ack, ConnectionMonitor),
         shared: &Shared,
     ) -> Self {
         let names = Arc::clone(&shared.names);
@@ -126,31 +126,41 @@ impl Delivery {
 
     /// Publishes what is owed: the event, with a copy to whoever asked for one, and the command
     /// itself to where a person looks. Tells what the broker has refused of that.
-    pub(crate) async fn publish_outcome(&self, event: &Event, owed: Owed) -> Result<Told, Error> {
+    pub(crate) async fn publish_outcome(
+        &self,
+        event: &Event,
+        owed: Owed,
+    ) -> Result<PublishedOutcome, Error> {
         let began = started();
-        let told = async {
+        let event_published = async {
             match owed.event {
                 true => self.publish_event(event).await,
                 false => Ok(Routed::Yes),
             }
         };
-        let buried = async {
+        let dead_lettered = async {
             match owed.dead_letter && !self.0.envelope.is_cut {
                 true => self.publish_dead(event).await,
                 false => Ok(()),
             }
         };
         self.reply(event);
-        let (told, buried) = tokio::join!(told, buried);
-        let (told, buried) = (unless_refused(told)?, unless_refused(buried)?);
-        let refused = Owed { event: told.is_none(), dead_letter: buried.is_none() };
-        Ok(Told { took: began.elapsed(), is_unrouted: told == Some(Routed::No), refused })
+        let (event_published, dead_lettered) = tokio::join!(event_published, dead_lettered);
+        let (event_published, dead_lettered) =
+            (unless_refused(event_published)?, unless_refused(dead_lettered)?);
+        let refused =
+            Owed { event: event_published.is_none(), dead_letter: dead_lettered.is_none() };
+        Ok(PublishedOutcome {
+            took: began.elapsed(),
+            is_unrouted: event_published == Some(Routed::No),
+            refused,
+        })
     }
 
     /// Puts a copy where it waits until what the broker has refused of its end is published again:
     /// until then nobody else waits for it.
     pub(crate) async fn park_refused(&self, event: &Event, refused: Owed) -> Result<Placed, Error> {
-        // What cannot be copied cannot wait: it would come again at once, and be told again to all.
+        // What cannot be copied cannot wait: it would come again at once, and all would get it again.
         let times = self.0.envelope.refusals.saturating_add(1);
         let queue = WaitingQueue::refused(self.0.kind, times);
         let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
@@ -227,14 +237,14 @@ impl Delivery {
     /// itself puts where a person looks, whole.
     pub(crate) async fn ack(self) -> Result<(), Error> {
         match self.0.envelope.is_cut {
-            true => self.0.ack.bury().await,
+            true => self.0.ack.dead_letter().await,
             false => self.0.ack.ack().await,
         }
     }
 
-    /// Hands it back untouched.
-    pub(crate) async fn hand_back(self) -> Result<(), Error> {
-        self.0.ack.hand_back().await
+    /// Requeues it untouched.
+    pub(crate) async fn requeue(self) -> Result<(), Error> {
+        self.0.ack.requeue().await
     }
 
     async fn publish_event(&self, event: &Event) -> Result<Routed, Error> {
@@ -324,7 +334,7 @@ impl Delivery {
         }
     }
 
-    /// A copy of a command that has ended, until what the broker refused of its end is told again.
+    /// A copy of a command that has ended, until what the broker refused of its end is published again.
     /// Who asked for a reply has got one.
     fn refused_copy(
         &self,

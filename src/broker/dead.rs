@@ -9,11 +9,11 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, BasicProperties, Channel, Consumer};
 
 use super::Error;
+use super::connection_monitor::ConnectionMonitor;
 use super::envelope::{
     ATTEMPT, Envelope, PARKED, copy_of, own_headers, read as header, read_envelope,
 };
-use super::link::Link;
-use super::once::{Once, refusal};
+use super::operator_connection::{OperatorConnection, refusal};
 use super::topology::text;
 
 /// The id of the command that a replay repeats.
@@ -112,7 +112,7 @@ pub(crate) struct DeadLetters {
     pub(crate) count: u32,
     channel: Channel,
     consumer: Consumer,
-    link: Link,
+    monitor: ConnectionMonitor,
     left: u16,
 }
 
@@ -128,7 +128,7 @@ impl DeadLetters {
         self.left -= 1;
         let next = tokio::select! {
             next = self.consumer.next() => next,
-            why = self.link.gone() => return Err(Error::Lost(why)),
+            why = self.monitor.gone() => return Err(Error::Lost(why)),
             // Somebody else has what is missing in hand.
             () = tokio::time::sleep(PATIENCE) => return Ok(None),
         };
@@ -142,7 +142,7 @@ impl DeadLetters {
     /// # Errors
     /// Where the broker is lost: it is back then.
     pub(crate) async fn settle(&self, letter: DeadLetter) -> Result<(), Error> {
-        match self.link.during(letter.acker.ack(BasicAckOptions::default())).await? {
+        match self.monitor.unless_closed(letter.acker.ack(BasicAckOptions::default())).await? {
             true => Ok(()),
             false => Err(Error::Lost("its channel is gone; the message is back".to_owned())),
         }
@@ -153,28 +153,30 @@ impl DeadLetters {
     /// # Errors
     /// Where the broker is lost: they are back then.
     pub(crate) async fn end(self) -> Result<(), Error> {
-        Ok(self.link.during(self.channel.close(200, "looked at".into())).await?)
+        Ok(self.monitor.unless_closed(self.channel.close(200, "looked at".into())).await?)
     }
 }
 
-impl Once {
+impl OperatorConnection {
     /// The dead letters that nobody has in hand. All of them are taken at once: what goes back
     /// alone comes after what has gone back before, and the order would be another.
     ///
     /// # Errors
     /// Where there is no such queue, or this user may not read it.
     pub(crate) async fn dead_letters(&self) -> Result<DeadLetters, Error> {
-        let channel = self.link.during(self.connection.create_channel()).await?;
+        let channel = self.monitor.unless_closed(self.connection.create_channel()).await?;
         let (queue, passive) = (self.names.dead(), QueueDeclareOptions::default().passive());
         let declare = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default());
-        let count = self.link.during(declare).await.map_err(refusal)?.message_count();
+        let count = self.monitor.unless_closed(declare).await.map_err(refusal)?.message_count();
         // Nothing means any number to the broker.
         let left = u16::try_from(count).unwrap_or(u16::MAX);
-        self.link.during(channel.basic_qos(left.max(1), BasicQosOptions::default())).await?;
+        self.monitor
+            .unless_closed(channel.basic_qos(left.max(1), BasicQosOptions::default()))
+            .await?;
         let (name, options) = (queue.as_str().into(), BasicConsumeOptions::default());
         let consume = channel.basic_consume(name, "".into(), options, FieldTable::default());
-        let consumer = self.link.during(consume).await.map_err(refusal)?;
-        Ok(DeadLetters { count, channel, consumer, link: self.link.clone(), left })
+        let consumer = self.monitor.unless_closed(consume).await.map_err(refusal)?;
+        Ok(DeadLetters { count, channel, consumer, monitor: self.monitor.clone(), left })
     }
 
     /// Publishes a dead letter once more; it stays in hand.

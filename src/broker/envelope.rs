@@ -78,7 +78,7 @@ pub(super) const fn written_owed(owed: Owed) -> &'static str {
     }
 }
 
-/// What a copy says is owed; anything else than what is written is an event, which may be told twice.
+/// What a copy says is owed; anything else than what is written is an event, which may be published twice.
 fn read_owed(text: &str) -> Owed {
     let dead_letter = text.contains("dead letter");
     Owed { event: !dead_letter || text.contains("event"), dead_letter }

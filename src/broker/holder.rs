@@ -42,7 +42,7 @@ impl Pairing {
         let (channel, name) = (self.channel().await?, self.names.holder());
         let options = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::exclusive() };
         let declare = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
-        let Err(error) = self.link.during(declare).await else {
+        let Err(error) = self.monitor.unless_closed(declare).await else {
             self.holds.store(true, Ordering::Relaxed);
             self.keep(channel);
             return Ok(Held::Here);
@@ -72,7 +72,7 @@ impl Pairing {
         }
         let (channel, name) = (self.channel().await?, self.names.holder());
         let delete = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default());
-        self.link.during(delete).await?;
+        self.monitor.unless_closed(delete).await?;
         self.keep(channel);
         Ok(())
     }

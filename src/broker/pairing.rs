@@ -20,10 +20,10 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
 
 use super::Error;
+use super::connection_monitor::ConnectionMonitor;
 use super::declare::{said, soft_error};
 use super::envelope::DELIVERY_MODE;
-use super::link::Link;
-use super::once::refusal;
+use super::operator_connection::refusal;
 use super::publisher::{Message, Publisher, Routed};
 use super::topology::{Names, quorum, text};
 pub(crate) use register::Register;
@@ -63,7 +63,7 @@ pub(crate) enum Paired {
 #[derive(Clone)]
 pub(crate) struct Pairing {
     pub(super) connection: Arc<Connection>,
-    pub(super) link: Link,
+    pub(super) monitor: ConnectionMonitor,
     publisher: Publisher,
     pub(super) names: Names,
     /// Whether the broker has told that this user may not declare: each try is an error in its log.
@@ -108,13 +108,13 @@ impl Pairing {
     /// The pairing of the prefix of these names, over a connection and its publisher.
     pub(super) fn new(
         connection: Arc<Connection>,
-        link: Link,
+        monitor: ConnectionMonitor,
         publisher: Publisher,
         names: Names,
     ) -> Self {
         Self {
             connection,
-            link,
+            monitor,
             publisher,
             names,
             is_limited: Arc::default(),
@@ -150,7 +150,8 @@ impl Pairing {
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let (name, table) = (self.names.ledger(), FieldTable::default());
         let (name, kind) = (name.as_str().into(), ExchangeKind::Fanout);
-        let found = self.link.during(channel.exchange_declare(name, kind, options, table)).await;
+        let found =
+            self.monitor.unless_closed(channel.exchange_declare(name, kind, options, table)).await;
         match found {
             // It is there: to declare it changes nothing.
             Ok(()) => {
@@ -196,8 +197,10 @@ impl Pairing {
     async fn delete(&self) -> Result<(), Error> {
         let (channel, name) = (self.channel().await?, self.names.ledger());
         let options = ExchangeDeleteOptions::default();
-        let deleted =
-            self.link.during(channel.exchange_delete(name.as_str().into(), options)).await;
+        let deleted = self
+            .monitor
+            .unless_closed(channel.exchange_delete(name.as_str().into(), options))
+            .await;
         deleted.map_err(refusal)?;
         self.keep(channel);
         Ok(())
@@ -214,7 +217,7 @@ impl Pairing {
             options,
             arguments,
         );
-        let Err(error) = self.link.during(declare).await else {
+        let Err(error) = self.monitor.unless_closed(declare).await else {
             self.keep(channel);
             return Ok(Declared::Ours);
         };
@@ -266,7 +269,7 @@ impl Pairing {
         let mut last = None;
         for _ in 0..MOST {
             let get = channel.basic_get(name.as_str().into(), BasicGetOptions::default());
-            let got = match self.link.during(get).await {
+            let got = match self.monitor.unless_closed(get).await {
                 Ok(Some(message)) => message.delivery,
                 Ok(None) => break,
                 Err(error) => match soft_error(&error) {
@@ -282,7 +285,7 @@ impl Pairing {
         }
         if let Some(tag) = last {
             let options = BasicNackOptions { multiple: true, requeue: true };
-            self.link.during(channel.basic_nack(tag, options)).await?;
+            self.monitor.unless_closed(channel.basic_nack(tag, options)).await?;
         }
         self.keep(channel);
         Ok(read)
@@ -296,7 +299,7 @@ impl Pairing {
         let (channel, name) = (self.channel().await?, self.names.ledger());
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         let declare = channel.queue_declare(name.as_str().into(), options, register_arguments());
-        let Err(error) = self.link.during(declare).await else {
+        let Err(error) = self.monitor.unless_closed(declare).await else {
             self.keep(channel);
             return Ok(());
         };
@@ -332,7 +335,7 @@ impl Pairing {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         match idle.filter(|channel| channel.status().connected()) {
             Some(channel) => Ok(channel),
-            None => Ok(self.link.during(self.connection.create_channel()).await?),
+            None => Ok(self.monitor.unless_closed(self.connection.create_channel()).await?),
         }
     }
 

@@ -21,7 +21,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
-use super::link::Link;
+use super::connection_monitor::ConnectionMonitor;
 
 /// How many messages are confirmed together: enough to keep the broker busy.
 const BATCH: usize = 200;
@@ -69,12 +69,15 @@ pub(super) struct Publisher(mpsc::Sender<(Box<Message>, Answer)>);
 impl Publisher {
     /// Starts the task, on a channel that nobody else uses. The task ends with the channel or
     /// with the last handle.
-    pub(super) async fn start(connection: Arc<Connection>, link: Link) -> Result<Self, Error> {
-        let channel = link.during(confirming(&connection)).await?;
+    pub(super) async fn start(
+        connection: Arc<Connection>,
+        monitor: ConnectionMonitor,
+    ) -> Result<Self, Error> {
+        let channel = monitor.unless_closed(confirming(&connection)).await?;
         let (publisher, inbox) = mpsc::channel(BATCH * 2);
         let (since, state) = (now(), State::Fine);
         let line = Line { connection, channel, since, state };
-        tokio::spawn(run(line, link, inbox));
+        tokio::spawn(run(line, monitor, inbox));
         Ok(Self(publisher))
     }
 
@@ -118,7 +121,7 @@ impl Line {
     /// Sends a batch, on a new channel where the last one may not be of use any more.
     async fn send(
         &mut self,
-        link: &Link,
+        monitor: &ConnectionMonitor,
         batch: &mut [(Box<Message>, Answer)],
     ) -> Result<Vec<Result<Routed, Error>>, Error> {
         if match self.state {
@@ -128,7 +131,7 @@ impl Line {
         } {
             self.renew().await?;
         }
-        let results = send(&self.channel, link, batch).await?;
+        let results = send(&self.channel, monitor, batch).await?;
         for result in &results {
             match result {
                 Err(Error::Unconfirmed { .. }) => self.state = State::Silent,
@@ -161,21 +164,25 @@ async fn confirming(connection: &Connection) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-async fn run(mut line: Line, link: Link, mut inbox: mpsc::Receiver<(Box<Message>, Answer)>) {
+async fn run(
+    mut line: Line,
+    monitor: ConnectionMonitor,
+    mut inbox: mpsc::Receiver<(Box<Message>, Answer)>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let outcome = tokio::select! {
             biased;
-            outcome = line.send(&link, &mut batch) => outcome,
-            why = link.gone() => Err(Error::Lost(why)),
-            () = overdue(&link, BATCH_TIMEOUT) => {
+            outcome = line.send(&monitor, &mut batch) => outcome,
+            why = monitor.gone() => Err(Error::Lost(why)),
+            () = overdue(&monitor, BATCH_TIMEOUT) => {
                 Err(Error::Lost(format!("no confirm within {BATCH_TIMEOUT:?}")))
             }
         };
         let failure = outcome.as_ref().err().cloned();
         if failure.is_some() {
             // Why the channel was closed comes right behind, and tells what to do next.
-            tokio::time::timeout(REASON_TIMEOUT, link.gone()).await.ok();
+            tokio::time::timeout(REASON_TIMEOUT, monitor.gone()).await.ok();
         }
         let results = outcome.unwrap_or_default();
         for (index, (_, answer)) in batch.drain(..).enumerate() {
@@ -194,10 +201,10 @@ async fn run(mut line: Line, link: Link, mut inbox: mpsc::Receiver<(Box<Message>
 }
 
 /// Waits until the connection has not been blocked for that long.
-async fn overdue(link: &Link, limit: Duration) {
+async fn overdue(monitor: &ConnectionMonitor, limit: Duration) {
     loop {
-        link.unblocked().await;
-        if tokio::time::timeout(limit, link.blocked()).await.is_err() {
+        monitor.unblocked().await;
+        if tokio::time::timeout(limit, monitor.blocked()).await.is_err() {
             return;
         }
     }
@@ -206,7 +213,7 @@ async fn overdue(link: &Link, limit: Duration) {
 /// Sends one batch and waits for all its confirms; the results are in the batch's order.
 async fn send(
     channel: &Channel,
-    link: &Link,
+    monitor: &ConnectionMonitor,
     batch: &mut [(Box<Message>, Answer)],
 ) -> Result<Vec<Result<Routed, Error>>, Error> {
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
@@ -224,7 +231,7 @@ async fn send(
     let numbered = confirms.into_iter().enumerate();
     let mut confirms: FuturesUnordered<_> =
         numbered.map(|(nth, confirm)| async move { (nth, confirm.await) }).collect();
-    let mut late = std::pin::pin!(overdue(link, CONFIRM_TIMEOUT));
+    let mut late = std::pin::pin!(overdue(monitor, CONFIRM_TIMEOUT));
     loop {
         let confirmed = tokio::select! {
             biased;
@@ -273,17 +280,17 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link::Standing;
+    use super::super::connection_monitor::ConnectionState;
     use super::*;
 
     #[tokio::test]
     async fn a_confirm_is_not_overdue_while_the_broker_blocks() {
-        let link = Link::new(Standing::Blocked);
+        let monitor = ConnectionMonitor::new(ConnectionState::Blocked);
         let limit = Duration::from_millis(20);
         let much_longer = limit * 20;
-        let waited = tokio::time::timeout(much_longer, overdue(&link, limit)).await;
+        let waited = tokio::time::timeout(much_longer, overdue(&monitor, limit)).await;
         assert!(waited.is_err(), "blocked for long is not overdue");
-        link.stand(Standing::Fine);
-        overdue(&link, limit).await;
+        monitor.set_state(ConnectionState::Fine);
+        overdue(&monitor, limit).await;
     }
 }

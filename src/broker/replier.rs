@@ -12,7 +12,7 @@ use lapin::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{CLOSE_TIMEOUT, open_at};
-use super::link::Link;
+use super::connection_monitor::ConnectionMonitor;
 use super::publisher::{Message, Publisher, Routed};
 use super::relay::Room;
 use super::{Error, Settings};
@@ -84,8 +84,9 @@ impl Line {
             return Ok(publisher.clone());
         }
         let connection = open_at(self.node, &self.settings, "replies", Room::unlimited()).await?;
-        let (link, connection) = (Link::follow(&connection, true), Arc::new(connection));
-        let publisher = Publisher::start(Arc::clone(&connection), link).await?;
+        let (monitor, connection) =
+            (ConnectionMonitor::follow(&connection, true), Arc::new(connection));
+        let publisher = Publisher::start(Arc::clone(&connection), monitor).await?;
         self.open = Some((connection, publisher.clone()));
         Ok(publisher)
     }

@@ -23,7 +23,7 @@ const LEVELS: [u64; 13] = [
     3_600_000,
 ];
 
-/// How long what the broker refused of a command's end waits before it is told again, in
+/// How long what the broker refused of a command's end waits before it is published again, in
 /// milliseconds: the first time, the second time, and from then on. Each time, subscribers whose
 /// queues took the event get it once more.
 const REFUSED_LEVELS: [u64; 3] = [10_000, 120_000, 1_800_000];
@@ -46,7 +46,7 @@ pub(crate) struct WaitingQueue {
 pub(super) enum Family {
     /// For another look at them.
     Retry,
-    /// They have ended, and what the broker refused of their end is told again.
+    /// They have ended, and what the broker refused of their end is published again.
     Refused,
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Limit {
     usual: Option<(f64, Instant)>,
     slowness: Slowness,
     window: Window,
-    cuts: u32,
+    generation: u32,
 }
 
 /// What is done about slow calls.
@@ -87,7 +87,7 @@ impl Limit {
     pub(super) fn new(most: u32) -> Self {
         let most = f64::from(most.max(1));
         let (slowness, window) = (Slowness::None, Window::default());
-        Self { most, limit: most, usual: None, slowness, window, cuts: 0 }
+        Self { most, limit: most, usual: None, slowness, window, generation: 0 }
     }
 
     /// How many calls may be in flight, from 1.
@@ -100,14 +100,14 @@ impl Limit {
         self.limit as u32
     }
 
-    /// How often it was cut: what a call that begins now must tell with its sample.
-    pub(super) const fn cuts(&self) -> u32 {
-        self.cuts
+    /// How often it was cut, as a generation: what a call that begins now must tell with its sample.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
     }
 
-    /// Learns from a call that began after so many cuts and ended among `in_flight` others.
-    pub(super) fn learn(&mut self, sample: Sample, cuts: u32, in_flight: u32, now: Instant) {
-        if cuts != self.cuts {
+    /// Learns from a call that began in a generation of the limit and ended among `in_flight` others.
+    pub(super) fn learn(&mut self, sample: Sample, generation: u32, in_flight: u32, now: Instant) {
+        if generation != self.generation {
             return;
         }
         let window = &mut self.window;
@@ -176,7 +176,7 @@ impl Limit {
         let limit = limit.max(1.0);
         if limit < self.limit {
             self.limit = limit;
-            self.cuts = self.cuts.wrapping_add(1);
+            self.generation = self.generation.wrapping_add(1);
         }
     }
 

@@ -86,7 +86,7 @@ impl Reason {
 
 /// What one call tells about Eko as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum HealthSignal {
     /// Eko works.
     Fine,
     /// It may be that nothing works.
@@ -95,9 +95,9 @@ pub(crate) enum Sight {
     Nothing,
 }
 
-impl Sight {
+impl HealthSignal {
     /// Whether a call has failed as calls do that are too many for Eko.
-    pub(crate) const fn is_strain(self) -> bool {
+    pub(crate) const fn is_overload(self) -> bool {
         matches!(self, Self::Against(Reason::Outage | Reason::RateLimited))
     }
 
@@ -107,7 +107,7 @@ impl Sight {
     }
 }
 
-impl From<&Verdict> for Sight {
+impl From<&Verdict> for HealthSignal {
     fn from(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Done(..) | Verdict::Refused(_) => Self::Fine,
@@ -120,7 +120,7 @@ impl From<&Verdict> for Sight {
     }
 }
 
-impl From<&Reading> for Sight {
+impl From<&Reading> for HealthSignal {
     fn from(reading: &Reading) -> Self {
         match reading {
             Reading::NoAnswer(cause) => Reason::of(*cause).map_or(Self::Nothing, Self::Against),

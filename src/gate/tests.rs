@@ -1,7 +1,7 @@
 use super::*;
 
-const UNAUTHORIZED: Sight = Sight::Against(Reason::Unauthorized);
-const OUTAGE_SEEN: Sight = Sight::Against(Reason::Outage);
+const UNAUTHORIZED: HealthSignal = HealthSignal::Against(Reason::Unauthorized);
+const OUTAGE_SEEN: HealthSignal = HealthSignal::Against(Reason::Outage);
 
 fn gate() -> Gate {
     let settings = Settings { rate: None, concurrency: 4, is_adaptive: true };
@@ -22,7 +22,7 @@ fn at(second: u64) -> Duration {
     Duration::from_secs(second)
 }
 
-fn closed(gate: &Gate, kind: Kind) -> Option<Reason> {
+fn paused(gate: &Gate, kind: Kind) -> Option<Reason> {
     *gate.watch(kind).borrow()
 }
 
@@ -31,19 +31,19 @@ fn a_second_command_with_the_same_fault_closes_its_kind_only() {
     let gate = gate();
     gate.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(0));
     gate.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(1));
-    assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
+    assert_eq!(paused(&gate, Kind::Refund), None, "one odd command does not stop the line");
     gate.saw(Kind::Refund, ours("b"), UNAUTHORIZED, at(2));
-    assert_eq!(closed(&gate, Kind::Refund), Some(Reason::Unauthorized));
-    assert_eq!(closed(&gate, Kind::RefundOtp), None);
+    assert_eq!(paused(&gate, Kind::Refund), Some(Reason::Unauthorized));
+    assert_eq!(paused(&gate, Kind::RefundOtp), None);
 }
 
 #[test]
 fn a_call_that_goes_well_clears_a_suspicion() {
     let gate = gate();
     gate.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(0));
-    gate.saw(Kind::Refund, ours("c"), Sight::Fine, at(1));
+    gate.saw(Kind::Refund, ours("c"), HealthSignal::Fine, at(1));
     gate.saw(Kind::Refund, ours("b"), UNAUTHORIZED, at(2));
-    assert_eq!(closed(&gate, Kind::Refund), None);
+    assert_eq!(paused(&gate, Kind::Refund), None);
 }
 
 #[test]
@@ -52,9 +52,9 @@ fn ten_failures_in_a_row_are_an_outage() {
     for second in 0..9 {
         gate.saw(Kind::TransferOtp, ours("a"), OUTAGE_SEEN, at(second));
     }
-    assert_eq!(closed(&gate, Kind::TransferOtp), None);
+    assert_eq!(paused(&gate, Kind::TransferOtp), None);
     gate.saw(Kind::TransferOtp, ours("a"), OUTAGE_SEEN, at(9));
-    assert_eq!(closed(&gate, Kind::TransferOtp), Some(Reason::Outage));
+    assert_eq!(paused(&gate, Kind::TransferOtp), Some(Reason::Outage));
 }
 
 #[test]
@@ -63,63 +63,63 @@ fn after_opening_a_fault_of_ours_closes_again_and_probes_go_on_counting() {
     gate.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(0));
     gate.saw(Kind::Refund, ours("b"), UNAUTHORIZED, at(0));
     assert_eq!((gate.next_probe(Kind::Refund), gate.next_probe(Kind::Refund)), (1, 2));
-    gate.open(Kind::Refund, at(10));
-    assert_eq!(closed(&gate, Kind::Refund), None);
+    gate.resume(Kind::Refund, at(10));
+    assert_eq!(paused(&gate, Kind::Refund), None);
     gate.saw(Kind::Refund, ours("c"), UNAUTHORIZED, at(11));
     gate.saw(Kind::Refund, ours("c"), UNAUTHORIZED, at(11));
-    assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
+    assert_eq!(paused(&gate, Kind::Refund), None, "one odd command does not stop the line");
     gate.saw(Kind::Refund, ours("d"), UNAUTHORIZED, at(11));
-    assert_eq!(closed(&gate, Kind::Refund), Some(Reason::Unauthorized));
+    assert_eq!(paused(&gate, Kind::Refund), Some(Reason::Unauthorized));
     assert_eq!(gate.next_probe(Kind::Refund), 3);
-    gate.open(Kind::Refund, at(20));
-    gate.saw(Kind::Refund, ours("c"), Sight::Fine, at(21));
+    gate.resume(Kind::Refund, at(20));
+    gate.saw(Kind::Refund, ours("c"), HealthSignal::Fine, at(21));
     assert_eq!(gate.next_probe(Kind::Refund), 1);
 }
 
 #[test]
 fn after_opening_the_next_sign_of_an_outage_closes_again_and_tells_the_reason_that_holds_now() {
     let gate = gate();
-    gate.close(Kind::Refund, Reason::Unauthorized, at(0));
-    gate.open(Kind::Refund, at(1));
+    gate.pause(Kind::Refund, Reason::Unauthorized, at(0));
+    gate.resume(Kind::Refund, at(1));
     gate.saw(Kind::Refund, ours("a"), OUTAGE_SEEN, at(2));
-    assert_eq!(closed(&gate, Kind::Refund), Some(Reason::Outage));
+    assert_eq!(paused(&gate, Kind::Refund), Some(Reason::Outage));
 }
 
 #[test]
 fn a_pause_that_no_call_told_is_over_without_a_trial() {
     let gate = gate();
-    gate.close(Kind::Refund, Reason::BrokerBlocked, at(10));
-    gate.close(Kind::Refund, Reason::Topology, at(12));
-    assert_eq!(closed(&gate, Kind::Refund), Some(Reason::BrokerBlocked), "the first holds");
-    gate.open(Kind::Refund, at(3_610));
+    gate.pause(Kind::Refund, Reason::BrokerBlocked, at(10));
+    gate.pause(Kind::Refund, Reason::Topology, at(12));
+    assert_eq!(paused(&gate, Kind::Refund), Some(Reason::BrokerBlocked), "the first holds");
+    gate.resume(Kind::Refund, at(3_610));
     gate.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(3_611));
-    assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
-    let still = gate.stood_still(Kind::Refund, at(4_000), at(4_000));
+    assert_eq!(paused(&gate, Kind::Refund), None, "one odd command does not stop the line");
+    let still = gate.paused_for(Kind::Refund, at(4_000), at(4_000));
     assert_eq!(still, Duration::from_secs(3_600));
 }
 
 #[test]
 fn give_up_times_stand_still_while_it_is_closed() {
     let gate = gate();
-    let still = |since, now| gate.stood_still(Kind::Refund, at(now) - at(since), at(now)).as_secs();
+    let still = |since, now| gate.paused_for(Kind::Refund, at(now) - at(since), at(now)).as_secs();
     assert_eq!(still(0, 100), 0);
     gate.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(10));
     gate.saw(Kind::Refund, ours("b"), UNAUTHORIZED, at(10));
     assert_eq!(still(0, 15), 5);
-    gate.open(Kind::Refund, at(30));
+    gate.resume(Kind::Refund, at(30));
     assert_eq!((still(0, 100), still(20, 100), still(40, 100)), (20, 10, 0));
 }
 
 #[test]
 fn a_ledger_that_fails_closes_every_kind_at_once_and_leaves_no_trial_behind() {
     let gate = gate();
-    assert!(gate.close_all(Reason::Ledger, at(0)));
-    assert!(!gate.close_all(Reason::Ledger, at(1)), "they were closed before");
-    assert_eq!(Kind::ALL.map(|kind| closed(&gate, kind)), [Some(Reason::Ledger); 3]);
-    gate.open(Kind::Refund, at(5));
+    assert!(gate.pause_all(Reason::Ledger, at(0)));
+    assert!(!gate.pause_all(Reason::Ledger, at(1)), "they were paused before");
+    assert_eq!(Kind::ALL.map(|kind| paused(&gate, kind)), [Some(Reason::Ledger); 3]);
+    gate.resume(Kind::Refund, at(5));
     gate.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(6));
-    assert_eq!(closed(&gate, Kind::Refund), None, "one odd command does not stop the line");
-    assert_eq!(gate.stood_still(Kind::Refund, at(9), at(9)).as_secs(), 5);
+    assert_eq!(paused(&gate, Kind::Refund), None, "one odd command does not stop the line");
+    assert_eq!(gate.paused_for(Kind::Refund, at(9), at(9)).as_secs(), 5);
 }
 
 /// The wall clock at the beginning of the process, and how long that runs.
@@ -149,17 +149,19 @@ fn a_clock_far_off_in_two_answers_in_a_row_closes_every_kind() {
     assert!(!gate.saw_clock(-91.0, now(0)), "one answer may be a proxy's");
     assert!(!gate.saw_clock(3.0, now(1)));
     assert!(!gate.saw_clock(95.0, now(2)));
-    assert_eq!(closed(&gate, Kind::Refund), None);
+    assert_eq!(paused(&gate, Kind::Refund), None);
     assert!(gate.saw_clock(95.0, now(3)));
-    assert_eq!(Kind::ALL.map(|kind| closed(&gate, kind)), [Some(Reason::Clock); 3]);
+    assert_eq!(Kind::ALL.map(|kind| paused(&gate, kind)), [Some(Reason::Clock); 3]);
     assert!(Gate::is_right(-90.0) && !Gate::is_right(-90.5));
 }
 
 #[tokio::test]
 async fn who_waits_for_a_permit_is_turned_away_when_it_closes() {
-    let ledger_fails: fn(&Gate) = |gate| assert!(gate.close_all(Reason::Ledger, at(0)));
+    let ledger_fails: fn(&Gate) = |gate| assert!(gate.pause_all(Reason::Ledger, at(0)));
     let worker_stops: fn(&Gate) = |gate| gate.stop.cancel();
-    for (close, shut) in [(ledger_fails, Shut(Some(Reason::Ledger))), (worker_stops, Shut(None))] {
+    for (pause, rejected) in
+        [(ledger_fails, Rejected(Some(Reason::Ledger))), (worker_stops, Rejected(None))]
+    {
         let gate = gate();
         let mut taken = Vec::new();
         for _ in 0..4 {
@@ -169,13 +171,13 @@ async fn who_waits_for_a_permit_is_turned_away_when_it_closes() {
         let fifth = gate.enter(Kind::Refund);
         tokio::pin!(fifth);
         assert!(futures_util::poll!(&mut fifth).is_pending());
-        close(&gate);
+        pause(&gate);
         let turned_away = tokio::time::timeout(Duration::from_secs(5), fifth).await.unwrap();
-        assert_eq!(turned_away.err().as_ref(), Some(&shut));
-        assert_eq!(gate.enter(Kind::Refund).await.err(), Some(shut));
+        assert_eq!(turned_away.err().as_ref(), Some(&rejected));
+        assert_eq!(gate.enter(Kind::Refund).await.err(), Some(rejected));
         // What is begun goes on.
-        drop(gate.again(Kind::Refund, Purpose::Inquiry, taken.pop()).await);
-        drop(gate.again(Kind::Refund, Purpose::Inquiry, None).await);
+        drop(gate.reacquire(Kind::Refund, Purpose::Inquiry, taken.pop()).await);
+        drop(gate.reacquire(Kind::Refund, Purpose::Inquiry, None).await);
     }
 }
 
@@ -183,11 +185,11 @@ async fn who_waits_for_a_permit_is_turned_away_when_it_closes() {
 async fn after_an_outage_one_call_at_a_time_shows_whether_it_is_over() {
     let gate = gate();
     (0..10).for_each(|second| gate.saw(Kind::Refund, ours("a"), OUTAGE_SEEN, at(second)));
-    gate.open(Kind::Refund, at(20));
+    gate.resume(Kind::Refund, at(20));
     assert_eq!(gate.limit(Kind::Refund), 1);
-    gate.saw(Kind::Refund, ours("a"), Sight::Nothing, at(21));
+    gate.saw(Kind::Refund, ours("a"), HealthSignal::Nothing, at(21));
     assert_eq!(gate.limit(Kind::Refund), 1);
-    gate.saw(Kind::Refund, ours("a"), Sight::Fine, at(22));
+    gate.saw(Kind::Refund, ours("a"), HealthSignal::Fine, at(22));
     assert_eq!(gate.limit(Kind::Refund), 4);
 }
 
@@ -198,9 +200,9 @@ fn accounts_of_commands_that_eko_refuses_close_nothing_while_others_work() {
         let id = second.to_string();
         gate.saw(Kind::Refund, own(&id), UNAUTHORIZED, at(second));
         if second % 5 == 0 {
-            gate.saw(Kind::Refund, ours("good"), Sight::Fine, at(second));
+            gate.saw(Kind::Refund, ours("good"), HealthSignal::Fine, at(second));
         }
-        assert_eq!(closed(&gate, Kind::Refund), None, "after {second} s");
+        assert_eq!(paused(&gate, Kind::Refund), None, "after {second} s");
     }
     assert_eq!(gate.refuses_ours(Kind::Refund), None);
 }
@@ -211,10 +213,10 @@ fn a_refused_account_of_a_command_s_own_does_not_confirm_that_ours_is_refused() 
     gate.saw(Kind::Refund, own("a"), UNAUTHORIZED, at(0));
     gate.saw(Kind::Refund, ours("b"), UNAUTHORIZED, at(1));
     gate.saw(Kind::Refund, own("c"), UNAUTHORIZED, at(2));
-    assert_eq!(closed(&gate, Kind::Refund), None);
+    assert_eq!(paused(&gate, Kind::Refund), None);
     assert_eq!(gate.refuses_ours(Kind::Refund), Some(Reason::Unauthorized));
     gate.saw(Kind::Refund, ours("d"), UNAUTHORIZED, at(3));
-    assert_eq!(closed(&gate, Kind::Refund), Some(Reason::Unauthorized));
+    assert_eq!(paused(&gate, Kind::Refund), Some(Reason::Unauthorized));
     gate.serves(Kind::Refund, true, at(4));
     assert_eq!(gate.refuses_ours(Kind::Refund), Some(Reason::Unauthorized), "not ours was taken");
     gate.serves(Kind::Refund, false, at(5));
@@ -228,17 +230,17 @@ fn where_all_bring_accounts_of_their_own_ten_refused_in_a_row_close() {
         for id in 0..9 {
             gate.saw(Kind::Refund, own(&id.to_string()), UNAUTHORIZED, at(round));
         }
-        assert_eq!(closed(&gate, Kind::Refund), None, "also when it was just opened");
+        assert_eq!(paused(&gate, Kind::Refund), None, "also when it was just resumed");
         gate.saw(Kind::Refund, own("tenth"), UNAUTHORIZED, at(round));
-        assert_eq!(closed(&gate, Kind::Refund), Some(Reason::Unauthorized));
-        gate.open(Kind::Refund, at(round + 1));
+        assert_eq!(paused(&gate, Kind::Refund), Some(Reason::Unauthorized));
+        gate.resume(Kind::Refund, at(round + 1));
     }
 }
 
 #[test]
 fn a_pause_that_is_probed_in_vain_lets_a_command_show_now_and_then() {
     let gate = gate();
-    gate.close(Kind::Refund, Reason::Outage, at(0));
+    gate.pause(Kind::Refund, Reason::Outage, at(0));
     let tried: Vec<_> = (1..=7)
         .filter(|probe| {
             assert_eq!(gate.next_probe(Kind::Refund), *probe);
@@ -254,7 +256,7 @@ fn an_otp_shows_whether_an_outage_is_over_only_after_long_or_when_another_kind_w
     let is_due =
         |second| gate.is_blind_trial_due(Kind::RefundOtp, Reason::Outage, at(300), at(second));
     gate.serves(Kind::Refund, false, at(9));
-    gate.close(Kind::RefundOtp, Reason::Outage, at(10));
+    gate.pause(Kind::RefundOtp, Reason::Outage, at(10));
     (0..3).for_each(|_| _ = gate.next_probe(Kind::RefundOtp));
     assert!(!is_due(309));
     assert!(is_due(310));

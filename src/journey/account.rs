@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::command::{Account, Command, Defaults, Kind};
-use crate::gate::{Reason, Sight, Witness};
+use crate::gate::{HealthSignal, Reason, Witness};
 use crate::history::{Entry, History};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::Mobile;
@@ -126,10 +126,14 @@ impl Worker {
 }
 
 /// What a call of a command with an account of its own tells about Eko as a whole: its refusal, nothing.
-pub(super) fn sight_of_account(command: &Command, verdict: &Verdict, sight: Sight) -> Sight {
+pub(super) fn account_signal(
+    command: &Command,
+    verdict: &Verdict,
+    signal: HealthSignal,
+) -> HealthSignal {
     match command.has_own_account && is_refusal_of_account(verdict) {
-        true => Sight::Nothing,
-        false => sight,
+        true => HealthSignal::Nothing,
+        false => signal,
     }
 }
 

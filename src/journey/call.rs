@@ -1,12 +1,12 @@
 //! The calls of a claimed command.
 
 use super::Journey;
-use super::account::sight_of_account;
-use super::sight::{sight, sight_of_inquiry};
+use super::account::account_signal;
+use super::health_signal::{health_signal, inquiry_signal};
 use crate::broker::Error;
 use crate::command::{Account, Command, Kind};
 use crate::decision::Message;
-use crate::gate::{Permit, Purpose, Sample, Sight, Witness};
+use crate::gate::{HealthSignal, Permit, Purpose, Sample, Witness};
 use crate::ledger::{Case, Held};
 use crate::order::{Acquiring, Beginning, Calling, Inquiring, Next, Order};
 use crate::otel::Call;
@@ -26,7 +26,7 @@ impl<'a> Journey<'a> {
 
     /// A permit for the call that follows at once.
     async fn reacquire(&mut self, kind: Kind, purpose: Purpose) -> &mut Permit<'a> {
-        let permit = self.worker.gate.again(kind, purpose, self.permit.take()).await;
+        let permit = self.worker.gate.reacquire(kind, purpose, self.permit.take()).await;
         self.permit.insert(permit)
     }
 
@@ -57,9 +57,9 @@ impl<'a> Journey<'a> {
         let status = called.http_status;
         let verdict = worker.in_view_of_others(command, history, called.meaning, status);
         span.answered(status, verdict.as_str());
-        let sight = sight(kind, history, &verdict, called.skew);
-        let sight = sight_of_account(command, &verdict, sight);
-        let has_failed = sight.is_strain();
+        let signal = health_signal(kind, history, &verdict, called.skew);
+        let signal = account_signal(command, &verdict, signal);
+        let has_failed = signal.is_overload();
         self.note_load(kind, Sample { took: Some(called.took), has_failed });
         worker.metrics.called(kind, &verdict, called.took, called.is_known);
         worker.note_skew(called.skew);
@@ -72,7 +72,7 @@ impl<'a> Journey<'a> {
             "Eko was called"
         );
         let ended = worker.now();
-        worker.gate.saw(kind, Worker::witness(command), sight, ended.monotonic);
+        worker.gate.saw(kind, Worker::witness(command), signal, ended.monotonic);
         worker.note_service(command, &verdict, ended);
         Ok(calling.answered(verdict, ended))
     }
@@ -109,8 +109,8 @@ impl<'a> Journey<'a> {
         let is_own_account = command.has_own_account && account == command.account();
         let called = worker.eko.inquire(command, tid, account, deadline).await;
         span.answered(called.http_status, called.meaning.as_str());
-        let sight = sight_of_inquiry(kind, history, &called.meaning, called.skew);
-        let has_failed = sight.is_strain();
+        let signal = inquiry_signal(kind, history, &called.meaning, called.skew);
+        let has_failed = signal.is_overload();
         // How long another endpoint takes says nothing about this one.
         self.note_load(kind, Sample { took: None, has_failed });
         worker.metrics.inquired(&called.meaning, called.took, called.is_known);
@@ -123,7 +123,7 @@ impl<'a> Journey<'a> {
             );
         }
         let witness = Witness { command_id: &command.id, is_own_account };
-        worker.gate.saw(kind, witness, sight, worker.now().monotonic);
+        worker.gate.saw(kind, witness, signal, worker.now().monotonic);
         inquiring.answered(called.meaning, called.eko_time, asked)
     }
 
@@ -144,7 +144,7 @@ impl Worker {
         match self.ledger.begin(&beginning.claim, self.lease).await {
             Ok(held) => beginning.begun(held),
             Err(error) => {
-                self.close_for_ledger(&error);
+                self.pause_for_ledger(&error);
                 beginning.failed()
             }
         }
@@ -161,11 +161,11 @@ impl Worker {
         let Account { initiator_id, user_code } = ours.account();
         let tid = inquiring.claim.tid().unwrap_or_default();
         let called = self.eko.look_up_until(tid, initiator_id, user_code, deadline).await;
-        let sight = Sight::from(&called.meaning);
+        let signal = HealthSignal::from(&called.meaning);
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
         let order = inquiring.answered(called.meaning, called.eko_time, asked);
-        (order, (kind, Sample { took: None, has_failed: sight.is_strain() }))
+        (order, (kind, Sample { took: None, has_failed: signal.is_overload() }))
     }
 
     pub(super) fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::Journey;
 use crate::command::{Command, Kind};
 use crate::decision::Message;
-use crate::gate::{Reason, Shut};
+use crate::gate::{self, Reason};
 use crate::ledger::{self, Ask, Case, Claim, Waited};
 use crate::metrics;
-use crate::order::{Asking, Claimed as _, Claiming, Entering, Order, Rejected};
+use crate::order::{self, Asking, Claimed as _, Claiming, Entering, Order};
 use crate::worker::{clock, random_u32};
 
 impl Journey<'_> {
@@ -34,7 +34,7 @@ impl Journey<'_> {
                 self.permit = Some(permit);
                 entering.entered()
             }
-            Err(shut) => entering.rejected(self.rejected(kind, shut)),
+            Err(rejected) => entering.rejected(self.rejected(kind, rejected)),
         })
     }
 
@@ -48,11 +48,11 @@ impl Journey<'_> {
     }
 
     /// What may not begin now is parked, unless it is the broker that ails.
-    fn rejected(&self, kind: Kind, Shut(reason): Shut) -> Rejected {
+    fn rejected(&self, kind: Kind, gate::Rejected(reason): gate::Rejected) -> order::Rejected {
         match reason {
-            Some(Reason::BrokerBlocked) => Rejected::Requeue,
+            Some(Reason::BrokerBlocked) => order::Rejected::Requeue,
             // Out of its own queue nothing more comes; out of another one it would, again and again.
-            Some(Reason::Topology) if self.delivery.kind() == kind => Rejected::Requeue,
+            Some(Reason::Topology) if self.delivery.kind() == kind => order::Rejected::Requeue,
             Some(
                 Reason::Topology
                 | Reason::Unauthorized
@@ -62,7 +62,7 @@ impl Journey<'_> {
                 | Reason::RateLimited
                 | Reason::Ledger,
             )
-            | None => Rejected::Park,
+            | None => order::Rejected::Park,
         }
     }
 
@@ -73,7 +73,7 @@ impl Journey<'_> {
         let claim = match self.ask_ledger(&claiming, ask).await {
             Ok(claim) => claim,
             Err(error) => {
-                self.worker.close_for_ledger(&error);
+                self.worker.pause_for_ledger(&error);
                 return claiming.failed();
             }
         };

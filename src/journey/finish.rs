@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Journey, span_id};
-use crate::broker::{Error, Told};
+use crate::broker::{Error, PublishedOutcome};
 use crate::command::Kind;
 use crate::event::{About, Event};
 use crate::ledger::Case;
@@ -17,17 +17,17 @@ use crate::outcome::Outcome;
 use crate::trace::Trace;
 use crate::worker::Worker;
 
-/// An event that is told.
-pub(super) struct Telling {
+/// An event that is published.
+pub(super) struct Publication {
     span: Span,
-    told: Option<Told>,
+    published: Option<PublishedOutcome>,
 }
 
 impl Journey<'_> {
     /// Ends a command in the ledger.
     pub(super) async fn finish(&mut self, finishing: Finishing<Case>) -> Order<Case> {
         let Finishing { claim, outcome, ending } = finishing;
-        let span = self.received.span.telling(|| otel::Telling {
+        let span = self.received.span.publish(|| otel::Publish {
             exchange: self.delivery.exchange(),
             former: None,
             command_id: self.subject.command_id,
@@ -58,12 +58,12 @@ impl Journey<'_> {
         let order = match self.worker.ledger.finish(claim, &event, is_untold).await {
             Ok(held) => ending.finished(held, event),
             Err(error) => {
-                self.worker.close_for_ledger(&error);
+                self.worker.pause_for_ledger(&error);
                 ending.failed()
             }
         };
         if let Order::Publish(publishing) = &order {
-            self.telling = Some(Telling { span, told: None });
+            self.publication = Some(Publication { span, published: None });
             let finished = Finished { subject, attempts, took };
             self.note_finished(&publishing.event, &outcome, &finished);
         }
@@ -98,12 +98,12 @@ impl Journey<'_> {
         if publishing.replayed.is_some() {
             self.replay(&publishing);
         }
-        let told = self.delivery.publish_outcome(&publishing.event, publishing.owed).await;
-        let told = told.inspect_err(|_| self.fail_telling())?;
-        if let Some(telling) = &mut self.telling {
-            telling.told = Some(told);
+        let published = self.delivery.publish_outcome(&publishing.event, publishing.owed).await;
+        let published = published.inspect_err(|_| self.fail_publication())?;
+        if let Some(publication) = &mut self.publication {
+            publication.published = Some(published);
         }
-        Ok(publishing.published(told.refused))
+        Ok(publishing.published(published.refused))
     }
 
     /// Notes that what was said before is said again.
@@ -126,12 +126,12 @@ impl Journey<'_> {
             refused = refused.is_some(),
             "command seen before: answered from the ledger"
         );
-        let span = self.received.span.telling(|| otel::Telling {
+        let span = self.received.span.publish(|| otel::Publish {
             exchange: self.delivery.exchange(),
             former: Trace::read(&event.traceparent, None),
             command_id: self.subject.command_id,
         });
-        self.telling = Some(Telling { span, told: None });
+        self.publication = Some(Publication { span, published: None });
         let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
         self.received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
     }
@@ -143,21 +143,21 @@ impl Journey<'_> {
     ) -> Result<Order<Case>, Error> {
         let Published { event, refused, .. } = &parking.published;
         let placed = self.delivery.park_refused(event, *refused).await;
-        let placed = placed.inspect_err(|_| self.fail_telling())?;
+        let placed = placed.inspect_err(|_| self.fail_publication())?;
         Ok(parking.parked(placed))
     }
 
     /// Acknowledges the delivery: nothing more follows from it.
     pub(super) async fn acknowledge(self, acknowledging: Acknowledging) -> Result<(), Error> {
-        let Self { worker, delivery, subject, telling, .. } = self;
+        let Self { worker, delivery, subject, publication, .. } = self;
         let acknowledged = delivery.ack().await;
-        if let Some(telling) = telling {
+        if let Some(publication) = publication {
             match (&acknowledged, &acknowledging.published) {
                 (Ok(()), Some(published)) => {
-                    worker.count_published(subject.kind, telling, published);
+                    worker.count_published(subject.kind, publication, published);
                 }
                 (Ok(()), None) => {}
-                (Err(_), _) => telling.span.failed(),
+                (Err(_), _) => publication.span.failed(),
             }
         }
         acknowledged?;
@@ -165,9 +165,9 @@ impl Journey<'_> {
         Ok(())
     }
 
-    fn fail_telling(&self) {
-        if let Some(telling) = &self.telling {
-            telling.span.failed();
+    fn fail_publication(&self) {
+        if let Some(publication) = &self.publication {
+            publication.span.failed();
         }
     }
 }
@@ -184,16 +184,16 @@ impl Worker {
     pub(super) fn count_published(
         &self,
         kind: Option<Kind>,
-        Telling { span, told }: Telling,
+        Publication { span, published }: Publication,
         Published { event, owed, refused }: &Published,
     ) {
         if refused.event {
             span.failed();
             self.refused(kind, event);
         } else if owed.event {
-            span.told(&event.id, &event.message_type);
-            if let Some(told) = told {
-                self.metrics.told(kind, told.took, told.is_unrouted);
+            span.published(&event.id, &event.message_type);
+            if let Some(published) = published {
+                self.metrics.published(kind, published.took, published.is_unrouted);
             }
         }
         if refused.dead_letter {
@@ -202,7 +202,7 @@ impl Worker {
                 "the queue for dead letters refuses a command: it waits and is put there later"
             );
         } else if owed.dead_letter {
-            self.metrics.buried(kind, event.code.as_deref().unwrap_or_default());
+            self.metrics.dead_lettered(kind, event.code.as_deref().unwrap_or_default());
         }
     }
 
@@ -219,12 +219,12 @@ impl Worker {
 
     /// The ledger learns that what follows from an end was done. Without this note it is done once
     /// more: nothing is lost with it.
-    pub(super) async fn note_told(&self, event: &Event) {
+    pub(super) async fn note_published(&self, event: &Event) {
         // What the ledger knows it by: `<id>.<outcome>`.
         let id = event.id.rsplit_once('.').map_or(event.id.as_str(), |(id, _)| id);
         match self.ledger.told(id).await {
             Ok(()) => self.counted.remove(&event.id),
-            Err(error) => self.close_for_ledger(&error),
+            Err(error) => self.pause_for_ledger(&error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Messages that are no command of their own: what is wrong with them is told, unless the ledger has
+//! Messages that are no command of their own: what is wrong with them is published, unless the ledger has
 //! begun a command under their id.
 
 use std::borrow::Cow;
@@ -75,7 +75,7 @@ impl Worker {
             subject,
             permit: None,
             began: clock(),
-            telling: None,
+            publication: None,
         };
         journey.run(order).await
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Error, Teller};
+use crate::broker::{Error, OutcomePublisher};
 use crate::command::Kind;
 use crate::event::{About, Event};
 use crate::gate::{Permit, Purpose};
@@ -18,7 +18,7 @@ struct Orphan<'a> {
     worker: &'a Worker,
     id: &'a str,
     kind: Option<Kind>,
-    teller: &'a Teller,
+    publisher: &'a OutcomePublisher,
     permit: Option<Permit<'a>>,
 }
 
@@ -26,14 +26,14 @@ impl Worker {
     /// Settles a command whose message never came back, as far as that goes now.
     ///
     /// # Errors
-    /// Where the broker did not take its event: it stays untold, and is told later.
+    /// Where the broker did not take its event: it stays untold, and is published later.
     pub(crate) async fn settle_orphan(
         &self,
         id: &str,
         kind: Option<Kind>,
-        teller: &Teller,
+        publisher: &OutcomePublisher,
     ) -> Result<End, Error> {
-        let orphan = Orphan { worker: self, id, kind, teller, permit: None };
+        let orphan = Orphan { worker: self, id, kind, publisher, permit: None };
         orphan.run(Order::settle_orphan(kind)).await
     }
 }
@@ -65,7 +65,7 @@ impl<'a> Orphan<'a> {
                 Order::Finish(finishing) => self.finish(finishing).await,
                 Order::Publish(publishing) => self.publish(publishing).await?,
                 Order::NotePublished(noting) => {
-                    self.worker.note_told(&noting.event).await;
+                    self.worker.note_published(&noting.event).await;
                     noting.noted()
                 }
                 Order::End(end) => return Ok(end),
@@ -90,14 +90,14 @@ impl<'a> Orphan<'a> {
         match worker.ledger.claim(ask, random_u32()).await {
             Ok(claim) => claiming.claimed(claim),
             Err(error) => {
-                worker.close_for_ledger(&error);
+                worker.pause_for_ledger(&error);
                 claiming.failed()
             }
         }
     }
 
     async fn acquire(&mut self, kind: Kind) -> &mut Permit<'a> {
-        let permit = self.worker.gate.again(kind, Purpose::Inquiry, self.permit.take()).await;
+        let permit = self.worker.gate.reacquire(kind, Purpose::Inquiry, self.permit.take()).await;
         self.permit.insert(permit)
     }
 
@@ -106,7 +106,7 @@ impl<'a> Orphan<'a> {
         match ledger.note(&noting.claim, noting.due_in(), noting.unsettled).await {
             Ok(held) => noting.noted(held),
             Err(error) => {
-                self.worker.close_for_ledger(&error);
+                self.worker.pause_for_ledger(&error);
                 noting.failed()
             }
         }
@@ -130,7 +130,7 @@ impl<'a> Orphan<'a> {
         let order = match worker.ledger.finish(claim, &event, ending.is_untold()).await {
             Ok(held) => ending.finished(held, event),
             Err(error) => {
-                worker.close_for_ledger(&error);
+                worker.pause_for_ledger(&error);
                 ending.failed()
             }
         };
@@ -148,18 +148,18 @@ impl<'a> Orphan<'a> {
         order
     }
 
-    /// Tells an end that nobody else will tell: its message is gone.
+    /// Publishes an end that nobody else will publish: its message is gone.
     async fn publish(&self, publishing: Publishing) -> Result<Order<Case>, Error> {
         let (worker, kind, event) = (self.worker, self.kind, &publishing.event);
-        let told = self.teller.tell(event).await.inspect_err(|error| {
+        let published = self.publisher.publish_outcome(event).await.inspect_err(|error| {
             if matches!(error, Error::Refused { .. } | Error::Unconfirmed { .. }) {
                 worker.refused(kind, event);
             }
         })?;
-        worker.metrics.told(kind, told.took, told.is_unrouted);
+        worker.metrics.published(kind, published.took, published.is_unrouted);
         if worker.counted.insert(&event.id) {
             worker.metrics.finished(kind, &event.outcome, Duration::ZERO);
         }
-        Ok(publishing.published(told.refused))
+        Ok(publishing.published(published.refused))
     }
 }

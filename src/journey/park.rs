@@ -20,7 +20,7 @@ impl Journey<'_> {
         let order = match worker.ledger.note(case, noting.due_in(), noting.unsettled).await {
             Ok(held) => noting.noted(held),
             Err(error) => {
-                worker.close_for_ledger(&error);
+                worker.pause_for_ledger(&error);
                 noting.failed()
             }
         };
@@ -61,11 +61,11 @@ impl Journey<'_> {
         Ok(parking.parked(self.delivery.park(copy).await?))
     }
 
-    /// Hands the delivery back.
+    /// Requeues the delivery.
     pub(super) async fn requeue(self, requeuing: Requeuing) -> Result<(), Error> {
-        self.delivery.hand_back().await?;
-        if let (Some(telling), Some(published)) = (self.telling, &requeuing.published) {
-            self.worker.count_published(self.subject.kind, telling, published);
+        self.delivery.requeue().await?;
+        if let (Some(publication), Some(published)) = (self.publication, &requeuing.published) {
+            self.worker.count_published(self.subject.kind, publication, published);
         }
         self.worker.note_settled(&self.subject.id, requeuing.requeued()).await;
         Ok(())
@@ -74,7 +74,7 @@ impl Journey<'_> {
 
 impl Worker {
     /// Puts back what was delivered while nothing of its kind may begin.
-    pub(crate) async fn set_aside(&self, delivery: Delivery, kind: Kind) -> Result<(), Error> {
+    pub(crate) async fn park(&self, delivery: Delivery, kind: Kind) -> Result<(), Error> {
         let mut order: Order<Case> = Order::set_aside(delivered(&delivery, None));
         loop {
             order = match order {
@@ -84,7 +84,7 @@ impl Worker {
                     parking.parked(placed)
                 }
                 Order::Acknowledge(_) => return delivery.ack().await,
-                _ => return delivery.hand_back().await,
+                _ => return delivery.requeue().await,
             }
         }
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::now;
 use crate::app::start::tls_provider;
-use crate::broker::Once;
+use crate::broker::OperatorConnection;
 use crate::config::{
     DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs,
 };
@@ -48,8 +48,8 @@ pub async fn dead(args: &DeadArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: &DeadListArgs) -> anyhow::Result<ExitCode> {
-    let once = Once::open(&args.amqp.broker()?).await?;
-    let mut walk = Walk::begin(once, &args.choice).await?;
+    let connection = OperatorConnection::open(&args.amqp.broker()?).await?;
+    let mut walk = Walk::begin(connection, &args.choice).await?;
     let mut letters = Vec::new();
     while let Some((letter, _)) = walk.next().await? {
         letters.push(letter);
@@ -71,8 +71,8 @@ async fn show(args: &DeadShowArgs) -> anyhow::Result<ExitCode> {
         newer_than: None,
         limit: u32::MAX,
     };
-    let once = Once::open(&args.amqp.broker()?).await?;
-    let mut walk = Walk::begin(once, &choice).await?;
+    let connection = OperatorConnection::open(&args.amqp.broker()?).await?;
+    let mut walk = Walk::begin(connection, &choice).await?;
     let mut found: Vec<(Letter, Value)> = Vec::new();
     while let Some((letter, dead)) = walk.next().await? {
         found.push((letter, masked(&dead.body)));
@@ -94,7 +94,7 @@ async fn show(args: &DeadShowArgs) -> anyhow::Result<ExitCode> {
 async fn replay_all(args: &DeadReplayArgs) -> anyhow::Result<ExitCode> {
     args.choice.must_be_meant(args.yes, args.dry_run)?;
     let (broker, judge) = (args.amqp.broker()?, Judge::new(&args.eko)?);
-    let mut walk = Walk::begin(Once::open(&broker).await?, &args.choice).await?;
+    let mut walk = Walk::begin(OperatorConnection::open(&broker).await?, &args.choice).await?;
     let mut deeds = Vec::new();
     let went = replay_each(&mut walk, &judge, args, &mut deeds).await;
     conclude(walk, went, &args.choice, deeds, args.json).await
@@ -129,8 +129,8 @@ async fn replay_each(
 
 async fn drop_all(args: &DeadDropArgs) -> anyhow::Result<ExitCode> {
     args.choice.must_be_meant(args.yes, args.dry_run)?;
-    let once = Once::open(&args.amqp.broker()?).await?;
-    let mut walk = Walk::begin(once, &args.choice).await?;
+    let connection = OperatorConnection::open(&args.amqp.broker()?).await?;
+    let mut walk = Walk::begin(connection, &args.choice).await?;
     let mut deeds = Vec::new();
     let went = drop_each(&mut walk, args, &mut deeds).await;
     conclude(walk, went, &args.choice, deeds, args.json).await

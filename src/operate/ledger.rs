@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::app::outdated;
 use crate::app::start::{opening, tls_provider};
-use crate::broker::{self, Once, Paired, Pairing, Read, Register};
+use crate::broker::{self, OperatorConnection, Paired, Pairing, Read, Register};
 use crate::config::{LedgerAdoptArgs, LedgerArgs, LedgerShowArgs};
 use crate::ledger::{Identity, Ledger, Meta, Overview};
 use crate::output;
@@ -71,10 +71,10 @@ async fn ask(
     settings: &broker::Settings,
     id: &str,
 ) -> Result<(Paired, Option<Register>), broker::Error> {
-    let once = Once::open(settings).await?;
-    let pairing = once.pairing();
+    let connection = OperatorConnection::open(settings).await?;
+    let pairing = connection.pairing();
     let asked = async { Ok((pairing.look(id).await?, says(pairing.read().await?))) }.await;
-    once.close().await;
+    connection.close().await;
     asked
 }
 
@@ -156,16 +156,18 @@ async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
         let seen = Ledger::look(&settings).await;
         seen.with_context(|| format!("no ledger can be read at {}; {NEW}", settings.place()))?;
     }
-    let once = Once::open(&broker).await.context("the broker cannot be reached")?;
+    let connection =
+        OperatorConnection::open(&broker).await.context("the broker cannot be reached")?;
     let ledger = Ledger::open(&settings, &opening(Duration::MAX)?).await;
     let ledger = ledger.context("the ledger cannot be opened")?;
-    let told = take_over(&once.pairing(), &ledger, &broker.prefix, args.new).await;
-    once.close().await;
+    let told = take_over(&connection.pairing(), &ledger, &broker.prefix, args.new).await;
+    connection.close().await;
     output::print(&told?);
     // A refusal ends what publishes on a connection, and the takeover may have met one.
-    let once = Once::open(&broker).await.context("the register is not written yet")?;
-    let written = register(&once.pairing(), &ledger).await;
-    once.close().await;
+    let connection =
+        OperatorConnection::open(&broker).await.context("the register is not written yet")?;
+    let written = register(&connection.pairing(), &ledger).await;
+    connection.close().await;
     written.context("the register is not written yet: a worker of this ledger will do it")
 }
 

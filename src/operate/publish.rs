@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{any_defaults, now};
 use crate::app::start::tls_provider;
-use crate::broker::{Error, Once, Order, Replies};
+use crate::broker::{Error, OperatorConnection, PublishRequest, Replies};
 use crate::command::{Kind, parse};
 use crate::config::{Problems, PublishArgs};
 use crate::event::Event;
@@ -31,8 +31,8 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
     let (settings, timeout) = (args.amqp.broker()?, args.timeout()?);
     let id = args.id.clone().unwrap_or_else(new_id);
     let body = body(args, &id)?;
-    let once = Once::open(&settings).await?;
-    let published = order(&once, args, &id, &body).await;
+    let connection = OperatorConnection::open(&settings).await?;
+    let published = publish_command(&connection, args, &id, &body).await;
     let told = match published {
         Ok(mut replies) => {
             output::remark(format_args!(
@@ -52,7 +52,7 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error).context("nothing is published"),
     };
-    once.close().await;
+    connection.close().await;
     let Some(event) = told else {
         return Ok(without_outcome(&id));
     };
@@ -65,16 +65,24 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The queue for the answer is there before the command is.
-async fn order(
-    once: &Once,
+async fn publish_command(
+    connection: &OperatorConnection,
     args: &PublishArgs,
     id: &str,
     body: &SecretString,
 ) -> Result<Replies, Error> {
     let refused = |error: Error| Error::Topology(format!("no queue for its event: {error}"));
-    let replies = once.replies().await.map_err(refused)?;
+    let replies = connection.replies().await.map_err(refused)?;
     let body = body.expose_secret().as_bytes();
-    once.order(Order { kind: &args.kind, id, body, replies: &replies, time: now() }).await?;
+    connection
+        .publish_command(PublishRequest {
+            kind: &args.kind,
+            id,
+            body,
+            replies: &replies,
+            time: now(),
+        })
+        .await?;
     Ok(replies)
 }
 

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{Call, Place, Received, Telling};
+use super::{Call, Place, Publish, Received};
 
 /// Makes no spans.
 pub(crate) struct Tracer;
@@ -41,11 +41,11 @@ impl Span {
 
     pub(crate) const fn answered(self, _: Option<u16>, _: &'static str) {}
 
-    pub(crate) fn telling<'a>(&self, _: impl FnOnce() -> Telling<'a>) -> Self {
+    pub(crate) fn publish<'a>(&self, _: impl FnOnce() -> Publish<'a>) -> Self {
         Self
     }
 
-    pub(crate) const fn told(self, _: &str, _: &str) {}
+    pub(crate) const fn published(self, _: &str, _: &str) {}
 
     pub(crate) const fn parked(&self, _: &str) {}
 

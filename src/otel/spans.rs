@@ -11,7 +11,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use url::Url;
 
-use super::{Call, LAST_EXPORT, Place, Received, Telling, export};
+use super::{Call, LAST_EXPORT, Place, Publish, Received, export};
 use crate::trace::Trace;
 
 /// Makes spans, where a collector is set.
@@ -144,9 +144,9 @@ impl Span {
     }
 
     /// The span of an event that is published.
-    pub(crate) fn telling<'a>(&self, telling: impl FnOnce() -> Telling<'a>) -> Self {
+    pub(crate) fn publish<'a>(&self, publish: impl FnOnce() -> Publish<'a>) -> Self {
         let Some(Open { tracer, context }) = &self.0 else { return Self(None) };
-        let Telling { exchange, former, command_id } = telling();
+        let Publish { exchange, former, command_id } = publish();
         let builder = tracer
             .span_builder(format!("publish {exchange}"))
             .with_kind(SpanKind::Producer)
@@ -161,7 +161,7 @@ impl Span {
     }
 
     /// Ends the span of an event that the broker has confirmed.
-    pub(crate) fn told(self, event_id: &str, event_type: &str) {
+    pub(crate) fn published(self, event_id: &str, event_type: &str) {
         let Some(Open { context, .. }) = &self.0 else { return };
         let span = context.span();
         let key = "messaging.rabbitmq.destination.routing_key";

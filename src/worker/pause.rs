@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use super::{Worker, random_f64};
 use crate::command::{Account, Kind};
 use crate::credential::Credential;
-use crate::gate::{Gate, Reason, Sight};
+use crate::gate::{Gate, HealthSignal, Reason};
 use crate::ledger;
 use crate::verdict::{Cause, Reading};
 
@@ -32,12 +32,12 @@ impl Mispaired {
 
 impl Worker {
     /// Waits before the next probe: backoff from `RETRY_INITIAL` to `RETRY_MAX`, unless an
-    /// operator has changed a key since these hurries were last looked at.
-    pub(crate) async fn until_next_probe(&self, kind: Kind, hurries: &mut watch::Receiver<()>) {
+    /// operator has changed a key since these requests were last looked at.
+    pub(crate) async fn until_next_probe(&self, kind: Kind, requests: &mut watch::Receiver<()>) {
         let wait = self.policy.retry.delay(self.gate.next_probe(kind), random_f64());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            _ = hurries.changed() => {}
+            _ = requests.changed() => {}
         }
     }
 
@@ -45,7 +45,7 @@ impl Worker {
     /// there are any.
     pub(crate) fn reread_keys_now(&self) -> bool {
         self.eko.refresh_keys(Credential::refresh_as_asked);
-        self.gate.hurry();
+        self.gate.probe_now();
         self.eko.has_key_files()
     }
 
@@ -58,7 +58,7 @@ impl Worker {
              Eko's clock is compared again"
         );
         self.gate.forget_skew();
-        self.gate.hurry();
+        self.gate.probe_now();
     }
 
     /// What time it is, as far as Eko has confirmed our clock.
@@ -66,7 +66,7 @@ impl Worker {
         self.gate.agreed_time(self.now())
     }
 
-    /// Whether what closed the gate of a kind is over, as far as a probe tells; or whether a command
+    /// Whether what paused a kind is over, as far as a probe tells; or whether a command
     /// is to show it.
     pub(crate) async fn probe(&self, kind: Kind, reason: Reason) -> bool {
         match reason {
@@ -97,7 +97,7 @@ impl Worker {
     ///
     /// Something may be wrong with the probe alone. So where it tells another reason than the pause
     /// has, or the same one for long, a command shows what holds now: after a pause one goes at a time, and
-    /// what it meets closes the gate again, for that reason.
+    /// what it meets pauses the kind again, for that reason.
     async fn probe_eko(&self, kind: Kind, reason: Reason) -> bool {
         self.eko.refresh_keys(Credential::refresh);
         let ours = self.ours();
@@ -106,8 +106,8 @@ impl Worker {
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
         let told = match told_by_probe(&called.meaning, called.skew) {
-            Sight::Against(told) => told,
-            Sight::Fine | Sight::Nothing => return true,
+            HealthSignal::Against(told) => told,
+            HealthSignal::Fine | HealthSignal::Nothing => return true,
         };
         let (now, patience) = (self.now().monotonic, self.policy.retry.max);
         let is_blind_trial_due = || {
@@ -129,12 +129,12 @@ impl Worker {
 
     /// Stops a kind for a reason that no call of Eko tells.
     pub(crate) fn pause(&self, kind: Kind, reason: Reason) {
-        self.gate.close(kind, reason, self.now().monotonic);
+        self.gate.pause(kind, reason, self.now().monotonic);
     }
 
     /// Lets commands of a kind through again.
-    pub(crate) fn reopen(&self, kind: Kind) {
-        self.gate.open(kind, self.now().monotonic);
+    pub(crate) fn resume(&self, kind: Kind) {
+        self.gate.resume(kind, self.now().monotonic);
         self.metrics.limited(kind, self.gate.limit(kind));
     }
 
@@ -148,16 +148,16 @@ impl Worker {
         let is_mispaired = problem.is_some();
         let had_problem = self.mispaired.send_replace(problem).is_some();
         if is_mispaired {
-            self.gate.close_all(Reason::Ledger, self.now().monotonic);
+            self.gate.pause_all(Reason::Ledger, self.now().monotonic);
         } else if had_problem {
-            self.gate.hurry();
+            self.gate.probe_now();
         }
     }
 
     /// Pauses all kinds until the ledger can be written.
-    pub(crate) fn close_for_ledger(&self, error: &ledger::Error) {
+    pub(crate) fn pause_for_ledger(&self, error: &ledger::Error) {
         self.ledger_problem.send_replace(Some(error.clone()));
-        if self.gate.close_all(Reason::Ledger, self.now().monotonic) {
+        if self.gate.pause_all(Reason::Ledger, self.now().monotonic) {
             tracing::error!(%error, "the ledger failed: nothing begins until it can be written");
         }
     }
@@ -170,7 +170,7 @@ impl Worker {
             problem.take_if(|error| matches!(error, Away(_) | Refused(_) | Unfit(_))).is_some()
         };
         if self.ledger_problem.send_if_modified(let_in) {
-            return self.gate.hurry();
+            return self.gate.probe_now();
         }
         let waits = |kind| *self.gate.watch(kind).borrow() == Some(Reason::Ledger);
         if !Kind::ALL.into_iter().any(waits) {
@@ -181,10 +181,10 @@ impl Worker {
 
 /// What a probe tells about Eko as a whole. A refused timestamp says nothing while Eko's `Date` agrees
 /// with our clock: another worker with the same key had it.
-fn told_by_probe(reading: &Reading, skew: Option<f64>) -> Sight {
+fn told_by_probe(reading: &Reading, skew: Option<f64>) -> HealthSignal {
     match (reading, skew) {
-        (_, Some(skew)) if !Gate::is_right(skew) => Sight::Against(Reason::Clock),
-        (Reading::NoAnswer(Cause::Clock), Some(_)) => Sight::Nothing,
+        (_, Some(skew)) if !Gate::is_right(skew) => HealthSignal::Against(Reason::Clock),
+        (Reading::NoAnswer(Cause::Clock), Some(_)) => HealthSignal::Nothing,
         _ => reading.into(),
     }
 }

@@ -148,7 +148,7 @@ impl Keeper {
                 tracing::debug!(%error, "the ledger did not tell its commits");
             }
             // Also where nothing is claimed: its file may be gone, or its server refuse us.
-            Err(error) => self.worker.close_for_ledger(&error),
+            Err(error) => self.worker.pause_for_ledger(&error),
         }
         Ok(())
     }

@@ -16,10 +16,10 @@ impl Flow {
 
     /// One round: as many calls as are allowed begin together and end together.
     fn round(&mut self, took: Duration, calls: impl Fn(u32) -> Sample) {
-        let (allowed, cuts) = (self.limit.get(), self.limit.cuts());
+        let (allowed, generation) = (self.limit.get(), self.limit.generation());
         self.now += took;
         for call in 0..allowed {
-            self.limit.learn(calls(call), cuts, allowed, self.now);
+            self.limit.learn(calls(call), generation, allowed, self.now);
         }
     }
 
@@ -46,7 +46,7 @@ fn a_steady_eko_is_never_throttled_however_fast() {
         for _ in 0..100 {
             flow.answered(milliseconds);
         }
-        assert_eq!((flow.limit.get(), flow.limit.cuts()), (200, 0), "{milliseconds} ms");
+        assert_eq!((flow.limit.get(), flow.limit.generation()), (200, 0), "{milliseconds} ms");
     }
 }
 
@@ -110,7 +110,7 @@ fn an_eko_that_only_fails_is_left_with_one_call_and_gets_all_back_by_and_by() {
 fn one_cut_answers_all_calls_that_were_in_flight() {
     let mut flow = Flow::new(64);
     flow.failed();
-    assert_eq!((flow.limit.get(), flow.limit.cuts()), (32, 1));
+    assert_eq!((flow.limit.get(), flow.limit.generation()), (32, 1));
 }
 
 #[test]
@@ -129,9 +129,9 @@ fn one_call_in_ten_that_fails_is_eko_s_own_noise() {
 fn a_limit_that_is_not_used_does_not_grow() {
     let mut flow = Flow::new(64);
     flow.failed();
-    let (now, cuts) = (flow.now, flow.limit.cuts());
+    let (now, generation) = (flow.now, flow.limit.generation());
     for _ in 0..1_000 {
-        flow.limit.learn(fine(Duration::from_millis(5)), cuts, 1, now);
+        flow.limit.learn(fine(Duration::from_millis(5)), generation, 1, now);
     }
     assert_eq!(flow.limit.get(), 32);
 }
@@ -144,7 +144,7 @@ proptest! {
             flow.now += Duration::from_micros(100);
             flow.limit.learn(fine(Duration::from_millis(latency)), 0, 200, flow.now);
         }
-        prop_assert_eq!((flow.limit.get(), flow.limit.cuts()), (200, 0));
+        prop_assert_eq!((flow.limit.get(), flow.limit.generation()), (200, 0));
     }
 
     #[test]
@@ -157,8 +157,8 @@ proptest! {
             let took = Duration::from_millis(latency);
             flow.now += Duration::from_millis(7);
             let sample = if fate == 0 { FAILED } else { fine(took) };
-            let cuts = flow.limit.cuts();
-            flow.limit.learn(sample, cuts, in_flight, flow.now);
+            let generation = flow.limit.generation();
+            flow.limit.learn(sample, generation, in_flight, flow.now);
             prop_assert!((1..=most).contains(&flow.limit.get()));
         }
     }
@@ -192,8 +192,8 @@ impl Mixed {
                 in_flight.into_iter().partition(|(ends, ..)| *ends <= flow.now);
             in_flight = still;
             let mut busy = u32::try_from(in_flight.len() + done.len()).unwrap();
-            for (_, took, cuts) in done {
-                flow.limit.learn(fine(took), cuts, busy, flow.now);
+            for (_, took, generation) in done {
+                flow.limit.learn(fine(took), generation, busy, flow.now);
                 busy -= 1;
             }
             while waiting > 0 && in_flight.len() < flow.limit.get() as usize {
@@ -201,7 +201,7 @@ impl Mixed {
                 let is_fast =
                     begun.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32 < (1 << 32) / self.nth;
                 let took = if is_fast { self.fast } else { self.slow };
-                in_flight.push((flow.now + took, took, flow.limit.cuts()));
+                in_flight.push((flow.now + took, took, flow.limit.generation()));
                 (begun, waiting) = (begun + 1, waiting - 1);
             }
             sum += f64::from(flow.limit.get());

@@ -121,7 +121,7 @@ pub(super) async fn send(
     // its ledger does not know of it.
     let is_suspect = kind == Kind::Refund;
     let replay = Replay { kind: kind.as_str(), id, of, body: &body, is_suspect, time };
-    walk.once.replay(&dead, replay).await.context(
+    walk.connection.replay(&dead, replay).await.context(
         "it may be sent, or not, and stays a dead letter; run it again: the worker takes it for \
          the same command",
     )?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::letter::Letter;
-use crate::broker::{DeadLetter, DeadLetters, Once};
+use crate::broker::{DeadLetter, DeadLetters, OperatorConnection};
 use crate::command::normal_tid;
 use crate::config::DeadChoice;
 use crate::operate::now;
@@ -16,7 +16,7 @@ use crate::output;
 /// One way through the queue.
 pub(super) struct Walk<'a> {
     /// Where the queue is.
-    pub(super) once: Once,
+    pub(super) connection: OperatorConnection,
     letters: DeadLetters,
     choice: &'a DeadChoice,
     ages: (Option<Duration>, Option<Duration>),
@@ -28,12 +28,15 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) async fn begin(once: Once, choice: &'a DeadChoice) -> anyhow::Result<Self> {
+    pub(super) async fn begin(
+        connection: OperatorConnection,
+        choice: &'a DeadChoice,
+    ) -> anyhow::Result<Self> {
         let ages = choice.ages()?;
-        let letters = once.dead_letters().await.context("cannot look at the dead letters")?;
+        let letters = connection.dead_letters().await.context("cannot look at the dead letters")?;
         let progress = Progress::new("dead letters looked at", letters.count);
         let (began, seen, found) = (now(), 0, 0);
-        Ok(Self { once, letters, choice, ages, began, seen, found, progress })
+        Ok(Self { connection, letters, choice, ages, began, seen, found, progress })
     }
 
     /// The next one that is chosen. Unless it is settled, it stays in the queue.
@@ -60,7 +63,7 @@ impl<'a> Walk<'a> {
     pub(super) async fn end(self) -> anyhow::Result<()> {
         let left = self.letters.count.saturating_sub(self.seen);
         self.letters.end().await?;
-        self.once.close().await;
+        self.connection.close().await;
         self.progress.clear();
         if left > 0 {
             output::remark(format_args!(

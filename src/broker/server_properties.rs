@@ -10,7 +10,7 @@ use lapin::types::parsing::parse_field_table;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 
-use super::connection::way;
+use super::connection::resolve;
 use super::dial::at_first_address;
 use super::{Error, Settings, tls};
 
@@ -33,7 +33,7 @@ pub(crate) async fn version(settings: &Settings, node: usize) -> Result<(String,
     let Some(url) = urls.get(node) else {
         return Err(Error::Lost("there is no such node".to_owned()));
     };
-    let (uri, connector) = way(url, settings)?;
+    let (uri, connector) = resolve(url, settings)?;
     let ask = |plain| ask(plain, uri.authority.host.clone(), connector.clone());
     let properties = at_first_address(&uri, ask).await?;
     Ok((text(&properties, "product"), text(&properties, "version")))

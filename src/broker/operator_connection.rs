@@ -9,9 +9,9 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer, ExchangeKind};
 
 use super::connection::{CLOSE_TIMEOUT, open};
+use super::connection_monitor::ConnectionMonitor;
 use super::declare::{said, soft_error};
 use super::envelope::DELIVERY_MODE;
-use super::link::Link;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher, Routed};
 use super::relay::Room;
@@ -19,18 +19,18 @@ use super::topology::{Names, command_key};
 use super::{Error, Settings};
 
 /// A connection with one channel that publishes and one for all else.
-pub(crate) struct Once {
+pub(crate) struct OperatorConnection {
     pub(super) connection: Arc<Connection>,
     publisher: Publisher,
-    publishing: Link,
+    publishing: ConnectionMonitor,
     channel: Channel,
-    pub(super) link: Link,
+    pub(super) monitor: ConnectionMonitor,
     pub(super) names: Names,
 }
 
 /// A command to publish.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Order<'a> {
+pub(crate) struct PublishRequest<'a> {
     /// The kind, which leads it to its queue.
     pub(crate) kind: &'a str,
     /// Its id.
@@ -65,7 +65,7 @@ impl Replies {
     }
 }
 
-impl Once {
+impl OperatorConnection {
     /// Connects to the first node that answers.
     ///
     /// # Errors
@@ -83,13 +83,17 @@ impl Once {
 
     async fn on(connection: Connection, settings: &Settings) -> Result<Self, Error> {
         // The loss of a channel is an answer here; what publishes would wait for its confirm.
-        let links = [Link::follow(&connection, false), Link::follow(&connection, true)];
+        let monitors = [
+            ConnectionMonitor::follow(&connection, false),
+            ConnectionMonitor::follow(&connection, true),
+        ];
         let channel = connection.create_channel().await?;
-        let [link, publishing_link] = links;
+        let [monitor, publishing_monitor] = monitors;
         let connection = Arc::new(connection);
-        let publisher = Publisher::start(Arc::clone(&connection), publishing_link.clone()).await?;
+        let publisher =
+            Publisher::start(Arc::clone(&connection), publishing_monitor.clone()).await?;
         let names = Names::new(&settings.prefix);
-        Ok(Self { connection, publisher, publishing: publishing_link, channel, link, names })
+        Ok(Self { connection, publisher, publishing: publishing_monitor, channel, monitor, names })
     }
 
     /// A queue of our own for answers. Commands name it as their `reply_to`: bound to the events
@@ -100,11 +104,11 @@ impl Once {
     pub(crate) async fn replies(&self) -> Result<Replies, Error> {
         let options = QueueDeclareOptions { auto_delete: true, ..QueueDeclareOptions::exclusive() };
         let declare = self.channel.queue_declare("".into(), options, FieldTable::default());
-        let queue = self.link.during(declare).await.map_err(refusal)?.name().to_string();
+        let queue = self.monitor.unless_closed(declare).await.map_err(refusal)?.name().to_string();
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let (name, table) = (queue.as_str().into(), FieldTable::default());
         let consume = self.channel.basic_consume(name, "".into(), options, table);
-        let consumer = self.link.during(consume).await.map_err(refusal)?;
+        let consumer = self.monitor.unless_closed(consume).await.map_err(refusal)?;
         Ok(Replies { queue, consumer })
     }
 
@@ -112,16 +116,16 @@ impl Once {
     ///
     /// # Errors
     /// After [`Error::Lost`] it may have been taken, after any other it was not.
-    pub(crate) async fn order(&self, order: Order<'_>) -> Result<(), Error> {
-        let seconds = u64::try_from(order.time.as_second()).unwrap_or_default();
+    pub(crate) async fn publish_command(&self, request: PublishRequest<'_>) -> Result<(), Error> {
+        let seconds = u64::try_from(request.time.as_second()).unwrap_or_default();
         let properties = BasicProperties::default()
             .with_content_type("application/cloudevents+json".into())
             .with_delivery_mode(DELIVERY_MODE)
-            .with_message_id(order.id.into())
-            .with_type(command_key(order.kind).into())
-            .with_reply_to(order.replies.queue.as_str().into())
+            .with_message_id(request.id.into())
+            .with_type(command_key(request.kind).into())
+            .with_reply_to(request.replies.queue.as_str().into())
             .with_timestamp(seconds);
-        self.publish(order.kind, properties, order.body).await
+        self.publish(request.kind, properties, request.body).await
     }
 
     /// Publishes to the commands of a kind, which must be there: after an error of the channel it
@@ -136,14 +140,14 @@ impl Once {
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let (name, table) = (exchange.as_str().into(), FieldTable::default());
         let look = self.channel.exchange_declare(name, ExchangeKind::Topic, passive, table);
-        self.link.during(look).await.map_err(refusal)?;
+        self.monitor.unless_closed(look).await.map_err(refusal)?;
         let message = Message { exchange, routing_key, properties, body: body.to_vec() };
         let unrouted = message.refused("no queue takes it; has a worker run with this prefix?");
         // An operator is told rather than kept waiting for the end of an alarm.
         let routed = tokio::select! {
             biased;
             routed = self.publisher.publish(message) => routed,
-            () = self.link.blocked() => {
+            () = self.monitor.blocked() => {
                 let why = "it is short of memory or disk and takes no messages now";
                 return Err(Error::Lost(why.to_owned()));
             }
@@ -160,8 +164,8 @@ impl Once {
 
     /// Whom the prefix belongs to.
     pub(crate) fn pairing(&self) -> Pairing {
-        let (connection, link) = (Arc::clone(&self.connection), self.link.clone());
-        Pairing::new(connection, link, self.publisher.clone(), self.names.clone())
+        let (connection, monitor) = (Arc::clone(&self.connection), self.monitor.clone());
+        Pairing::new(connection, monitor, self.publisher.clone(), self.names.clone())
     }
 
     /// Says goodbye; what was taken and not settled goes back.

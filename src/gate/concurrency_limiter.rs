@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use super::limit::{Limit, Sample};
 
 /// The calls of one kind that may be in flight.
-pub(super) struct Slots {
+pub(super) struct ConcurrencyLimiter {
     semaphore: Semaphore,
     state: Mutex<State>,
     is_adaptive: bool,
@@ -17,7 +17,7 @@ pub(super) struct Slots {
 struct State {
     limit: Limit,
     /// Whether one call at a time must show that Eko works again.
-    is_on_trial: bool,
+    is_half_open: bool,
     /// How many permits there are, taken ones included.
     permits: u32,
 }
@@ -25,26 +25,26 @@ struct State {
 /// Leave for calls, one at a time.
 #[must_use = "a permit that is dropped lets somebody else call"]
 pub(crate) struct Permit<'a> {
-    slots: &'a Slots,
+    limiter: &'a ConcurrencyLimiter,
     permit: Option<SemaphorePermit<'a>>,
-    /// How often the limit had been cut when the call began; `None` before the first call.
-    cuts: Option<u32>,
+    /// The generation of the limit in which the call began; `None` before the first call.
+    generation: Option<u32>,
 }
 
-impl Slots {
+impl ConcurrencyLimiter {
     /// At most so many.
     pub(super) fn new(most: u32, is_adaptive: bool) -> Self {
         let limit = Limit::new(most);
         let permits = limit.get();
         let semaphore = Semaphore::new(usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS));
-        let state = Mutex::new(State { limit, is_on_trial: false, permits });
+        let state = Mutex::new(State { limit, is_half_open: false, permits });
         Self { semaphore, state, is_adaptive }
     }
 
     /// A permit, if nobody has to wait for one.
     pub(super) fn try_take(&self) -> Option<Permit<'_>> {
         match self.semaphore.try_acquire() {
-            Ok(permit) => Some(Permit { slots: self, permit: Some(permit), cuts: None }),
+            Ok(permit) => Some(Permit { limiter: self, permit: Some(permit), generation: None }),
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => None,
         }
     }
@@ -53,7 +53,7 @@ impl Slots {
     pub(super) async fn take(&self) -> Permit<'_> {
         // The semaphore is never closed; without a permit, the call would go uncounted.
         let permit = self.semaphore.acquire().await.ok();
-        Permit { slots: self, permit, cuts: None }
+        Permit { limiter: self, permit, generation: None }
     }
 
     /// How many calls may be in flight now.
@@ -62,9 +62,9 @@ impl Slots {
     }
 
     /// Lets one call at a time through until Eko works again, or as many as before.
-    pub(super) fn set_trial(&self, is_on_trial: bool) {
+    pub(super) fn set_half_open(&self, is_half_open: bool) {
         let mut state = self.lock();
-        state.is_on_trial = is_on_trial;
+        state.is_half_open = is_half_open;
         self.resize(&mut state);
     }
 
@@ -87,30 +87,30 @@ impl Slots {
 
 impl State {
     fn allowed(&self) -> u32 {
-        if self.is_on_trial { 1 } else { self.limit.get() }
+        if self.is_half_open { 1 } else { self.limit.get() }
     }
 }
 
 impl Permit<'_> {
     /// Whether no call was made with it yet.
     pub(super) const fn is_fresh(&self) -> bool {
-        self.cuts.is_none()
+        self.generation.is_none()
     }
 
     /// A call begins.
     pub(crate) fn begin(&mut self) {
-        self.cuts = Some(self.slots.lock().limit.cuts());
+        self.generation = Some(self.limiter.lock().limit.generation());
     }
 
     /// The call has ended and told this much about how busy Eko is; gives the limit.
     pub(crate) fn end(&self, sample: Sample, now: Instant) -> u32 {
-        let slots = self.slots;
-        let mut state = slots.lock();
-        if let Some(cuts) = self.cuts.filter(|_| slots.is_adaptive) {
-            let free = u32::try_from(slots.semaphore.available_permits()).unwrap_or(u32::MAX);
+        let limiter = self.limiter;
+        let mut state = limiter.lock();
+        if let Some(generation) = self.generation.filter(|_| limiter.is_adaptive) {
+            let free = u32::try_from(limiter.semaphore.available_permits()).unwrap_or(u32::MAX);
             let in_flight = state.permits.saturating_sub(free);
-            state.limit.learn(sample, cuts, in_flight, now);
-            slots.resize(&mut state);
+            state.limit.learn(sample, generation, in_flight, now);
+            limiter.resize(&mut state);
         }
         state.allowed()
     }
@@ -118,7 +118,7 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut state = self.slots.lock();
+        let mut state = self.limiter.lock();
         if state.permits > state.allowed()
             && let Some(permit) = self.permit.take()
         {
@@ -145,57 +145,57 @@ mod tests {
         Instant::now()
     }
 
-    fn take_all(slots: &Slots) -> Vec<Permit<'_>> {
-        std::iter::from_fn(|| slots.try_take()).collect()
+    fn take_all(limiter: &ConcurrencyLimiter) -> Vec<Permit<'_>> {
+        std::iter::from_fn(|| limiter.try_take()).collect()
     }
 
     #[test]
     fn a_cut_takes_free_permits_at_once_and_taken_ones_when_they_come_back() {
-        let slots = Slots::new(16, true);
-        let mut taken = take_all(&slots);
+        let limiter = ConcurrencyLimiter::new(16, true);
+        let mut taken = take_all(&limiter);
         assert_eq!(taken.len(), 16);
         taken.iter_mut().for_each(Permit::begin);
         for permit in taken.iter().take(5) {
             permit.end(FAILED, now());
         }
-        assert_eq!(slots.limit(), 8);
+        assert_eq!(limiter.limit(), 8);
         taken.truncate(8);
-        assert!(slots.try_take().is_none(), "eight are still in flight");
+        assert!(limiter.try_take().is_none(), "eight are still in flight");
         taken.truncate(7);
-        assert!(slots.try_take().is_some());
+        assert!(limiter.try_take().is_some());
         drop(taken);
-        assert_eq!(take_all(&slots).len(), 8);
+        assert_eq!(take_all(&limiter).len(), 8);
     }
 
     #[test]
     fn without_adaptation_nothing_moves() {
-        let slots = Slots::new(16, false);
-        let mut taken = take_all(&slots);
+        let limiter = ConcurrencyLimiter::new(16, false);
+        let mut taken = take_all(&limiter);
         taken.iter_mut().for_each(Permit::begin);
         assert!(taken.iter().all(|permit| permit.end(FAILED, now()) == 16));
     }
 
     #[test]
     fn on_trial_one_call_goes_at_a_time() {
-        let slots = Slots::new(16, true);
-        let before = slots.try_take();
-        slots.set_trial(true);
-        assert!(slots.try_take().is_none());
+        let limiter = ConcurrencyLimiter::new(16, true);
+        let before = limiter.try_take();
+        limiter.set_half_open(true);
+        assert!(limiter.try_take().is_none());
         drop(before);
-        assert_eq!(take_all(&slots).len(), 1);
-        slots.set_trial(false);
-        assert_eq!(take_all(&slots).len(), 16);
+        assert_eq!(take_all(&limiter).len(), 1);
+        limiter.set_half_open(false);
+        assert_eq!(take_all(&limiter).len(), 16);
     }
 
     #[tokio::test]
     async fn who_waits_is_served_when_the_limit_grows() {
-        let slots = Slots::new(2, true);
-        slots.set_trial(true);
-        let first = slots.try_take().unwrap();
-        let waiting = slots.take();
+        let limiter = ConcurrencyLimiter::new(2, true);
+        limiter.set_half_open(true);
+        let first = limiter.try_take().unwrap();
+        let waiting = limiter.take();
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        slots.set_trial(false);
+        limiter.set_half_open(false);
         let second = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
         drop((first, second));
     }

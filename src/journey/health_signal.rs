@@ -1,19 +1,24 @@
 //! What a command's calls tell about Eko as a whole.
 
 use crate::command::Kind;
-use crate::gate::{Gate, Sight};
+use crate::gate::{Gate, HealthSignal};
 use crate::history::{Entry, History};
 use crate::verdict::{Cause, Reading, Verdict};
 
 /// What a call tells about Eko as a whole. One timestamp that is refused may have been another
 /// worker's with the same key, in the same millisecond; a second in a row is our clock's fault.
-pub(super) fn sight(kind: Kind, history: &History, verdict: &Verdict, skew: Option<f64>) -> Sight {
+pub(super) fn health_signal(
+    kind: Kind,
+    history: &History,
+    verdict: &Verdict,
+    skew: Option<f64>,
+) -> HealthSignal {
     let is_refused = |verdict: &Verdict| verdict.cause() == Some(Cause::Clock);
     let before = history.each_attempt().rev().nth(1).and_then(|attempt| attempt.ended.as_ref());
     let is_first = !before.is_some_and(|ended| is_refused(&ended.verdict));
     let is_no_fault = is_refused(verdict) && (is_first || is_right(skew));
     match is_no_fault || is_told_by_inquiry(kind, verdict) {
-        true => Sight::Nothing,
+        true => HealthSignal::Nothing,
         false => verdict.into(),
     }
 }
@@ -34,21 +39,23 @@ fn is_told_by_inquiry(kind: Kind, verdict: &Verdict) -> bool {
 /// What an inquiry tells about Eko as a whole; the first one after such a call also tells of
 /// that: unless it was executed, it has failed. After a call that told of a fault of ours, an
 /// inquiry that goes well says nothing: only the refund's own endpoint may be closed to us.
-pub(super) fn sight_of_inquiry(
+pub(super) fn inquiry_signal(
     kind: Kind,
     history: &History,
     reading: &Reading,
     skew: Option<f64>,
-) -> Sight {
+) -> HealthSignal {
     let last = history.each_attempt().next_back().and_then(|attempt| attempt.ended.as_ref());
     let last = last.map(|ended| &ended.verdict);
     let is_next = matches!(history.entries.last(), Some(Entry::Attempt(_)));
     match (last, reading) {
-        (_, Reading::NoAnswer(Cause::Clock)) if is_right(skew) => Sight::Nothing,
+        (_, Reading::NoAnswer(Cause::Clock)) if is_right(skew) => HealthSignal::Nothing,
         (_, Reading::NoAnswer(_) | Reading::Refunded(..)) => reading.into(),
         (Some(verdict), _) if is_next && is_told_by_inquiry(kind, verdict) => verdict.into(),
-        (Some(verdict), _) if kind == Kind::Refund && Sight::from(verdict).is_fault_of_ours() => {
-            Sight::Nothing
+        (Some(verdict), _)
+            if kind == Kind::Refund && HealthSignal::from(verdict).is_fault_of_ours() =>
+        {
+            HealthSignal::Nothing
         }
         _ => reading.into(),
     }
@@ -84,15 +91,22 @@ mod tests {
     fn a_second_refused_timestamp_in_a_row_is_the_clock_s_fault() {
         let keys = Verdict::unclear(Cause::Unauthorized);
         for clock in [Verdict::not_now(Cause::Clock), Verdict::unclear(Cause::Clock)] {
-            let sight = |before: &[&Verdict], verdict, skew| {
-                sight(Kind::Refund, &attempts(before), verdict, skew)
+            let signal = |before: &[&Verdict], verdict, skew| {
+                health_signal(Kind::Refund, &attempts(before), verdict, skew)
             };
-            assert_eq!(sight(&[], &clock, None), Sight::Nothing);
-            assert_eq!(sight(&[&clock], &clock, None), Sight::Against(Reason::Clock));
-            assert_eq!(sight(&[&clock], &clock, Some(-91.0)), Sight::Against(Reason::Clock));
-            assert_eq!(sight(&[&clock], &clock, Some(90.0)), Sight::Nothing, "our clock is right");
-            let unauthorized = Sight::Against(Reason::Unauthorized);
-            assert_eq!(sight(&[&clock], &keys, Some(0.0)), unauthorized);
+            assert_eq!(signal(&[], &clock, None), HealthSignal::Nothing);
+            assert_eq!(signal(&[&clock], &clock, None), HealthSignal::Against(Reason::Clock));
+            assert_eq!(
+                signal(&[&clock], &clock, Some(-91.0)),
+                HealthSignal::Against(Reason::Clock)
+            );
+            assert_eq!(
+                signal(&[&clock], &clock, Some(90.0)),
+                HealthSignal::Nothing,
+                "our clock is right"
+            );
+            let unauthorized = HealthSignal::Against(Reason::Unauthorized);
+            assert_eq!(signal(&[&clock], &keys, Some(0.0)), unauthorized);
         }
     }
 
@@ -100,10 +114,10 @@ mod tests {
     fn an_inquiry_whose_timestamp_is_refused_tells_nothing_while_our_clock_is_right() {
         let history = attempts(&[]);
         let refused = Reading::NoAnswer(Cause::Clock);
-        let sight = |skew| sight_of_inquiry(Kind::Refund, &history, &refused, skew);
-        assert_eq!(sight(Some(1.0)), Sight::Nothing);
-        assert_eq!(sight(Some(100.0)), Sight::Against(Reason::Clock));
-        assert_eq!(sight(None), Sight::Against(Reason::Clock));
+        let signal = |skew| inquiry_signal(Kind::Refund, &history, &refused, skew);
+        assert_eq!(signal(Some(1.0)), HealthSignal::Nothing);
+        assert_eq!(signal(Some(100.0)), HealthSignal::Against(Reason::Clock));
+        assert_eq!(signal(None), HealthSignal::Against(Reason::Clock));
     }
 
     #[test]
@@ -112,23 +126,26 @@ mod tests {
             let mut history = History::new(NOW);
             history.begin(NOW, STAMP);
             history.end(NOW, Verdict::unclear(cause));
-            let sight = |history: &History, reading| {
-                sight_of_inquiry(Kind::Refund, history, &reading, None)
-            };
-            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing);
+            let signal =
+                |history: &History, reading| inquiry_signal(Kind::Refund, history, &reading, None);
+            assert_eq!(signal(&history, Reading::RefundPending), HealthSignal::Nothing);
             history.inquired(NOW, None, Reading::RefundPending);
-            assert_eq!(sight(&history, Reading::RefundPending), Sight::Nothing, "nor a later one");
+            assert_eq!(
+                signal(&history, Reading::RefundPending),
+                HealthSignal::Nothing,
+                "nor a later one"
+            );
             let refunded = Reading::Refunded(Receipt::default(), Answer::default());
-            assert_eq!(sight(&history, refunded), Sight::Fine);
+            assert_eq!(signal(&history, refunded), HealthSignal::Fine);
             let away = Reading::NoAnswer(Cause::Unauthorized);
-            assert_eq!(sight(&history, away), Sight::Against(Reason::Unauthorized));
+            assert_eq!(signal(&history, away), HealthSignal::Against(Reason::Unauthorized));
         }
     }
 
     #[test]
     fn a_bank_that_is_not_available_is_no_outage_of_eko() {
         let bank = Verdict::unclear(Cause::BankUnavailable);
-        assert_eq!(sight(Kind::Refund, &attempts(&[]), &bank, None), Sight::Fine);
+        assert_eq!(health_signal(Kind::Refund, &attempts(&[]), &bank, None), HealthSignal::Fine);
     }
 
     #[test]
@@ -147,14 +164,18 @@ mod tests {
         let mut history = History::new(NOW);
         history.begin(NOW, STAMP);
         history.end(NOW, unavailable);
-        let sight =
-            |history: &History, reading| sight_of_inquiry(Kind::Refund, history, &reading, None);
+        let signal =
+            |history: &History, reading| inquiry_signal(Kind::Refund, history, &reading, None);
         let (receipt, answer) = (Receipt::default(), Answer::default());
-        assert_eq!(sight(&history, Reading::Refunded(receipt, answer)), Sight::Fine);
-        let outage = Sight::Against(Reason::Outage);
-        assert_eq!(sight(&history, Reading::RefundPending), outage);
-        assert_eq!(sight(&history, Reading::NoAnswer(Cause::EkoUnavailable)), outage);
+        assert_eq!(signal(&history, Reading::Refunded(receipt, answer)), HealthSignal::Fine);
+        let outage = HealthSignal::Against(Reason::Outage);
+        assert_eq!(signal(&history, Reading::RefundPending), outage);
+        assert_eq!(signal(&history, Reading::NoAnswer(Cause::EkoUnavailable)), outage);
         history.inquired(NOW, None, Reading::RefundPending);
-        assert_eq!(sight(&history, Reading::RefundPending), Sight::Fine, "it was told already");
+        assert_eq!(
+            signal(&history, Reading::RefundPending),
+            HealthSignal::Fine,
+            "it was told already"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Events, told with or without the message that asked for them.
+//! Events, published with or without the message that asked for them.
 
 use std::time::Instant;
 
@@ -7,42 +7,42 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
 use super::envelope::DELIVERY_MODE;
-use super::inlet::Shared;
 use super::publisher::{Message, Publisher, Routed};
+use super::queue_consumer::Shared;
 use super::topology::{Names, text};
-use super::{Error, Told};
+use super::{Error, PublishedOutcome};
 use crate::command::Kind;
 use crate::event::Event;
 use crate::order::Owed;
 
-/// Tells events of commands whose messages are not at hand.
+/// Publishes events of commands whose messages are not at hand.
 #[derive(Clone)]
-pub(crate) struct Teller(Shared);
+pub(crate) struct OutcomePublisher(Shared);
 
-impl Teller {
-    /// A teller of this session.
+impl OutcomePublisher {
+    /// One of this session.
     pub(super) const fn new(shared: Shared) -> Self {
         Self(shared)
     }
 
     /// Publishes an event and waits for its confirm; there is no message to wait where it is refused.
-    pub(crate) async fn tell(&self, event: &Event) -> Result<Told, Error> {
+    pub(crate) async fn publish_outcome(&self, event: &Event) -> Result<PublishedOutcome, Error> {
         let began = started();
         let properties = event_properties(event, None);
         let routed = publish_event(&self.0.publisher, &self.0.names, event, properties).await?;
         let refused = Owed { event: false, dead_letter: false };
-        Ok(Told { took: began.elapsed(), is_unrouted: routed == Routed::No, refused })
+        Ok(PublishedOutcome { took: began.elapsed(), is_unrouted: routed == Routed::No, refused })
     }
 
     /// How many messages wait in the queue of a kind.
     pub(crate) async fn waiting(&self, kind: Kind) -> Result<u32, Error> {
         let channel = self.0.connection.create_channel();
-        let channel = self.0.consuming.during(channel).await?;
+        let channel = self.0.consuming.unless_closed(channel).await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let name = self.0.names.queue(kind);
         let queue = channel.queue_declare(name.into(), options, FieldTable::default());
-        let queue = self.0.consuming.during(queue).await?;
-        self.0.consuming.during(channel.close(200, "looked at".into())).await?;
+        let queue = self.0.consuming.unless_closed(queue).await?;
+        self.0.consuming.unless_closed(channel.close(200, "looked at".into())).await?;
         Ok(queue.message_count())
     }
 }

@@ -1,4 +1,4 @@
-//! Inlets: where the commands of one kind come in.
+//! The consumer of one kind's queue: where its commands come in.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use lapin::{Channel, Connection, Consumer};
 
 use super::acks::Acks;
 use super::connection::{close, open_at};
+use super::connection_monitor::ConnectionMonitor;
 use super::consumer::Delivery;
 use super::declare::{Declarer, said, soft_error};
-use super::link::Link;
 use super::publisher::Publisher;
 use super::refusals::Refusals;
 use super::relay::Room;
@@ -21,14 +21,14 @@ use super::topology::Names;
 use super::{Error, Settings};
 use crate::command::Kind;
 
-/// What the inlets of one session share.
+/// What the consumers of one session share.
 #[derive(Clone)]
 pub(super) struct Shared {
     /// Declares and looks; it consumes nothing, so that no message can end it.
     pub(super) connection: Arc<Connection>,
-    pub(super) consuming: Link,
+    pub(super) consuming: ConnectionMonitor,
     pub(super) publisher: Publisher,
-    pub(super) publishing: Link,
+    pub(super) publishing: ConnectionMonitor,
     pub(super) replier: Replier,
     pub(super) refusals: Refusals,
     pub(super) names: Arc<Names>,
@@ -41,7 +41,7 @@ pub(super) struct Shared {
 /// leaves all others consuming.
 struct Line {
     connection: Connection,
-    link: Link,
+    monitor: ConnectionMonitor,
     channel: Channel,
     /// What settles its deliveries.
     acks: Acks,
@@ -50,7 +50,7 @@ struct Line {
 
 /// The consumer of one kind's queue, if it is consumed now. Its connection goes with it, and with
 /// that whatever is not settled: it must be kept until the last delivery is.
-pub(crate) struct Inlet {
+pub(crate) struct QueueConsumer {
     /// Whose queue it is; a message in it may be of another kind.
     pub(crate) kind: Kind,
     shared: Shared,
@@ -64,8 +64,8 @@ pub(crate) struct Inlet {
     mismatch: Option<String>,
 }
 
-impl Inlet {
-    /// An inlet that does not consume yet, with what keeps it from it.
+impl QueueConsumer {
+    /// One that does not consume yet, with what keeps it from it.
     pub(super) fn new(kind: Kind, shared: Shared, mismatch: Option<String>) -> Self {
         let (line, consumer, prefetch) = (None, None, shared.settings.prefetch);
         let (is_consuming, registered) = (false, 0);
@@ -78,13 +78,13 @@ impl Inlet {
         let next = tokio::select! {
             biased;
             next = consumer.next() => next,
-            _ = line.link.gone() => None,
+            _ = line.monitor.gone() => None,
         };
         match next? {
             Ok(delivery) => {
                 let taken = line.room.taken(delivery.data.len());
                 let ack = line.acks.note(delivery.delivery_tag, taken);
-                Some(Delivery::new(self.kind, delivery, (ack, line.link.clone()), &self.shared))
+                Some(Delivery::new(self.kind, delivery, (ack, line.monitor.clone()), &self.shared))
             }
             Err(error) => {
                 tracing::debug!(kind = self.kind.as_str(), %error, "the consumer failed");
@@ -105,13 +105,13 @@ impl Inlet {
         self.registered = self.registered.wrapping_add(1);
         let tag = format!("eko-worker-{}-{}", self.kind.as_str(), self.registered);
         let (kind, options) = (self.kind, BasicConsumeOptions::default());
-        let line = match self.line.take().filter(|line| !line.link.is_gone()) {
+        let line = match self.line.take().filter(|line| !line.monitor.is_gone()) {
             Some(line) => self.line.insert(line),
             None => self.line.insert(Line::open(&self.shared, kind, self.prefetch).await?),
         };
         let (name, table) = (queue.as_str().into(), FieldTable::default());
         let consume = line.channel.basic_consume(name, tag.into(), options, table);
-        match line.link.during(consume).await {
+        match line.monitor.unless_closed(consume).await {
             Ok(consumer) => {
                 (self.consumer, self.is_consuming) = (Some(consumer), true);
                 Ok(())
@@ -132,7 +132,7 @@ impl Inlet {
 
     /// Why its connection is gone, if it is.
     pub(crate) fn why_gone(&self) -> Option<String> {
-        self.line.as_ref()?.link.why_gone()
+        self.line.as_ref()?.monitor.why_gone()
     }
 
     /// From the next connection on, one delivery at a time, or as many as the settings say.
@@ -155,7 +155,7 @@ impl Inlet {
         self.carefully(false);
         if let Some(line) = &self.line {
             let qos = line.channel.basic_qos(self.prefetch, BasicQosOptions::default());
-            line.link.during(qos).await?;
+            line.monitor.unless_closed(qos).await?;
         }
         self.resume().await?;
         Ok(left)
@@ -166,11 +166,11 @@ impl Inlet {
         (self.consumer, self.is_consuming) = (None, false);
         if let Some(line) = self.line.take() {
             // lapin may never answer on a connection that is gone.
-            if !line.link.is_gone() {
+            if !line.monitor.is_gone() {
                 close(&line.connection).await;
             }
             // Journeys may be left that would wait for an answer.
-            line.link.end("it was closed", false);
+            line.monitor.end("it was closed", false);
         }
     }
 
@@ -208,12 +208,12 @@ impl Inlet {
         let (Some(line), Some(consumer)) = (&self.line, &self.consumer) else {
             return;
         };
-        let (channel, link) = (line.channel.clone(), line.link.clone());
+        let (channel, monitor) = (line.channel.clone(), line.monitor.clone());
         let (kind, tag) = (self.kind, consumer.tag());
         // Its answer comes behind bodies that may wait for room, so that nobody waits for it here.
         tokio::spawn(async move {
             let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
-            if let Err(error) = link.during(cancel).await {
+            if let Err(error) = monitor.unless_closed(cancel).await {
                 tracing::debug!(kind = kind.as_str(), %error, "the consumer was gone already");
             }
         });
@@ -250,15 +250,15 @@ impl Inlet {
         }
     }
 
-    /// Whether the broker takes no messages now: nothing can be told or parked.
+    /// Whether the broker takes no messages now: nothing can be published or parked.
     pub(crate) fn is_blocked(&self) -> bool {
         self.shared.publishing.is_blocked()
     }
 
     /// Waits until the broker takes no messages.
     pub(crate) fn blocked(&self) -> impl Future<Output = ()> + Send + use<> {
-        let link = self.shared.publishing.clone();
-        async move { link.blocked().await }
+        let monitor = self.shared.publishing.clone();
+        async move { monitor.blocked().await }
     }
 
     /// Waits until the broker takes messages.
@@ -273,10 +273,10 @@ impl Line {
         let room = Room::new(settings.buffer / Kind::ALL.len() as u64);
         let what = format!("consumes {}", kind.as_str());
         let connection = open_at(*node, settings, &what, Arc::clone(&room)).await?;
-        let link = Link::follow(&connection, false);
-        let channel = link.during(connection.create_channel()).await?;
-        link.during(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-        let acks = Acks::start(channel.clone(), link.clone(), settings.prefetch);
-        Ok(Self { connection, link, channel, acks, room })
+        let monitor = ConnectionMonitor::follow(&connection, false);
+        let channel = monitor.unless_closed(connection.create_channel()).await?;
+        monitor.unless_closed(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        let acks = Acks::start(channel.clone(), monitor.clone(), settings.prefetch);
+        Ok(Self { connection, monitor, channel, acks, room })
     }
 }

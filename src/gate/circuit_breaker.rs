@@ -1,4 +1,5 @@
-//! The gate of one kind: what was seen, whether that closes it, and for how long it was closed.
+//! The circuit breaker of one kind: what was seen, whether that opens it, and for how long it was
+//! open. While it is open, the kind is paused.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::reason::{Reason, Sight};
-use super::slots::Slots;
+use super::concurrency_limiter::ConcurrencyLimiter;
+use super::reason::{HealthSignal, Reason};
 
 /// How many failures in a row make an outage: more than the odd lost call, fewer than what is
 /// in flight. So many refusals of commands' own accounts in a row are not these commands' fault.
@@ -19,18 +20,19 @@ const BLIND: u32 = 3;
 /// How many past pauses of a kind are remembered: more than a day of flapping.
 const REMEMBERED: usize = 512;
 
-/// The gate of one kind.
-pub(super) struct Lane {
+/// The circuit breaker of one kind: closed, it lets calls through; open, none.
+pub(super) struct CircuitBreaker {
     state: Mutex<State>,
-    pub(super) closed: watch::Sender<Option<Reason>>,
-    pub(super) slots: Slots,
+    /// Why the kind is paused, while the breaker is open.
+    pub(super) paused: watch::Sender<Option<Reason>>,
+    pub(super) limiter: ConcurrencyLimiter,
 }
 
 #[derive(Default)]
 struct State {
     suspicion: Option<Suspicion>,
-    /// Whether it has just been opened: one call goes at a time, and what may close it does so sooner.
-    is_on_trial: bool,
+    /// Whether it has just been closed: one call goes at a time, and what may open it does so sooner.
+    is_half_open: bool,
     /// When the kind's own endpoint last took a call.
     served: Option<Duration>,
     /// For what fault of ours Eko last refused a command with the settings' account, if it has taken
@@ -38,7 +40,8 @@ struct State {
     refuses_ours: Option<Reason>,
     /// How often it was probed since a call last went well.
     probes: u32,
-    closed: Option<(Reason, Duration)>,
+    /// Why it is open, and since when.
+    opened: Option<(Reason, Duration)>,
     past: VecDeque<(Duration, Duration)>,
 }
 
@@ -60,31 +63,31 @@ pub(crate) struct Witness<'a> {
     pub(crate) is_own_account: bool,
 }
 
-impl Lane {
-    /// An open one.
+impl CircuitBreaker {
+    /// A closed one.
     pub(super) fn new(concurrency: u32, is_adaptive: bool) -> Self {
-        let slots = Slots::new(concurrency, is_adaptive);
-        Self { state: Mutex::default(), closed: watch::Sender::new(None), slots }
+        let limiter = ConcurrencyLimiter::new(concurrency, is_adaptive);
+        Self { state: Mutex::default(), paused: watch::Sender::new(None), limiter }
     }
 
-    /// Notes what a command's call told; may close.
-    pub(super) fn saw(&self, witness: Witness<'_>, sight: Sight, now: Duration) {
+    /// Notes what a command's call told; may open.
+    pub(super) fn saw(&self, witness: Witness<'_>, signal: HealthSignal, now: Duration) {
         let mut state = self.lock();
-        match sight {
-            Sight::Nothing => {}
-            Sight::Fine => {
+        match signal {
+            HealthSignal::Nothing => {}
+            HealthSignal::Fine => {
                 (state.suspicion, state.probes) = (None, 0);
-                if std::mem::take(&mut state.is_on_trial) {
-                    self.slots.set_trial(false);
+                if std::mem::take(&mut state.is_half_open) {
+                    self.limiter.set_half_open(false);
                 }
             }
-            Sight::Against(reason) => {
+            HealthSignal::Against(reason) => {
                 if reason.is_ours() && !witness.is_own_account {
                     state.refuses_ours = Some(reason);
                 }
-                if state.closed.is_none() && state.confirms(reason, witness) {
-                    state.closed = Some((reason, now));
-                    self.closed.send_replace(Some(reason));
+                if state.opened.is_none() && state.confirms(reason, witness) {
+                    state.opened = Some((reason, now));
+                    self.paused.send_replace(Some(reason));
                 }
             }
         }
@@ -115,35 +118,35 @@ impl Lane {
         self.lock().probes.is_multiple_of(BLIND)
     }
 
-    /// Since when it is closed.
-    pub(super) fn closed_since(&self) -> Option<Duration> {
-        self.lock().closed.map(|(_, since)| since)
+    /// Since when it is open.
+    pub(super) fn opened_since(&self) -> Option<Duration> {
+        self.lock().opened.map(|(_, since)| since)
     }
 
-    /// Closes it, if it is open; tells whether it was.
-    pub(super) fn close(&self, reason: Reason, now: Duration) -> bool {
+    /// Opens it, if it is closed; tells whether it was.
+    pub(super) fn open(&self, reason: Reason, now: Duration) -> bool {
         let mut state = self.lock();
-        let was_open = state.closed.is_none();
-        if was_open {
-            state.closed = Some((reason, now));
-            self.closed.send_replace(Some(reason));
+        let was_closed = state.opened.is_none();
+        if was_closed {
+            state.opened = Some((reason, now));
+            self.paused.send_replace(Some(reason));
         }
-        was_open
+        was_closed
     }
 
-    /// Opens it; on trial, where calls had closed it.
-    pub(super) fn open(&self, now: Duration) {
+    /// Closes it; half-open, where calls had opened it.
+    pub(super) fn close(&self, now: Duration) {
         let mut state = self.lock();
-        if let Some((reason, since)) = state.closed.take() {
+        if let Some((reason, since)) = state.opened.take() {
             if state.past.len() == REMEMBERED {
                 state.past.pop_front();
             }
             state.past.push_back((since, now));
-            state.is_on_trial |= reason.is_told_by_calls();
+            state.is_half_open |= reason.is_told_by_calls();
         }
         state.suspicion = None;
-        self.slots.set_trial(state.is_on_trial);
-        self.closed.send_replace(None);
+        self.limiter.set_half_open(state.is_half_open);
+        self.paused.send_replace(None);
     }
 
     /// Counts one more probe since a call last went well, from 1.
@@ -153,10 +156,10 @@ impl Lane {
         state.probes
     }
 
-    /// How long it was closed since a time.
-    pub(super) fn stood_still(&self, since: Duration, now: Duration) -> Duration {
+    /// How long it was open since a time.
+    pub(super) fn paused_for(&self, since: Duration, now: Duration) -> Duration {
         let state = self.lock();
-        let current = state.closed.map(|(_, closed)| (closed, now));
+        let current = state.opened.map(|(_, opened)| (opened, now));
         let overlap = |(from, to): (Duration, Duration)| to.saturating_sub(from.max(since));
         state.past.iter().copied().chain(current).map(overlap).sum()
     }
@@ -167,7 +170,7 @@ impl Lane {
 }
 
 impl State {
-    /// Whether this sight is enough. One odd command alone does not stop the line, and one account
+    /// Whether this signal is enough. One odd command alone does not stop the line, and one account
     /// that Eko refuses is no fault of the settings'.
     fn confirms(&mut self, reason: Reason, witness: Witness<'_>) -> bool {
         if self.suspicion.as_ref().is_none_or(|suspicion| suspicion.reason != reason) {
@@ -176,7 +179,7 @@ impl State {
         let Some(suspicion) = &mut self.suspicion else { return false };
         suspicion.times = suspicion.times.saturating_add(1);
         if !reason.is_ours() {
-            return self.is_on_trial || suspicion.times >= IN_A_ROW;
+            return self.is_half_open || suspicion.times >= IN_A_ROW;
         }
         if witness.is_own_account {
             return suspicion.times >= IN_A_ROW;
