@@ -20,7 +20,7 @@ use crate::broker::{Delivery, Error};
 use crate::command::{self, Command, Invalid, Kind};
 use crate::decision::Task;
 use crate::gate::Permit;
-use crate::ledger::Case;
+use crate::ledger::ClaimedCommand;
 use crate::metrics;
 use crate::order::{Conditions, Deciding, Delivered, Order};
 use crate::otel::{self, Span};
@@ -173,7 +173,7 @@ impl Worker {
 
     /// Decides what the evidence leads to: with give-up times that stood still while the kind was
     /// paused.
-    fn decide(&self, deciding: Deciding<Case>) -> Order<Case> {
+    fn decide(&self, deciding: Deciding<ClaimedCommand>) -> Order<ClaimedCommand> {
         let (now, kind) = (self.now(), deciding.task.kind);
         let age = deciding.claim.history.age(now).likely;
         let policy = self.policy.extended(self.gate.stood_still(kind, age, now.monotonic));
@@ -182,7 +182,7 @@ impl Worker {
 
     /// What follows once a delivery is settled, or has none. Without these notes it is done once
     /// more: nothing is lost with it.
-    async fn note_settled(&self, id: &str, mut order: Order<Case>) {
+    async fn note_settled(&self, id: &str, mut order: Order<ClaimedCommand>) {
         loop {
             order = match order {
                 Order::NoteParked(noting) => {
@@ -216,7 +216,7 @@ fn delivered(delivery: &Delivery, expiry: Option<Timestamp>) -> Delivered {
 
 impl Journey<'_> {
     /// Goes the way that the order says.
-    async fn run(mut self, mut order: Order<Case>) -> Result<(), Error> {
+    async fn run(mut self, mut order: Order<ClaimedCommand>) -> Result<(), Error> {
         loop {
             // A permit is for calls: whatever ends or waits gives it back first.
             if !order.may_call() {

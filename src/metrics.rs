@@ -14,7 +14,7 @@ use crate::broker::WaitingQueue;
 use crate::command::Kind;
 use crate::eko::Endpoint;
 use crate::gate::Reason;
-use crate::ledger::Census;
+use crate::ledger::BacklogCounts;
 use crate::outcome::{Code, Outcome};
 use crate::verdict::{Cause, Reading, Verdict};
 use broker::Broker;
@@ -357,15 +357,19 @@ impl Metrics {
     }
 
     /// What the ledger counts; `age` turns a time into seconds since then.
-    pub(crate) fn counted(&self, census: &Census, age: impl Fn(jiff::Timestamp) -> f64) {
+    pub(crate) fn counted(
+        &self,
+        backlog_counts: &BacklogCounts,
+        age: impl Fn(jiff::Timestamp) -> f64,
+    ) {
         for kind in kinds() {
-            let (unsettled, oldest) = census
+            let (unsettled, oldest) = backlog_counts
                 .unsettled
                 .get(kind)
                 .map_or((0, 0.0), |&(count, since)| (count, age(since).max(0.0)));
             self.waiting.unsettled.with_label_values(&[kind]).set(i64::from(unsettled));
             self.waiting.unsettled_oldest.with_label_values(&[kind]).set(oldest);
-            let parked = census.parked.get(kind).copied().unwrap_or_default();
+            let parked = backlog_counts.parked.get(kind).copied().unwrap_or_default();
             self.waiting.parked.with_label_values(&[kind]).set(i64::from(parked));
         }
     }

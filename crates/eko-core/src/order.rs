@@ -60,7 +60,7 @@ mod wait;
 use jiff::Timestamp;
 
 pub use begin::{Acquiring, Beginning, Calling, Inquiring, Next, Stamping};
-pub use claim::{Claim, Claimed, Held};
+pub use claim::{Claim, Claimed, LeaseStatus};
 pub use end::{
     Acknowledging, Finishing, NotingPublished, Owed, ParkingRefused, Published, Publishing,
     Requeuing, Subject,

@@ -9,7 +9,6 @@
 //! without a race to insert.
 
 mod address;
-mod book;
 mod connect;
 mod home;
 mod link;
@@ -19,6 +18,7 @@ mod rows;
 mod schema;
 mod statements;
 mod tls;
+mod unit_of_work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,16 +31,16 @@ use tokio_postgres::Client;
 use super::meta::{CautionClock, Change, Meta, Witness};
 use super::rules::{Circumstances, Holders, Row};
 use super::{
-    Answers, Census, Error, Identity, Inbox, Opened, Opening, Overview, Request, StoreTime,
+    Answers, BacklogCounts, Error, Identity, Inbox, Opened, Opening, Overview, Request, StoreTime,
     Stranded,
 };
 pub use address::Address;
-use book::{Book, Subjects};
 use eko_connect::credential::Credential;
 use eko_connect::pem::TlsFiles;
 use link::{Link, Session, Trouble};
 use meta::Glance;
 pub use tls::{TLS_SETTINGS, check_tls};
+use unit_of_work::{Subjects, UnitOfWork};
 
 /// Before what makes a database no ledger.
 const UNUSABLE: &str = "cannot use the ledger's database";
@@ -174,39 +174,39 @@ impl Running {
             let now = time.or(rows::time(glance.now)?);
             let caution = caution.caution(glance.lacks, monotonic());
             let circumstances = Circumstances { holders: Holders::Fleet, caution, now };
-            Ok((Book::new(circumstances, rows), glance.commits))
+            Ok((UnitOfWork::new(circumstances, rows), glance.commits))
         });
-        let (mut book, counter) = match loaded {
+        let (mut unit, counter) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 batch.into_iter().for_each(|request| request.fail(&error));
                 return Vec::new();
             }
         };
-        book.has_regressed = witness.misses(counter);
-        if book.has_regressed {
-            book.distrust();
+        unit.has_regressed = witness.misses(counter);
+        if unit.has_regressed {
+            unit.distrust();
             // Said once: how many there are of all is seen anew.
             witness.saw_all(0);
         }
-        book.writes_back = writes_back;
+        unit.writes_back = writes_back;
         let mut answers = Answers::new();
         for request in batch {
-            book.apply(request, &mut answers);
+            unit.apply(request, &mut answers);
         }
-        if !book.missed.is_empty() {
-            witness.missed(&book.missed);
+        if !unit.missed.is_empty() {
+            witness.missed(&unit.missed);
         }
         // Once the commit has left, an error says that nobody knows whether it stands: those who
         // wait get the error, and their deliveries come again to what the ledger says then.
-        let committed = link.once(|session| commit(session, &book, worker)).await;
+        let committed = link.once(|session| commit(session, &unit, worker)).await;
         if let Ok(commits) = &committed {
             witness.committed(counter + commits);
         }
         for answer in answers {
             answer(committed.as_ref().err());
         }
-        book.take_gone()
+        unit.take_gone()
     }
 
     /// Whether commits are missing, of this worker or of another one.
@@ -226,10 +226,10 @@ impl Running {
     async fn maintain(&mut self, request: Request) {
         let (worker, link) = (self.worker, &mut self.link);
         match request {
-            Request::Census { reply } => {
-                let census = link.retry(census).await;
+            Request::BacklogCounts { reply } => {
+                let backlog_counts = link.retry(backlog_counts).await;
                 // Whoever asked may have gone meanwhile.
-                drop(reply.send(census));
+                drop(reply.send(backlog_counts));
             }
             Request::Prune { before, most, reply } => {
                 let forgotten = link.retry(|session| prune(session, before, most)).await;
@@ -295,10 +295,10 @@ fn monotonic() -> Instant {
 }
 
 /// Commits; how many commits that counts as.
-async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, Trouble> {
+async fn commit(session: Arc<Session>, unit: &UnitOfWork, worker: i64) -> Result<u64, Trouble> {
     let (client, statements) = (&session.client, &session.statements);
-    let changed = book.changed();
-    if book.has_forgotten() {
+    let changed = unit.changed();
+    if unit.has_forgotten() {
         meta::change(client, Change::Forget).await?;
     } else if changed.is_empty() {
         client.batch_execute("COMMIT").await?;
@@ -334,8 +334,8 @@ async fn is_empty(session: Arc<Session>) -> Result<bool, Trouble> {
     session.transaction(selected).await
 }
 
-async fn census(session: Arc<Session>) -> Result<Census, Trouble> {
-    session.transaction(rows::census(&session.client)).await
+async fn backlog_counts(session: Arc<Session>) -> Result<BacklogCounts, Trouble> {
+    session.transaction(rows::backlog_counts(&session.client)).await
 }
 
 async fn stranded(session: Arc<Session>, most: u32) -> Result<Stranded, Trouble> {

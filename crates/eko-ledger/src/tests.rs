@@ -132,11 +132,11 @@ impl Ledger {
     }
 }
 
-fn ask(id: &str, seconds: i64) -> Ask {
-    Ask {
+fn ask(id: &str, seconds: i64) -> ClaimRequest {
+    ClaimRequest {
         digest: Some("d".to_owned()),
         stamp: Some(stamp(seconds)),
-        ..Ask::known(id, "transfer_otp", now(seconds), LEASE)
+        ..ClaimRequest::known(id, "transfer_otp", now(seconds), LEASE)
     }
 }
 
@@ -145,8 +145,8 @@ fn suspicion(seconds: i64, why: Why) -> Entry {
     Entry::Suspicion(Suspicion { at: at(seconds), age, before, why })
 }
 
-fn refund(id: &str, tid: &str, seconds: i64) -> Ask {
-    Ask { kind: "refund", tid: Some(tid.to_owned()), ..ask(id, seconds) }
+fn refund(id: &str, tid: &str, seconds: i64) -> ClaimRequest {
+    ClaimRequest { kind: "refund", tid: Some(tid.to_owned()), ..ask(id, seconds) }
 }
 
 fn succeeded(id: &str, refund_tid: &str) -> Event {
@@ -191,7 +191,7 @@ fn word(claim: &Claim) -> &'static str {
     }
 }
 
-fn case(claim: Claim) -> Case {
+fn case(claim: Claim) -> ClaimedCommand {
     match claim {
         Claim::Fresh(case)
         | Claim::Due(case)
@@ -202,7 +202,7 @@ fn case(claim: Claim) -> Case {
 }
 
 /// Claims with a token that no other claim of the test has.
-async fn claim(ledger: &Ledger, ask: Ask) -> Claim {
+async fn claim(ledger: &Ledger, ask: ClaimRequest) -> Claim {
     ledger.set_time(ask.now.wall);
     ledger.claim(ask, fastrand::u32(..)).await.unwrap()
 }
@@ -243,7 +243,7 @@ on_both_stores! {
 
     async fn a_new_command_that_may_not_begin_has_only_been_claimed(rig) {
         let ledger = rig.open().await;
-        let claimed = claim(&ledger, Ask { stamp: None, ..ask("a", 0) }).await;
+        let claimed = claim(&ledger, ClaimRequest { stamp: None, ..ask("a", 0) }).await;
         assert_eq!(word(&claimed), "fresh");
         assert_eq!(case(claimed).history.entries, []);
     }
@@ -252,7 +252,7 @@ on_both_stores! {
         let ledger = rig.open().await;
         let mut first = case(claim(&ledger, ask("a", 0)).await);
         first.history.end(now(1), Verdict::not_now(Cause::RateLimited));
-        assert_eq!(ledger.note(&first, ledger.until(20), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.note(&first, ledger.until(20), false).await.unwrap(), LeaseStatus::Held);
         match claim(&ledger, ask("a", 19)).await {
             Claim::Early { wait } => assert_eq!(wait, Duration::from_secs(1)),
             other => panic!("{}", word(&other)),
@@ -270,7 +270,7 @@ on_both_stores! {
         first.history.end(now(1), Verdict::unclear(Cause::Timeout));
         ledger.note(&first, ledger.until(20), false).await.unwrap();
         let waited = Some(Waited { first_received: at(0), age: Duration::from_secs(20) });
-        let back = case(claim(&ledger, Ask { waited, parked: 1, ..ask("a", 21) }).await);
+        let back = case(claim(&ledger, ClaimRequest { waited, parked: 1, ..ask("a", 21) }).await);
         assert_eq!(back.history.age(now(21)).proven, Duration::from_secs(21));
     }
 
@@ -291,7 +291,7 @@ on_both_stores! {
     async fn each_attempt_renews_the_lease(rig) {
         let ledger = rig.open().await;
         let case = case(claim(&ledger, ask("a", 0)).await);
-        assert_eq!(ledger.begin(&case, ledger.until(100)).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.begin(&case, ledger.until(100)).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, ask("a", 99)).await), "busy");
         assert_eq!(word(&claim(&ledger, ask("a", 100)).await), "interrupted");
     }
@@ -300,12 +300,12 @@ on_both_stores! {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, ask("a", 0)).await);
         let second = case(claim(&ledger, ask("a", 60)).await);
-        assert_eq!(ledger.begin(&first, ledger.until(200)).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.note(&first, ledger.until(70), true).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.begin(&first, ledger.until(200)).await.unwrap(), LeaseStatus::Lost);
+        assert_eq!(ledger.note(&first, ledger.until(70), true).await.unwrap(), LeaseStatus::Lost);
+        assert_eq!(ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap(), LeaseStatus::Lost);
         let event = succeeded("a", "1");
-        assert_eq!(ledger.finish(second.clone(), &event, false).await.unwrap(), Held::Yes);
-        assert_eq!(ledger.finish(second.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.finish(second.clone(), &event, false).await.unwrap(), LeaseStatus::Held);
+        assert_eq!(ledger.finish(second.clone(), &unresolved("a"), false).await.unwrap(), LeaseStatus::Lost);
         match claim(&ledger, ask("a", 80)).await {
             Claim::Finished { event: told, is_untold: false } => assert_eq!(*told, event),
             other => panic!("{}", word(&other)),
@@ -324,7 +324,7 @@ on_both_stores! {
 
     async fn what_has_ended_and_is_not_known_does_not_begin(rig) {
         let ledger = rig.open().await;
-        let copy = Ask { has_ended: true, ..ask("a", 0) };
+        let copy = ClaimRequest { has_ended: true, ..ask("a", 0) };
         assert_eq!(word(&claim(&ledger, copy.clone()).await), "unknown");
         let first = case(claim(&ledger, ask("a", 1)).await);
         ledger.finish(first, &succeeded("a", "1"), false).await.unwrap();
@@ -335,13 +335,13 @@ on_both_stores! {
         let ledger = rig.open().await;
         let look = |seconds| {
             let (known, only_ended) = (now(seconds), true);
-            Ask { only_ended, ..Ask::known("a", "transfer_otp", known, LEASE) }
+            ClaimRequest { only_ended, ..ClaimRequest::known("a", "transfer_otp", known, LEASE) }
         };
         assert_eq!(word(&claim(&ledger, look(0)).await), "unknown");
         let first = case(claim(&ledger, ask("a", 1)).await);
         // Its lease is over by then.
         assert_eq!(word(&claim(&ledger, look(60)).await), "unknown");
-        assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, look(61)).await), "finished");
     }
 
@@ -351,9 +351,9 @@ on_both_stores! {
         ledger.note(&first, ledger.until(10), false).await.unwrap();
         ledger.parked("a", 1).await.unwrap();
         assert_eq!(word(&claim(&ledger, ask("a", 9)).await), "stale");
-        let asks_back = Ask { has_reply_to: true, ..ask("a", 9) };
+        let asks_back = ClaimRequest { has_reply_to: true, ..ask("a", 9) };
         assert_eq!(word(&claim(&ledger, asks_back).await), "early");
-        let back = claim(&ledger, Ask { parked: 1, ..ask("a", 10) }).await;
+        let back = claim(&ledger, ClaimRequest { parked: 1, ..ask("a", 10) }).await;
         assert_eq!(word(&back), "due");
         assert_eq!(case(back).parked, 1);
     }
@@ -363,12 +363,12 @@ on_both_stores! {
         let first = case(claim(&ledger, ask("a", 0)).await);
         ledger.note(&first, ledger.until(10), false).await.unwrap();
         ledger.parked("a", 3).await.unwrap();
-        assert_eq!(word(&claim(&ledger, Ask { parked: 1, ..ask("a", 9) }).await), "stale");
-        let taken = claim(&ledger, Ask { parked: 1, ..ask("a", 10) }).await;
+        assert_eq!(word(&claim(&ledger, ClaimRequest { parked: 1, ..ask("a", 9) }).await), "stale");
+        let taken = claim(&ledger, ClaimRequest { parked: 1, ..ask("a", 10) }).await;
         assert_eq!(word(&taken), "due");
         assert_eq!(case(taken).parked, 3, "what it parks replaces all others");
-        assert_eq!(word(&claim(&ledger, Ask { parked: 1, ..ask("a", 11) }).await), "stale");
-        assert_eq!(word(&claim(&ledger, Ask { parked: 3, ..ask("a", 11) }).await), "busy");
+        assert_eq!(word(&claim(&ledger, ClaimRequest { parked: 1, ..ask("a", 11) }).await), "stale");
+        assert_eq!(word(&claim(&ledger, ClaimRequest { parked: 3, ..ask("a", 11) }).await), "busy");
     }
 
     async fn a_finished_command_is_told_byte_for_byte_also_after_reopening(rig) {
@@ -398,8 +398,8 @@ on_both_stores! {
     async fn the_same_id_with_other_data_or_another_kind_is_a_conflict(rig) {
         let ledger = rig.open().await;
         let first = case(claim(&ledger, ask("a", 0)).await);
-        let other_data = Ask { digest: Some("e".to_owned()), ..ask("a", 1) };
-        let other_kind = Ask { kind: "refund_otp", ..ask("a", 1) };
+        let other_data = ClaimRequest { digest: Some("e".to_owned()), ..ask("a", 1) };
+        let other_kind = ClaimRequest { kind: "refund_otp", ..ask("a", 1) };
         for ask in [&other_data, &other_kind] {
             assert_eq!(word(&claim(&ledger, ask.clone()).await), "conflict");
         }
@@ -419,7 +419,7 @@ on_both_stores! {
             }
         }
         assert_eq!(word(&claim(&ledger, refund("c", "78", 1)).await), "fresh");
-        let its_otp = Ask { kind: "refund_otp", ..refund("d", "77", 1) };
+        let its_otp = ClaimRequest { kind: "refund_otp", ..refund("d", "77", 1) };
         assert_eq!(word(&claim(&ledger, its_otp).await), "fresh");
         ledger.note(&first, ledger.until(5), true).await.unwrap();
         assert_eq!(word(&claim(&ledger, refund("b", "77", 6)).await), "busy");
@@ -468,7 +468,7 @@ on_both_stores! {
 
     async fn a_redelivered_refund_that_is_unknown_is_suspect(rig) {
         let ledger = rig.open().await;
-        let ask = Ask { is_suspect: true, ..refund("a", "77", 0) };
+        let ask = ClaimRequest { is_suspect: true, ..refund("a", "77", 0) };
         let case = case(claim(&ledger, ask).await);
         assert_eq!(case.history.entries, [suspicion(0, Why::Redelivered)]);
     }
@@ -476,14 +476,14 @@ on_both_stores! {
     async fn an_expired_refund_that_may_have_been_attempted_waits_for_its_tid(rig) {
         let ledger = rig.open().await;
         let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
-        let expired = Ask { has_expired: true, stamp: None, ..refund("b", "77", 1) };
-        let suspect = Ask { is_suspect: true, ..expired.clone() };
+        let expired = ClaimRequest { has_expired: true, stamp: None, ..refund("b", "77", 1) };
+        let suspect = ClaimRequest { is_suspect: true, ..expired.clone() };
         assert_eq!(word(&claim(&ledger, suspect.clone()).await), "busy");
         assert_eq!(case(claim(&ledger, expired.clone()).await).history.entries, []);
         first.history.end(now(1), Verdict::unclear(Cause::Timeout));
         ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap();
         // What the other one left in doubt is no doubt about this one, which makes no attempt.
-        let other = Ask { id: "c".to_owned(), ..expired };
+        let other = ClaimRequest { id: "c".to_owned(), ..expired };
         let other = case(claim(&ledger, other).await);
         assert_eq!(other.history.entries, []);
         ledger.finish(other, &unresolved("c"), false).await.unwrap();
@@ -493,7 +493,7 @@ on_both_stores! {
 
     async fn the_census_counts_what_waits(rig) {
         let ledger = rig.open().await;
-        assert_eq!(ledger.census().await.unwrap(), Census::default());
+        assert_eq!(ledger.backlog_counts().await.unwrap(), BacklogCounts::default());
         let mut doubted = case(claim(&ledger, refund("a", "77", 3)).await);
         doubted.history.end(now(4), Verdict::unclear(Cause::Timeout));
         ledger.note(&doubted, ledger.until(20), true).await.unwrap();
@@ -501,14 +501,14 @@ on_both_stores! {
         waiting.history.end(now(6), Verdict::not_now(Cause::RateLimited));
         ledger.note(&waiting, ledger.until(20), false).await.unwrap();
         claim(&ledger, ask("c", 7)).await;
-        let census = ledger.census().await.unwrap();
-        assert_eq!(census.unsettled, BTreeMap::from([("refund".to_owned(), (1, at(3)))]));
+        let backlog_counts = ledger.backlog_counts().await.unwrap();
+        assert_eq!(backlog_counts.unsettled, BTreeMap::from([("refund".to_owned(), (1, at(3)))]));
         let parked = [("refund".to_owned(), 1), ("transfer_otp".to_owned(), 1)];
-        assert_eq!(census.parked, BTreeMap::from(parked));
+        assert_eq!(backlog_counts.parked, BTreeMap::from(parked));
         let mut back = case(claim(&ledger, refund("a", "77", 20)).await);
         back.history.inquired(now(21), None, Reading::Contradictory);
         ledger.finish(back.clone(), &unresolved("a"), false).await.unwrap();
-        assert_eq!(ledger.census().await.unwrap().unsettled, BTreeMap::new());
+        assert_eq!(ledger.backlog_counts().await.unwrap().unsettled, BTreeMap::new());
     }
 
     async fn only_what_finished_long_ago_is_forgotten_a_few_at_a_time(rig) {
@@ -541,8 +541,8 @@ on_both_stores! {
     async fn who_does_not_hold_a_command_that_has_begun_takes_nothing_from_it(rig) {
         let ledger = rig.open().await;
         let begun = case(claim(&ledger, refund("a", "7", 0)).await);
-        let other = Case { token: begun.token + 1, ..begun.clone() };
-        assert_eq!(ledger.finish(other, &succeeded("a", "1"), false).await.unwrap(), Held::Lost);
+        let other = ClaimedCommand { token: begun.token + 1, ..begun.clone() };
+        assert_eq!(ledger.finish(other, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Lost);
         assert_eq!(word(&claim(&ledger, refund("a", "7", 1)).await), "busy");
         assert_eq!(word(&claim(&ledger, refund("b", "7", 1)).await), "busy");
         let ledger = rig.reopen(ledger, 2).await;
@@ -550,14 +550,14 @@ on_both_stores! {
         assert_eq!(word(&again), "interrupted");
         let again = case(again);
         assert_eq!(again.history.attempts(), 1);
-        assert_eq!(ledger.finish(again, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(again, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Held);
     }
 
     async fn what_ended_before_a_crash_stays_and_what_had_begun_is_interrupted(rig) {
         let ledger = rig.open().await;
         let ids: Vec<String> = (0..40).map(|n| format!("c-{n}")).collect();
         let claims = join_all(ids.iter().map(|id| claim(&ledger, refund(id, id, 0)))).await;
-        let cases: Vec<Case> = claims.into_iter().map(case).collect();
+        let cases: Vec<ClaimedCommand> = claims.into_iter().map(case).collect();
         for begun in cases.iter().step_by(2) {
             ledger.finish(begun.clone(), &succeeded(&begun.id, "1"), false).await.unwrap();
         }
@@ -606,7 +606,7 @@ on_both_stores! {
         let confirmed_by = ConfirmedBy::Response;
         let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: Some(answer) };
         ledger.finish(again.clone(), &event("a", &outcome), false).await.unwrap();
-        claim(&ledger, Ask { kind: "refund_otp", ..refund("b", "77", 80) }).await;
+        claim(&ledger, ClaimRequest { kind: "refund_otp", ..refund("b", "77", 80) }).await;
         let first = "a (refund, tid 77)
   2026-11-18T11:06:40.000Z  received
   2026-11-18T11:06:40.000Z  attempt 1 began
@@ -668,7 +668,7 @@ on_both_stores! {
 }
 
 /// A claim in a task of its own.
-fn spawned(ledger: &Ledger, ask: Ask) -> tokio::task::JoinHandle<Claim> {
+fn spawned(ledger: &Ledger, ask: ClaimRequest) -> tokio::task::JoinHandle<Claim> {
     let ledger = ledger.clone();
     tokio::spawn(async move { claim(&ledger, ask).await })
 }
@@ -716,7 +716,7 @@ async fn on_sqlite_a_commit_that_failed_leaves_nothing_behind_in_memory() {
     assert_eq!(word(&claim(&ledger, refund("after", "2", 1)).await), "fresh");
     assert_eq!(word(&claim(&ledger, refund("before", "1", 1)).await), "busy");
     let held = ledger.finish(before.clone(), &succeeded("before", "1"), false).await.unwrap();
-    assert_eq!(held, Held::Yes);
+    assert_eq!(held, LeaseStatus::Held);
     assert_eq!(word(&claim(&ledger, refund("before", "1", 2)).await), "finished");
 }
 
@@ -830,7 +830,10 @@ async fn on_postgres_a_claim_of_another_worker_counts_until_its_time_is_over() {
     let first = case(claim(&one, ask("a", 0)).await);
     assert_eq!(word(&claim(&two, ask("a", 54)).await), "busy");
     assert_eq!(word(&claim(&two, ask("a", 55)).await), "interrupted");
-    assert_eq!(one.finish(first.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
+    assert_eq!(
+        one.finish(first.clone(), &unresolved("a"), false).await.unwrap(),
+        LeaseStatus::Lost
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

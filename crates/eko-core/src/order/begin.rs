@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Claimed, Deciding, Held, Order, Source};
+use super::{Claimed, Deciding, LeaseStatus, Order, Source};
 use crate::clock::{Now, Stamp};
 use crate::decision::{Task, Turn};
 use crate::verdict::{Reading, Verdict};
@@ -93,12 +93,12 @@ impl<C: Claimed> Stamping<C> {
 
 impl<C: Claimed> Beginning<C> {
     /// Whether it was written.
-    pub fn begun(self, held: Held) -> Order<C> {
+    pub fn begun(self, held: LeaseStatus) -> Order<C> {
         let Self { claim, next, task, source } = self;
         match (held, next) {
-            (Held::Yes, Next::Attempt) => Order::Call(Calling { claim, task, source }),
-            (Held::Yes, Next::Inquiry) => Order::Inquire(Inquiring { claim, task, source }),
-            (Held::Lost, _) => source.lost(),
+            (LeaseStatus::Held, Next::Attempt) => Order::Call(Calling { claim, task, source }),
+            (LeaseStatus::Held, Next::Inquiry) => Order::Inquire(Inquiring { claim, task, source }),
+            (LeaseStatus::Lost, _) => source.lost(),
         }
     }
 

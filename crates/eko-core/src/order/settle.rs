@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::begin::{Acquiring, Next};
 use super::{
-    Claimed, Conditions, Copy, CopyAge, End, Finishing, Held, Order, Parking, Reason, Source,
-    Subject,
+    Claimed, Conditions, Copy, CopyAge, End, Finishing, LeaseStatus, Order, Parking, Reason,
+    Source, Subject,
 };
 use crate::clock::Now;
 use crate::decision::{self, Message, Step, Task, Turn};
@@ -84,10 +84,10 @@ impl<C: Claimed> Noting<C> {
     }
 
     /// Whether it was written.
-    pub fn noted(self, held: Held) -> Order<C> {
+    pub fn noted(self, held: LeaseStatus) -> Order<C> {
         let Self { claim, task, delay, cause, now, source, .. } = self;
         let Source::Message(delivered) = source else { return Order::End(End::DueAgain) };
-        if held == Held::Lost {
+        if held == LeaseStatus::Lost {
             return source.lost();
         }
         let age = Some(CopyAge::of(claim.history(), now));

@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::meta::NOW;
 use super::statements::Statement;
 use crate::rules::{Finished, Lease, Row};
-use crate::{Census, Error, Open, OpenState, Stranded};
+use crate::{BacklogCounts, Error, Open, OpenState, Stranded};
 
 const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
                        interruptions, unsettled, untold, outcome, finished, event";
@@ -146,18 +146,18 @@ pub(super) fn read(row: &tokio_postgres::Row) -> Result<Row, Error> {
 }
 
 /// Counts what waits.
-pub(super) async fn census(client: &Client) -> Result<Census, super::Trouble> {
-    let mut census = Census::default();
+pub(super) async fn backlog_counts(client: &Client) -> Result<BacklogCounts, super::Trouble> {
+    let mut backlog_counts = BacklogCounts::default();
     let unsettled = "SELECT kind, count(*), min(doubted_since) FROM commands
                      WHERE unsettled AND doubted_since IS NOT NULL GROUP BY kind";
     for row in client.query_typed(unsettled, &[]).await? {
-        census.unsettled.insert(row.get(0), (count(row.get(1)), time(row.get(2))?));
+        backlog_counts.unsettled.insert(row.get(0), (count(row.get(1)), time(row.get(2))?));
     }
     let parked = "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind";
     for row in client.query_typed(parked, &[]).await? {
-        census.parked.insert(row.get(0), count(row.get(1)));
+        backlog_counts.parked.insert(row.get(0), count(row.get(1)));
     }
-    Ok(census)
+    Ok(backlog_counts)
 }
 
 /// Lists what nobody works on, by the server's clock.

@@ -56,7 +56,7 @@ on_both_stores! {
         let first = case(claim(&ledger, ask("a", 0)).await);
         assert_eq!(ledger.commits().await.unwrap(), 1);
         assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "busy");
-        ledger.census().await.unwrap();
+        ledger.backlog_counts().await.unwrap();
         ledger.probe().await.unwrap();
         assert_eq!(ledger.commits().await.unwrap(), 1);
         ledger.finish(first, &succeeded("a", "1"), false).await.unwrap();
@@ -76,7 +76,7 @@ on_both_stores! {
         // The other ledger may have begun what this one knows as open.
         let known = claim(&ledger, refund("known", "1", 6)).await;
         assert_eq!(suspicion(&known), Some(Why::LedgerAdopted));
-        let otp = Ask { kind: "refund_otp", ..refund("otp", "3", 6) };
+        let otp = ClaimRequest { kind: "refund_otp", ..refund("otp", "3", 6) };
         assert!(case(claim(&ledger, otp).await).history.in_flight(), "it moves no money");
         let ledger = rig.reopen(ledger, 2).await;
         assert_eq!(ledger.identity().adopted, Some(before), "it is kept");
@@ -128,11 +128,11 @@ on_both_stores! {
         let mut held = case(claim(&ledger, refund("a", "77", 5)).await);
         alter_store(&rig, "DELETE FROM commands").await;
         held.history.inquired(now(6), None, Reading::RefundPending);
-        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), LeaseStatus::Held);
         assert_eq!(*ledger.forgotten().borrow(), 1);
         assert_eq!(word(&claim(&ledger, refund("b", "77", 7)).await), "busy", "its tid too");
         alter_store(&rig, "DELETE FROM commands").await;
-        assert_eq!(ledger.finish(held, &succeeded("a", "5"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(held, &succeeded("a", "5"), false).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, refund("a", "77", 8)).await), "finished");
         assert_eq!(word(&claim(&ledger, refund("b", "77", 8)).await), "refunded");
     }
@@ -144,11 +144,11 @@ on_both_stores! {
         let held = case(claim(&ledger, refund("a", "77", 5)).await);
         alter_store(&rig, "DELETE FROM commands").await;
         let other = case(claim(&ledger, refund("b", "77", 6)).await);
-        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.note(&held, ledger.until(100), true).await.unwrap(), Held::Lost);
+        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), LeaseStatus::Lost);
+        assert_eq!(ledger.note(&held, ledger.until(100), true).await.unwrap(), LeaseStatus::Lost);
         ledger.finish(other, &succeeded("b", "5"), false).await.unwrap();
-        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), Held::Lost, "it is refunded");
-        assert_eq!(ledger.finish(held, &unresolved("a"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), LeaseStatus::Lost, "it is refunded");
+        assert_eq!(ledger.finish(held, &unresolved("a"), false).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, refund("a", "77", 8)).await), "finished");
     }
 
@@ -189,7 +189,7 @@ on_both_stores! {
                 ledger.finish(first, &end, false),
                 ledger.claim(refund(&format!("a-{round}"), &tid, 1), 2),
             );
-            assert_eq!(ended.unwrap(), Held::Yes);
+            assert_eq!(ended.unwrap(), LeaseStatus::Held);
             assert_eq!(word(&next.unwrap()), "fresh");
         }
     }
@@ -300,7 +300,7 @@ async fn on_sqlite_a_file_that_is_taken_away_fails_every_request_until_it_is_bac
     let error = ledger.probe().await.unwrap_err().to_string();
     assert!(error.contains("was replaced by another file"), "{error}");
     std::fs::rename(&away, rig.path()).unwrap();
-    assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
+    assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Held);
     assert_eq!(*ledger.forgotten().borrow(), 0, "nothing was lost");
 }
 
@@ -340,7 +340,7 @@ async fn on_sqlite_an_older_copy_that_was_restored_in_place_is_noticed() {
     restore(&mut file, &copy);
     let unknown = claim(&ledger, refund("c", "3", 0)).await;
     assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
-    assert_eq!(ledger.finish(lost, &succeeded("b", "1"), false).await.unwrap(), Held::Yes);
+    assert_eq!(ledger.finish(lost, &succeeded("b", "1"), false).await.unwrap(), LeaseStatus::Held);
     assert_eq!(word(&claim(&ledger, refund("b", "2", 1)).await), "finished");
     assert_eq!(
         word(&claim(&ledger, refund("a", "1", 1)).await),
