@@ -168,7 +168,7 @@ impl Worker {
 
     /// What time it is, and what decides how long a copy waits.
     fn conditions(&self) -> Conditions<'_> {
-        Conditions { policy: &self.policy, now: self.now(), chance: random_f64() }
+        Conditions { policy: &self.policy, now: self.now(), jitter: random_f64() }
     }
 
     /// Decides what the evidence leads to: with give-up times that stood still while the kind was
@@ -177,7 +177,7 @@ impl Worker {
         let (now, kind) = (self.now(), deciding.task.kind);
         let age = deciding.claim.history.age(now).likely;
         let policy = self.policy.extended(self.gate.stood_still(kind, age, now.monotonic));
-        deciding.decided(&Conditions { policy: &policy, now, chance: random_f64() })
+        deciding.decided(&Conditions { policy: &policy, now, jitter: random_f64() })
     }
 
     /// What follows once a delivery is settled, or has none. Without these notes it is done once

@@ -3,7 +3,7 @@
 //! # The map
 //!
 //! What it is made of are crates, each with a README of its own: `eko-core` decides and knows no I/O,
-//! no clock and no chance; `eko-client` makes the signed calls, `eko-ledger` keeps what is known;
+//! no clock and no randomness; `eko-client` makes the signed calls, `eko-ledger` keeps what is known;
 //! `eko-connect` holds what these two and `broker` share.
 //!
 //! Here, `broker` is the only AMQP. `journey` is one delivery from its receipt to its acknowledgement:

@@ -138,13 +138,13 @@ pub struct Suspicion {
     #[serde(skip_serializing_if = "Duration::is_zero", default)]
     pub before: Duration,
     /// What raises it.
-    pub why: Why,
+    pub why: SuspicionReason,
 }
 
 /// What raises a suspicion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum SuspicionReason {
     /// The broker delivered the command before, and this ledger does not know it.
     Redelivered,
     /// An attempt that an earlier command made for that tid ended unclear.
@@ -254,14 +254,14 @@ impl History {
     }
 
     /// Records that somebody else may have made an attempt, at the latest so long `before`.
-    pub fn suspect(&mut self, now: Now, before: Duration, why: Why) {
+    pub fn suspect(&mut self, now: Now, before: Duration, why: SuspicionReason) {
         self.measure(now);
         let age = self.age(now);
         self.entries.push(Entry::Suspicion(Suspicion { at: now.wall, age, before, why }));
     }
 
     /// Whether a suspicion was raised for this reason since that has been known for so long.
-    pub fn is_suspected(&self, why: Why, known_for: Duration, now: Now) -> bool {
+    pub fn is_suspected(&self, why: SuspicionReason, known_for: Duration, now: Now) -> bool {
         let age = self.age(now).likely;
         let is_it = |entry: &Entry| match entry {
             Entry::Suspicion(raised) => {

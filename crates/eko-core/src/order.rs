@@ -162,7 +162,7 @@ pub struct Conditions<'a> {
     /// What time it is.
     pub now: Now,
     /// Drawn evenly from 0 to 1: it spreads delays.
-    pub chance: f64,
+    pub jitter: f64,
 }
 
 /// What a delivery says besides its command.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::rules::{self, Circumstances, Holders, Row, TidState};
+use super::rules::{self, Circumstances, LeaseScope, Row, TidState};
 use super::{
     BacklogCounts, Claim, ClaimRequest, Error, Identity, LeaseStatus, Meta, Opened, Opening,
     Request, Stranded, Write,
@@ -18,8 +18,8 @@ const BATCH: usize = 512;
 
 /// Starts its task.
 pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened {
-    let holders = Holders::Process { epoch: u64::from(opening.epoch) << 32 };
-    let memory = Memory { holders, rows: HashMap::new(), refunds: HashMap::new() };
+    let lease_scope = LeaseScope::Process { epoch: u64::from(opening.epoch) << 32 };
+    let memory = Memory { lease_scope, rows: HashMap::new(), refunds: HashMap::new() };
     tokio::spawn(memory.serve(inbox));
     let identity = Identity {
         id: opening.new_id(),
@@ -34,7 +34,7 @@ pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened 
 }
 
 struct Memory {
-    holders: Holders,
+    lease_scope: LeaseScope,
     rows: HashMap<String, Row>,
     /// The refunds of each tid.
     refunds: HashMap<String, Vec<String>>,
@@ -96,7 +96,7 @@ impl Memory {
 
     #[expect(clippy::disallowed_methods, reason = "the store's own time")]
     fn circumstances(&self) -> Circumstances {
-        Circumstances { holders: self.holders, caution: None, now: Timestamp::now() }
+        Circumstances { lease_scope: self.lease_scope, caution: None, now: Timestamp::now() }
     }
 
     fn keep(&mut self, row: Option<Row>) {

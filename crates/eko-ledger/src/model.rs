@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rules::{self, Caution, Circumstances, Finished, Holders, Row, TidState};
+use super::rules::{self, Caution, Circumstances, Finished, LeaseScope, Row, TidState};
 use super::{Claim, ClaimRequest, ClaimedCommand, LeaseStatus, Transition, Write};
 use eko_core::event::Event;
-use eko_core::history::{Age, History, Why};
+use eko_core::history::{Age, History, SuspicionReason};
 
 /// How many commits back a failover may go.
 const BACK: usize = 2;
@@ -27,7 +27,7 @@ pub struct Store {
 /// Why attempts may be missing, and since when that is known.
 #[derive(Clone, Copy)]
 struct Doubt {
-    why: Why,
+    why: SuspicionReason,
     since: Timestamp,
 }
 
@@ -55,10 +55,10 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    fn holders(self) -> Holders {
+    fn lease_scope(self) -> LeaseScope {
         match self.process {
-            Some(epoch) => Holders::Process { epoch },
-            None => Holders::Fleet,
+            Some(epoch) => LeaseScope::Process { epoch },
+            None => LeaseScope::Shared,
         }
     }
 }
@@ -78,13 +78,13 @@ impl Store {
             .map(|tid| self.tid_state(tid))
             .unwrap_or_default();
         tid.is_busy &= !sharing.has_no_tid_lock;
-        let (holders, now) = (sharing.holders(), sharing.now);
+        let (lease_scope, now) = (sharing.lease_scope(), sharing.now);
         let caution = self.caution.filter(|_| row.is_none() || !sharing.trusts_rewound);
         let caution = caution.map(|Doubt { why, since }| {
             let known_for = Duration::try_from(now.duration_since(since)).unwrap();
             Caution { why, known_for, before: known_for }
         });
-        let circumstances = Circumstances { holders, now, caution };
+        let circumstances = Circumstances { lease_scope, now, caution };
         let (claim, changed) = rules::claim(row, &tid, request, token, circumstances).unwrap();
         if let Some(row) = changed {
             self.keep::<H>(row, now);
@@ -158,7 +158,7 @@ impl Store {
         if row.finished.is_some() {
             return row.untold.then_some(Timestamp::UNIX_EPOCH);
         }
-        let holds = |&lease: &rules::Lease| sharing.holders().holds(lease, sharing.now);
+        let holds = |&lease: &rules::Lease| sharing.lease_scope().holds(lease, sharing.now);
         if row.lease.as_ref().is_some_and(holds) {
             return None;
         }
@@ -191,7 +191,7 @@ impl Store {
     }
 
     /// From now on it is known to have forgotten something, or to have taken over.
-    pub fn beware(&mut self, why: Why, now: Timestamp) {
+    pub fn beware(&mut self, why: SuspicionReason, now: Timestamp) {
         self.caution = Some(Doubt { why, since: now });
     }
 

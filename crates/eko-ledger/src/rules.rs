@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Asked, Claim, ClaimRequest, ClaimedCommand, Error, LeaseStatus, Transition, Write};
-use eko_core::decision::later;
+use eko_core::decision::saturating_add;
 use eko_core::event::Event;
-use eko_core::history::{History, Why, moment};
+use eko_core::history::{History, SuspicionReason, moment};
 use eko_core::outcome::Receipt;
 
 /// A copy may come a moment before its time: the broker's clock is not the store's.
@@ -91,7 +91,7 @@ impl TidState {
 /// Why the ledger may lack attempts that were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caution {
-    pub(super) why: Why,
+    pub(super) why: SuspicionReason,
     /// For how long whoever asks has known of it, as it was measured.
     pub(super) known_for: Duration,
     /// For how long, as it was measured, none was begun that it lacks.
@@ -102,7 +102,7 @@ pub(super) struct Caution {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
     /// Whose leases count.
-    pub(super) holders: Holders,
+    pub(super) lease_scope: LeaseScope,
     /// Why a refund that the ledger does not know may have been attempted all the same.
     pub(super) caution: Option<Caution>,
     /// The store's own time: leases and due times are written and compared in it, never in that
@@ -112,19 +112,19 @@ pub(super) struct Circumstances {
 
 /// Whose leases count.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Holders {
+pub(super) enum LeaseScope {
     /// One process has this store: a lease that it did not issue itself is a dead one's.
     Process { epoch: u64 },
     /// Several workers share this store: a lease counts until its time is over, whoever holds
     /// it, by the server's clock.
-    Fleet,
+    Shared,
 }
 
-impl Holders {
+impl LeaseScope {
     pub(super) fn holds(self, lease: Lease, now: Timestamp) -> bool {
         match self {
             Self::Process { epoch } => lease.token >> 32 == epoch >> 32 && lease.until > now,
-            Self::Fleet => lease.until > now,
+            Self::Shared => lease.until > now,
         }
     }
 }
@@ -219,7 +219,7 @@ fn claim_unknown(
         tid: request.tid.clone(),
         digest: digest.to_owned(),
         history: History::new(request.now),
-        lease: Some(Lease { token, until: later(circumstances.now, request.lease) }),
+        lease: Some(Lease { token, until: saturating_add(circumstances.now, request.lease) }),
         due: None,
         parked: request.parked,
         interruptions: 0,
@@ -251,9 +251,12 @@ fn suspicion(
     circumstances: Circumstances,
 ) -> Option<Caution> {
     let began_now = |why| Caution { why, known_for: Duration::ZERO, before: Duration::ZERO };
-    let redelivered = request.is_suspect.then_some(began_now(Why::Redelivered));
+    let redelivered = request.is_suspect.then_some(began_now(SuspicionReason::Redelivered));
     // That is about another command's attempts: one that makes none has nothing to ask.
-    let doubted = tid.doubted.filter(|_| !request.has_expired).map(|_| began_now(Why::TidDoubted));
+    let doubted = tid
+        .doubted
+        .filter(|_| !request.has_expired)
+        .map(|_| began_now(SuspicionReason::TidDoubted));
     let caution = circumstances.caution.filter(|_| request.kind == "refund");
     redelivered.or(doubted).or(caution)
 }
@@ -265,7 +268,7 @@ fn claim_known(
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    let Circumstances { holders, caution, now } = circumstances;
+    let Circumstances { lease_scope, caution, now } = circumstances;
     if request
         .digest
         .as_ref()
@@ -277,7 +280,7 @@ fn claim_known(
         let event = Box::new(read(&finished.event)?);
         return Ok((Claim::Finished { event, is_untold: row.untold }, None));
     }
-    let lease = row.lease.filter(|&lease| holders.holds(lease, now));
+    let lease = row.lease.filter(|&lease| lease_scope.holds(lease, now));
     let wait = row.due.map(|due| until(due, now)).unwrap_or_default();
     let is_early = wait > EARLY && wait <= LONGEST_WAIT;
     // A later copy that should be back by now may be lost: this one then does its work.
@@ -296,7 +299,7 @@ fn claim_known(
     if is_interrupted {
         row.interruptions = row.interruptions.saturating_add(1);
     }
-    row.lease = Some(Lease { token, until: later(now, request.lease) });
+    row.lease = Some(Lease { token, until: saturating_add(now, request.lease) });
     row.due = None;
     // In this order: what this process has measured meanwhile is no time beside what the broker has.
     row.history.measure(request.now);
@@ -343,11 +346,11 @@ pub(super) fn write(row: &mut Row, write: Write, now: Timestamp) -> LeaseStatus 
     row.history = write.history;
     match write.transition {
         Transition::Call { lease } => {
-            row.lease = Some(Lease { token: write.token, until: later(now, lease) });
+            row.lease = Some(Lease { token: write.token, until: saturating_add(now, lease) });
         }
         Transition::Wait { delay, unsettled } => {
             row.lease = None;
-            row.due = Some(later(now, delay));
+            row.due = Some(saturating_add(now, delay));
             row.unsettled = unsettled;
             row.interruptions = 0;
         }

@@ -15,11 +15,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::meta::{CautionClock, Change, Witness};
-use super::rules::{Circumstances, Holders, Row};
+use super::rules::{Circumstances, LeaseScope, Row};
 use super::{
     Answers, Error, Identity, Inbox, Opened, Opening, Overview, Reply, Request, StoreTime, defer,
 };
-use eko_core::decision::later;
+use eko_core::decision::saturating_add;
 use file::LedgerFile;
 use staging::StagingTable;
 use store::Store;
@@ -104,7 +104,7 @@ fn open_now(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyhow::Res
         file,
         staging: StagingTable::default(),
         witness,
-        holders: Holders::Process { epoch: u64::from(opening.epoch) << 32 },
+        lease_scope: LeaseScope::Process { epoch: u64::from(opening.epoch) << 32 },
         retention: opening.retention_millis(),
         caution: CautionClock::default(),
         clock: SteadyClock::begin(),
@@ -200,7 +200,7 @@ impl SteadyClock {
     }
 
     fn now(&self) -> Timestamp {
-        later(self.wall, self.began.elapsed())
+        saturating_add(self.wall, self.began.elapsed())
     }
 
     #[expect(clippy::disallowed_methods, reason = "how long a process has known something")]
@@ -214,7 +214,7 @@ struct Server {
     connection: Connection,
     staging: StagingTable,
     witness: Witness,
-    holders: Holders,
+    lease_scope: LeaseScope,
     retention: i64,
     caution: CautionClock,
     clock: SteadyClock,
@@ -258,7 +258,7 @@ impl Server {
         let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
         let now = self.time.or(wall);
         let oldest = wall.as_millisecond().saturating_sub(self.retention);
-        let Self { connection, staging, witness, holders, caution, .. } = self;
+        let Self { connection, staging, witness, lease_scope, caution, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut glance = meta::glance(&transaction, oldest)?;
         let mut has_changed = witness.misses(glance.commits);
@@ -269,7 +269,7 @@ impl Server {
             staging.doubt();
         }
         let caution = caution.caution(glance.lacks, monotonic);
-        let circumstances = Circumstances { holders: *holders, caution, now };
+        let circumstances = Circumstances { lease_scope: *lease_scope, caution, now };
         let mut store = Store::new(&transaction, staging, circumstances)?;
         for request in batch {
             answer(&mut store, witness, request, answers)?;

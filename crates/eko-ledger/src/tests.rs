@@ -15,7 +15,7 @@ use super::*;
 use eko_core::clock::{Now, Stamp};
 use eko_core::command::Kind;
 use eko_core::event::About;
-use eko_core::history::{Age, Entry, Suspicion, Why};
+use eko_core::history::{Age, Entry, Suspicion, SuspicionReason};
 use eko_core::outcome::{Answer, Code, ConfirmedBy, Outcome, Problem, Receipt};
 use eko_core::trace::Trace;
 use eko_core::verdict::{Cause, Reading, Verdict};
@@ -140,7 +140,7 @@ fn ask(id: &str, seconds: i64) -> ClaimRequest {
     }
 }
 
-fn suspicion(seconds: i64, why: Why) -> Entry {
+fn suspicion(seconds: i64, why: SuspicionReason) -> Entry {
     let (age, before) = (Age::default(), Duration::ZERO);
     Entry::Suspicion(Suspicion { at: at(seconds), age, before, why })
 }
@@ -454,7 +454,7 @@ on_both_stores! {
         first.history.end(now(1), Verdict::unclear(Cause::Timeout));
         ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap();
         let next = case(claim(&ledger, refund("b", "77", 20)).await);
-        assert_eq!(next.history.entries, [suspicion(20, Why::TidDoubted)]);
+        assert_eq!(next.history.entries, [suspicion(20, SuspicionReason::TidDoubted)]);
     }
 
     async fn a_refund_that_was_refused_leaves_nothing_behind(rig) {
@@ -470,7 +470,7 @@ on_both_stores! {
         let ledger = rig.open().await;
         let ask = ClaimRequest { is_suspect: true, ..refund("a", "77", 0) };
         let case = case(claim(&ledger, ask).await);
-        assert_eq!(case.history.entries, [suspicion(0, Why::Redelivered)]);
+        assert_eq!(case.history.entries, [suspicion(0, SuspicionReason::Redelivered)]);
     }
 
     async fn an_expired_refund_that_may_have_been_attempted_waits_for_its_tid(rig) {
@@ -487,7 +487,7 @@ on_both_stores! {
         let other = case(claim(&ledger, other).await);
         assert_eq!(other.history.entries, []);
         ledger.finish(other, &unresolved("c"), false).await.unwrap();
-        let expected = [suspicion(1, Why::Redelivered)];
+        let expected = [suspicion(1, SuspicionReason::Redelivered)];
         assert_eq!(case(claim(&ledger, suspect).await).history.entries, expected);
     }
 
@@ -564,7 +564,7 @@ on_both_stores! {
         let ledger = rig.reopen(ledger, 2).await;
         for (n, id) in ids.iter().enumerate() {
             let expected = if n % 2 == 0 { "finished" } else { "interrupted" };
-            // A minute later: the lease of a fleet's worker is over.
+            // A minute later: the lease of a worker that shares the store is over.
             let answer = claim(&ledger, refund(id, id, 60)).await;
             assert_eq!(word(&answer), expected, "{id}");
         }

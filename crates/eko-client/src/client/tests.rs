@@ -10,7 +10,7 @@ use super::*;
 use eko_core::command::{Defaults, parse};
 
 use eko_core::privacy::Mobile;
-use eko_core::verdict::{IfNot, Reading};
+use eko_core::verdict::{Fallback, Reading};
 
 /// A client and what it sends, where each call is answered in turn with a status, further headers
 /// and a body.
@@ -175,7 +175,7 @@ async fn a_refund_may_have_been_executed_whatever_answers_it_but_not_where_nothi
         let (client, _sent) = called(vec![(status, String::new(), "<html>".to_owned())]).await;
         let deadline = deadline_after(Duration::from_secs(10));
         let verdict = client.call(&a_refund(), client.stamp().await.at, deadline).await.meaning;
-        let is_unclear = matches!(verdict, Verdict::Unclear { if_not: IfNot::Repeat, .. });
+        let is_unclear = matches!(verdict, Verdict::Unclear { fallback: Fallback::Repeat, .. });
         assert!(is_unclear, "{status}: {verdict:?}");
     }
     let (client, _sent) = called(Vec::new()).await;

@@ -8,7 +8,7 @@ use super::{
     Source, Subject,
 };
 use crate::clock::Now;
-use crate::decision::{self, Message, Step, Task, Turn};
+use crate::decision::{self, Message, Step, Task, Trigger};
 use crate::verdict::Cause;
 
 /// There is something to decide.
@@ -19,7 +19,7 @@ pub struct Deciding<C> {
     /// What is asked of Eko.
     pub task: Task,
     /// What has just happened.
-    pub turn: Turn,
+    pub trigger: Trigger,
     pub(super) source: Source,
 }
 
@@ -43,12 +43,12 @@ pub struct Noting<C> {
 impl<C: Claimed> Deciding<C> {
     /// Decides by the clock and the settings.
     pub fn decided(self, conditions: &Conditions<'_>) -> Order<C> {
-        let Conditions { policy, now, chance } = *conditions;
-        let Self { claim, task, turn, source } = self;
+        let Conditions { policy, now, jitter } = *conditions;
+        let Self { claim, task, trigger, source } = self;
         let wait = |claim, delay, cause, unsettled| {
             Order::Note(Noting { claim, task, delay, cause, unsettled, now, source }.measured())
         };
-        match decision::decide(task, claim.history(), policy, turn, chance, now) {
+        match decision::decide(task, claim.history(), policy, trigger, jitter, now) {
             Step::Attempt if task.message == Message::Here => {
                 Order::Acquire(Acquiring { claim, task, next: Next::Attempt, source })
             }

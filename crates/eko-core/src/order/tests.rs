@@ -128,7 +128,7 @@ fn claimed(claim: Claim<ClaimedCommand>) -> Order<ClaimedCommand> {
 
 fn decided(order: Order<ClaimedCommand>) -> Order<ClaimedCommand> {
     let policy = policy();
-    let conditions = Conditions { policy: &policy, now: NOW, chance: 0.5 };
+    let conditions = Conditions { policy: &policy, now: NOW, jitter: 0.5 };
     match order {
         Order::Decide(deciding) => deciding.decided(&conditions),
         Order::Wait(waiting) => waiting.decided(&conditions),

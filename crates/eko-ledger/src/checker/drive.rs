@@ -168,7 +168,7 @@ impl World {
             Order::Note(noting) => self.note(scenario, slot, noting),
             Order::Finish(finishing) => self.finish(scenario, slot, finishing),
             Order::Wait(waiting) => {
-                waiting.decided(&Conditions { policy: &policy(scenario), now, chance: 0.5 })
+                waiting.decided(&Conditions { policy: &policy(scenario), now, jitter: 0.5 })
             }
             order => self.settle(slot, order)?,
         })
@@ -222,7 +222,7 @@ impl World {
     ) -> Order<ClaimedCommand> {
         mutation::evidence(scenario, &mut deciding.claim.history);
         let (policy, now) = (policy(scenario), self.clocks(scenario, slot));
-        deciding.decided(&Conditions { policy: &policy, now, chance: 0.5 })
+        deciding.decided(&Conditions { policy: &policy, now, jitter: 0.5 })
     }
 
     fn note(

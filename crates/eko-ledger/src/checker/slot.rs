@@ -9,7 +9,7 @@ use super::scenario::CALL_TIMEOUT;
 use super::world::{Message, fingerprint};
 use crate::model::hash_claimed;
 use crate::{ClaimRequest, ClaimedCommand};
-use eko_core::decision::Turn;
+use eko_core::decision::Trigger;
 use eko_core::event::Event;
 use eko_core::order::{Order, Owed, Published};
 
@@ -120,7 +120,7 @@ fn hash_order(order: &Order<ClaimedCommand>, state: &mut Mixer) {
         published.refused.hash(state);
     };
     match order {
-        Order::Decide(deciding) => (deciding.turn == Turn::Ready).hash(state),
+        Order::Decide(deciding) => (deciding.trigger == Trigger::Ready).hash(state),
         Order::Acquire(acquiring) => std::mem::discriminant(&acquiring.next).hash(state),
         Order::Begin(beginning) => std::mem::discriminant(&beginning.next).hash(state),
         Order::Note(noting) => (noting.delay, noting.unsettled, noting.cause).hash(state),

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::rules::{self, Caution, Circumstances, Row, TidState};
 use crate::{Answers, Claim, ClaimRequest, Error, LeaseStatus, Request, Write, defer};
-use eko_core::history::Why;
+use eko_core::history::SuspicionReason;
 
 /// What a batch asks about.
 #[derive(Debug, Default)]
@@ -145,7 +145,7 @@ impl UnitOfWork {
     /// From here on a refund that the ledger does not know may have been attempted.
     pub(super) fn distrust(&mut self) {
         self.circumstances.caution = Some(Caution {
-            why: Why::LedgerForgot,
+            why: SuspicionReason::LedgerForgot,
             known_for: Duration::ZERO,
             before: Duration::ZERO,
         });

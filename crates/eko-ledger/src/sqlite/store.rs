@@ -131,7 +131,7 @@ impl<'a> Store<'a> {
     /// Lists what nobody works on. One process has this store: a claim that another one held is
     /// over, and what stands in `begun` was begun just now.
     pub(super) fn stranded(&self, most: u32) -> rusqlite::Result<Stranded> {
-        let Circumstances { holders, now, .. } = self.circumstances;
+        let Circumstances { lease_scope, now, .. } = self.circumstances;
         let mut statement = self.transaction.prepare_cached(
             "SELECT id, kind, tid, due, lease_token, lease_until, parked, interruptions
              FROM commands WHERE finished IS NULL AND (due IS NULL OR due < ?1)
@@ -142,7 +142,7 @@ impl<'a> Store<'a> {
         while let Some(row) = rows.next()? {
             let (token, until): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
             let lease = rows::lease(token, until)?;
-            if lease.is_some_and(|lease| holders.holds(lease, now)) {
+            if lease.is_some_and(|lease| lease_scope.holds(lease, now)) {
                 continue;
             }
             let (due, parked, interruptions) = (row.get(3)?, row.get(6)?, row.get(7)?);

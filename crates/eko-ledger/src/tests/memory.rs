@@ -4,7 +4,7 @@ use super::*;
 use eko_core::history::Suspicion;
 
 /// What raises a suspicion in a claim, if anything does.
-fn suspicion(claim: &Claim) -> Option<Why> {
+fn suspicion(claim: &Claim) -> Option<SuspicionReason> {
     let (Claim::Fresh(case) | Claim::Due(case) | Claim::Interrupted(case)) = claim else {
         panic!("not claimed: {}", word(claim));
     };
@@ -71,17 +71,17 @@ on_both_stores! {
         ledger.note(&known, ledger.until(5), false).await.unwrap();
         let before = ledger.adopt().await.unwrap().adopted.unwrap();
         let unknown = claim(&ledger, refund("unknown", "2", 6)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerAdopted));
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerAdopted));
         assert!(!case(unknown).history.in_flight(), "no attempt begins");
         // The other ledger may have begun what this one knows as open.
         let known = claim(&ledger, refund("known", "1", 6)).await;
-        assert_eq!(suspicion(&known), Some(Why::LedgerAdopted));
+        assert_eq!(suspicion(&known), Some(SuspicionReason::LedgerAdopted));
         let otp = ClaimRequest { kind: "refund_otp", ..refund("otp", "3", 6) };
         assert!(case(claim(&ledger, otp).await).history.in_flight(), "it moves no money");
         let ledger = rig.reopen(ledger, 2).await;
         assert_eq!(ledger.identity().adopted, Some(before), "it is kept");
         let unknown = claim(&ledger, refund("later", "4", 6)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerAdopted));
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerAdopted));
         drop(ledger);
         if let Rig::Sqlite(_) = rig {
             wait_until_free(&rig.path()).await;
@@ -96,7 +96,7 @@ on_both_stores! {
         assert!(ledger.forget().await.unwrap().forgot.is_some());
         assert_eq!(*ledger.forgotten().borrow(), 1);
         let unknown = claim(&ledger, refund("a", "1", 0)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerForgot));
     }
 
     async fn reserved_timestamps_never_go_back(rig) {
@@ -115,7 +115,7 @@ on_both_stores! {
         claim(&ledger, refund("b", "2", 0)).await;
         lose_a_commit(&rig).await;
         let unknown = claim(&ledger, refund("c", "3", 0)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerForgot));
         assert!(ledger.meta().await.unwrap().forgot.is_some());
         claim(&ledger, refund("d", "4", 0)).await;
         assert_eq!(*ledger.forgotten().borrow(), 1, "it is said once");
@@ -241,8 +241,14 @@ async fn on_postgres_what_one_worker_has_noticed_makes_the_other_cautious() {
     claim(&two, ask("b", 0)).await;
     execute_on(&rig, "UPDATE commits SET count = 0 WHERE worker = 1").await;
     assert_eq!(suspicion(&claim(&two, refund("c", "1", 0)).await), None, "it lost nothing");
-    assert_eq!(suspicion(&claim(&one, refund("d", "2", 0)).await), Some(Why::LedgerForgot));
-    assert_eq!(suspicion(&claim(&two, refund("e", "3", 0)).await), Some(Why::LedgerForgot));
+    assert_eq!(
+        suspicion(&claim(&one, refund("d", "2", 0)).await),
+        Some(SuspicionReason::LedgerForgot)
+    );
+    assert_eq!(
+        suspicion(&claim(&two, refund("e", "3", 0)).await),
+        Some(SuspicionReason::LedgerForgot)
+    );
     assert_eq!((*one.forgotten().borrow(), *two.forgotten().borrow()), (1, 0));
 }
 
@@ -255,7 +261,10 @@ async fn on_postgres_what_another_worker_has_lost_is_noticed_by_who_only_looks()
     execute_on(&rig, "UPDATE commits SET count = count - 1 WHERE worker = 1").await;
     two.commits().await.unwrap();
     assert_eq!(*two.forgotten().borrow(), 1, "there were more");
-    assert_eq!(suspicion(&claim(&two, refund("c", "1", 0)).await), Some(Why::LedgerForgot));
+    assert_eq!(
+        suspicion(&claim(&two, refund("c", "1", 0)).await),
+        Some(SuspicionReason::LedgerForgot)
+    );
     one.commits().await.unwrap();
     assert_eq!(*one.forgotten().borrow(), 1, "they were its own");
     one.commits().await.unwrap();
@@ -339,7 +348,7 @@ async fn on_sqlite_an_older_copy_that_was_restored_in_place_is_noticed() {
     let mut file = rusqlite::Connection::open(rig.path()).unwrap();
     restore(&mut file, &copy);
     let unknown = claim(&ledger, refund("c", "3", 0)).await;
-    assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
+    assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerForgot));
     assert_eq!(ledger.finish(lost, &succeeded("b", "1"), false).await.unwrap(), LeaseStatus::Held);
     assert_eq!(word(&claim(&ledger, refund("b", "2", 1)).await), "finished");
     assert_eq!(
