@@ -88,9 +88,9 @@ impl Judge {
             }
         };
         let initiator_id = refund.initiator_id.expose();
-        let called = self.eko.look_up(&refund.tid, initiator_id, &refund.user_code).await;
-        let said = format!("Eko says: {}", means(&called.meaning));
-        match called.meaning {
+        let result = self.eko.look_up(&refund.tid, initiator_id, &refund.user_code).await;
+        let said = format!("Eko says: {}", means(&result.meaning));
+        match result.meaning {
             Reading::RefundPending => Ok(said),
             Reading::Refunded(..) if !is_told => {
                 Ok(format!("{said}; the worker tells it in the event that is still missing"))
