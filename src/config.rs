@@ -3,10 +3,10 @@
 mod args;
 mod blank;
 mod bytes;
+mod cli;
 mod dead;
 mod floors;
 mod ledger;
-mod operate;
 mod parts;
 mod publish;
 mod read;
@@ -27,8 +27,8 @@ pub use self::ledger::{
 };
 pub use args::{Args, HealthcheckArgs};
 pub use blank::without_blanks;
+pub use cli::{CheckArgs, InquireArgs};
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
-pub use operate::{CheckArgs, InquireArgs};
 pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};

@@ -138,7 +138,10 @@ impl Worker {
                 kind: metrics::label(kind),
                 command_id: id,
                 parent,
-                former: envelope.former.as_deref().and_then(|former| Trace::read(former, None)),
+                previous: envelope
+                    .previous
+                    .as_deref()
+                    .and_then(|previous| Trace::read(previous, None)),
                 attempts: envelope.attempts,
                 parked: envelope.parked,
             }

@@ -95,16 +95,16 @@ impl Journey<'_> {
         ask: ClaimRequest,
     ) -> Result<Claim, ledger::Error> {
         let ledger = &self.worker.ledger;
-        let former = match claiming.asking {
-            Asking::Command(_) => self.command.and_then(Command::former_canonical),
+        let previous = match claiming.asking {
+            Asking::Command(_) => self.command.and_then(Command::previous_canonical),
             Asking::Invalid { .. } | Asking::Refusal { .. } | Asking::Orphan(_) => None,
         };
-        let Some(former) = former else {
+        let Some(previous) = previous else {
             return ledger.claim(ask, random_u32()).await;
         };
         match ledger.claim(ask.clone(), random_u32()).await? {
             Claim::Conflict => {
-                let digest = ledger.digest(former.as_bytes());
+                let digest = ledger.digest(previous.as_bytes());
                 ledger.claim(ClaimRequest { digest: Some(digest), ..ask }, random_u32()).await
             }
             claim => Ok(claim),

@@ -32,7 +32,7 @@ impl Journey<'_> {
         let Finishing { claim, outcome, ending } = finishing;
         let span = self.received.span.telling(|| otel::Telling {
             exchange: self.delivery.exchange(),
-            former: None,
+            previous: None,
             command_id: self.subject.command_id,
         });
         let subject = match ending.subject {
@@ -134,7 +134,7 @@ impl Journey<'_> {
         );
         let span = self.received.span.telling(|| otel::Telling {
             exchange: self.delivery.exchange(),
-            former: Trace::read(&event.traceparent, None),
+            previous: Trace::read(&event.traceparent, None),
             command_id: self.subject.command_id,
         });
         self.telling = Some(Telling { span, told: None });

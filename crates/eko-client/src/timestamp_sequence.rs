@@ -247,9 +247,9 @@ mod tests {
     fn a_restart_repeats_no_stamp() {
         let age = Duration::from_secs(10);
         for (burst, reservation) in [(1, None), (1_001, None), (30_000, Some(NOW + 25_000))] {
-            let former = TimestampSequence::new(age);
-            reservation.into_iter().for_each(|until| former.reserve(until));
-            let used: HashSet<i64> = (0..burst).map(|_| former.draw(NOW).unwrap()).collect();
+            let previous = TimestampSequence::new(age);
+            reservation.into_iter().for_each(|until| previous.reserve(until));
+            let used: HashSet<i64> = (0..burst).map(|_| previous.draw(NOW).unwrap()).collect();
             let new = TimestampSequence::new(age);
             new.start(NOW, reservation);
             new.reserve(NOW + MAX_AHEAD);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{Asked, Claim, ClaimRequest, ClaimedCommand, Error, LeaseStatus, Transition, Write};
 use eko_core::decision::saturating_add;
 use eko_core::event::Event;
-use eko_core::history::{History, SuspicionReason, moment};
+use eko_core::history::{History, SuspicionReason, unix_nanos};
 use eko_core::outcome::Receipt;
 
 /// A copy may come a moment before its time: the broker's clock is not the store's.
@@ -45,7 +45,7 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub(super) token: u64,
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub(super) until: Timestamp,
 }
 

@@ -141,13 +141,13 @@ pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
     let found = || -> anyhow::Result<Vec<Row>> {
         let applied = applied(&connection)?;
         anyhow::ensure!(applied > 0, "it holds no ledger");
-        // One moment for both tables.
-        let moment = connection.unchecked_transaction()?;
-        let mut statement = moment.prepare(rows::BY_ID_OR_TID)?;
+        // One snapshot for both tables.
+        let snapshot = connection.unchecked_transaction()?;
+        let mut statement = snapshot.prepare(rows::BY_ID_OR_TID)?;
         let mut found: Vec<Row> =
             statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
         if applied >= STAGING_SCHEMA {
-            found.extend(staging::find(&moment, what)?);
+            found.extend(staging::find(&snapshot, what)?);
         }
         found.sort_by_key(|row| row.history.first_received);
         Ok(found)

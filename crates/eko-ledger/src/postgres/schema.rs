@@ -95,14 +95,14 @@ pub(super) async fn find(
         return Ok(None);
     }
     // Another program may have a table of this name.
-    let former =
+    let previous =
         "SELECT n.nspname::text FROM pg_class v JOIN pg_namespace n ON n.oid = v.relnamespace
         WHERE v.oid = to_regclass('schema_version')
             AND EXISTS (SELECT FROM pg_attribute WHERE attname = 'digest_key'
                 AND attrelid = to_regclass(format('%I.meta', n.nspname)))
             AND EXISTS (SELECT FROM pg_attribute WHERE attname = 'lease_token'
                 AND attrelid = to_regclass(format('%I.commands', n.nspname)))";
-    match client.query_typed_opt(former, &[]).await? {
+    match client.query_typed_opt(previous, &[]).await? {
         Some(row) => found(client, row.get(0)).await.map(Some),
         None => Ok(None),
     }
