@@ -37,7 +37,7 @@ struct Kept {
     digest: u64,
 }
 
-/// Who shares the store, what time it is there, and the bugs planted in it.
+/// Who shares the store, what time it is there, and the mutations in it.
 #[derive(Clone, Copy)]
 pub struct Sharing {
     /// One process, in its so manieth life; or many workers.
@@ -292,7 +292,7 @@ fn hash_row<H: Hasher>(row: &Row, state: &mut H) {
     }
 }
 
-/// Hashes a claimed command as a state of the world holds it.
+/// Hashes a claimed command as a state of the model holds it.
 pub fn hash_claimed<H: Hasher>(claimed: &ClaimedCommand, state: &mut H) {
     claimed.id.hash(state);
     (claimed.token, claimed.parked, claimed.interruptions).hash(state);

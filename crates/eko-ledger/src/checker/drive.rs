@@ -277,14 +277,14 @@ impl World {
         (!is_cut).then_some(())
     }
 
-    /// Planted: acknowledged before what follows from it is safe.
+    /// A mutation: acknowledged before what follows from it is safe.
     pub(super) fn ack_too_soon(&mut self, slot: usize) {
         if self.ack(slot).is_none() {
             self.slots[slot] = Slot::default();
         }
     }
 
-    /// Whether a planted bug acknowledges before the event is confirmed.
+    /// Whether a mutation acknowledges before the event is confirmed.
     pub(super) fn acks_too_soon(&self, scenario: &Scenario, slot: usize) -> bool {
         scenario.has(Mutation::AckBeforeConfirm) && self.slots[slot].message.is_some()
     }

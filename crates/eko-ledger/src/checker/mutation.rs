@@ -1,4 +1,4 @@
-//! Planted bugs that change what the order is told, or what it is given: the order itself is always
+//! Mutations that change what the order is told, or what it is given: the order itself is always
 //! the real one.
 
 use super::scenario::{Mutation, Scenario};

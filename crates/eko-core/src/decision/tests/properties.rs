@@ -187,10 +187,8 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 let is_beside = open && (never || !is_proven(&pending, over));
                 pending.clear();
                 let lasting = lasting + policy.call_timeout;
-                let (age, eko_time) = (
-                    suspicion.age.proven.saturating_add(lasting),
-                    saturating_add(suspicion.at, lasting),
-                );
+                let age = suspicion.age.proven.saturating_add(lasting);
+                let eko_time = saturating_add(suspicion.at, lasting);
                 over = match is_beside {
                     true => (over.0.max(age), over.1.max(eko_time)),
                     false => (age, eko_time),
