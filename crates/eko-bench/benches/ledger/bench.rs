@@ -74,21 +74,21 @@ impl Bench {
     }
 
     async fn pair(&self, number: u64) -> anyhow::Result<()> {
-        let ask = ask(number);
-        let (id, tid) = (ask.id.clone(), ask.tid.clone());
-        let Claim::Fresh(mut case) = self.ledger.claim(ask, fastrand::u32(..)).await? else {
+        let request = request(number);
+        let (id, tid) = (request.id.clone(), request.tid.clone());
+        let Claim::Fresh(mut claimed) = self.ledger.claim(request, fastrand::u32(..)).await? else {
             anyhow::bail!("{id} is not fresh");
         };
-        let event = finish(&mut case, &tid.unwrap_or_default());
+        let event = finish(&mut claimed, &tid.unwrap_or_default());
         anyhow::ensure!(
-            self.ledger.finish(case, &event, false).await? == eko_ledger::LeaseStatus::Held,
+            self.ledger.finish(claimed, &event, false).await? == eko_ledger::LeaseStatus::Held,
             "{id} lost"
         );
         Ok(())
     }
 
     async fn repeat(&self, number: u64) -> anyhow::Result<()> {
-        match self.ledger.claim(ask(number), fastrand::u32(..)).await? {
+        match self.ledger.claim(request(number), fastrand::u32(..)).await? {
             Claim::Finished { .. } => Ok(()),
             _ => anyhow::bail!("number {number} is not finished"),
         }
@@ -105,7 +105,7 @@ enum Work {
 const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 7, monotonic: Duration::ZERO };
 
 /// Ids in no order, as publishers make them; tids in Eko's.
-fn ask(number: u64) -> ClaimRequest {
+fn request(number: u64) -> ClaimRequest {
     let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (id, kind) = (format!("{scattered:016x}-refund"), Kind::Refund.as_str());
     ClaimRequest {
@@ -116,7 +116,7 @@ fn ask(number: u64) -> ClaimRequest {
     }
 }
 
-fn finish(case: &mut ClaimedCommand, tid: &str) -> Event {
+fn finish(claimed: &mut ClaimedCommand, tid: &str) -> Event {
     let answer = Answer {
         http_status: 200,
         status: Some(0),
@@ -137,10 +137,10 @@ fn finish(case: &mut ClaimedCommand, tid: &str) -> Event {
     ] {
         receipt.put(name, value);
     }
-    case.history.end(NOW, Verdict::Done(receipt.clone(), answer.clone()));
+    claimed.history.end(NOW, Verdict::Done(receipt.clone(), answer.clone()));
     let about = About {
-        command_id: &case.id,
-        event_id: &case.id,
+        command_id: &claimed.id,
+        event_id: &claimed.id,
         kind: Some(Kind::Refund),
         subject: Some(tid),
         correlation_id: None,
