@@ -30,7 +30,7 @@ pub(crate) use healthcheck::healthcheck;
 pub(crate) use heartbeat::Heartbeat;
 
 /// How long a scrape waits for the ledger's counts before it goes without new ones.
-const CENSUS_TIMEOUT: Duration = Duration::from_secs(2);
+const COUNTS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the server may take to end: somebody may be reading an answer.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -251,10 +251,10 @@ async fn render(State(shared): State<Shared>) -> Response {
 }
 
 async fn count(ledger: &Ledger, metrics: &Metrics) {
-    match tokio::time::timeout(CENSUS_TIMEOUT, ledger.census()).await {
-        Ok(Ok(census)) => {
+    match tokio::time::timeout(COUNTS_TIMEOUT, ledger.backlog_counts()).await {
+        Ok(Ok(backlog_counts)) => {
             let now = now();
-            metrics.counted(&census, |since| now.duration_since(since).as_secs_f64());
+            metrics.counted(&backlog_counts, |since| now.duration_since(since).as_secs_f64());
         }
         Ok(Err(error)) => tracing::warn!(%error, "the ledger could not be counted"),
         Err(_) => tracing::warn!("the ledger did not answer in time to be counted"),

@@ -263,11 +263,11 @@ impl App {
 
     /// Waits between tries; the first comes at once, unless the broker refused the last.
     async fn wait(&self, tries: u32, refusals: u32) {
-        let chance = fastrand::f32().into();
+        let jitter = fastrand::f32().into();
         let delay = match (tries, refusals) {
             (0, 0) => return,
-            (_, 0) => RECONNECT.delay(tries, chance),
-            (_, refusals) => REFUSED.delay(refusals, chance),
+            (_, 0) => RECONNECT.delay(tries, jitter),
+            (_, refusals) => REFUSED.delay(refusals, jitter),
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}

@@ -3,10 +3,10 @@
 mod args;
 mod blank;
 mod bytes;
+mod cli;
 mod dead;
 mod floors;
 mod ledger;
-mod operate;
 mod parts;
 mod publish;
 mod read;
@@ -27,8 +27,8 @@ pub use self::ledger::{
 };
 pub use args::{Args, HealthcheckArgs};
 pub use blank::without_blanks;
+pub use cli::{CheckArgs, InquireArgs};
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
-pub use operate::{CheckArgs, InquireArgs};
 pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -210,15 +210,15 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
         args.eko_access_key_file.as_deref(),
     );
     let keys = eko::Keys { developer_key: developer_key?, access_key: access_key? };
-    let roots = args.eko_ca_file.as_deref().filter(|path| !path.is_empty());
-    let roots = roots.and_then(|path| reader.roots("EKO_CA_FILE", path));
+    let ca_bundle = args.eko_ca_file.as_deref().filter(|path| !path.is_empty());
+    let ca_bundle = ca_bundle.and_then(|path| reader.ca_bundle("EKO_CA_FILE", path));
     let base_url = base_url?;
-    if roots.is_some() && base_url.scheme() != "https" {
+    if ca_bundle.is_some() && base_url.scheme() != "https" {
         reader.wrong("EKO_CA_FILE", "is for https, and EKO_BASE_URL is not");
     }
     let user_agent = concat!("eko-worker/", env!("CARGO_PKG_VERSION"));
     let (timeout, stamp_age) = (timeout?, stamp_age?);
-    Some(eko::Settings { base_url, timeout, stamp_age, keys, roots, user_agent })
+    Some(eko::Settings { base_url, timeout, stamp_age, keys, ca_bundle, user_agent })
 }
 
 /// A call may leave at the last moment of its time: Eko must still take its timestamp then.

@@ -20,7 +20,7 @@ use crate::broker::{Delivery, Error};
 use crate::command::{self, Command, Invalid, Kind};
 use crate::decision::Task;
 use crate::gate::Permit;
-use crate::ledger::Case;
+use crate::ledger::ClaimedCommand;
 use crate::metrics;
 use crate::order::{Conditions, Deciding, Delivered, Order};
 use crate::otel::{self, Span};
@@ -138,7 +138,10 @@ impl Worker {
                 kind: metrics::label(kind),
                 command_id: id,
                 parent,
-                former: envelope.former.as_deref().and_then(|former| Trace::read(former, None)),
+                previous: envelope
+                    .previous
+                    .as_deref()
+                    .and_then(|previous| Trace::read(previous, None)),
                 attempts: envelope.attempts,
                 parked: envelope.parked,
             }
@@ -168,21 +171,21 @@ impl Worker {
 
     /// What time it is, and what decides how long a copy waits.
     fn conditions(&self) -> Conditions<'_> {
-        Conditions { policy: &self.policy, now: self.now(), chance: random_f64() }
+        Conditions { policy: &self.policy, now: self.now(), jitter: random_f64() }
     }
 
     /// Decides what the evidence leads to: with give-up times that stood still while the kind was
     /// paused.
-    fn decide(&self, deciding: Deciding<Case>) -> Order<Case> {
+    fn decide(&self, deciding: Deciding<ClaimedCommand>) -> Order<ClaimedCommand> {
         let (now, kind) = (self.now(), deciding.task.kind);
         let age = deciding.claim.history.age(now).likely;
         let policy = self.policy.extended(self.gate.paused_for(kind, age, now.monotonic));
-        deciding.decided(&Conditions { policy: &policy, now, chance: random_f64() })
+        deciding.decided(&Conditions { policy: &policy, now, jitter: random_f64() })
     }
 
     /// What follows once a delivery is settled, or has none. Without these notes it is done once
     /// more: nothing is lost with it.
-    async fn note_settled(&self, id: &str, mut order: Order<Case>) {
+    async fn note_settled(&self, id: &str, mut order: Order<ClaimedCommand>) {
         loop {
             order = match order {
                 Order::NoteParked(noting) => {
@@ -216,7 +219,7 @@ fn delivered(delivery: &Delivery, expiry: Option<Timestamp>) -> Delivered {
 
 impl Journey<'_> {
     /// Goes the way that the order says.
-    async fn run(mut self, mut order: Order<Case>) -> Result<(), Error> {
+    async fn run(mut self, mut order: Order<ClaimedCommand>) -> Result<(), Error> {
         loop {
             // A permit is for calls: whatever ends or waits gives it back first.
             if !order.may_call() {

@@ -3,12 +3,12 @@
 //! # The map
 //!
 //! What it is made of are crates, each with a README of its own: `eko-core` decides and knows no I/O,
-//! no clock and no chance; `eko-client` makes the signed calls, `eko-ledger` keeps what is known;
+//! no clock and no randomness; `eko-client` makes the signed calls, `eko-ledger` keeps what is known;
 //! `eko-connect` holds what these two and `broker` share.
 //!
 //! Here, `broker` is the only AMQP. `journey` is one delivery from its receipt to its acknowledgement:
 //! it drives `eko_core::order` with real effects. `worker` is what all journeys share; `gate` says
-//! whether a call may start; `app` composes everything and stops it in order; `operate` is what an
+//! whether a call may start; `app` composes everything and stops it in order; `cli` is what an
 //! operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
 //! `log`, `output`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
 
@@ -18,12 +18,12 @@
 mod admin;
 mod app;
 mod broker;
+mod cli;
 mod config;
 mod gate;
 mod journey;
 mod log;
 mod metrics;
-mod operate;
 mod otel;
 mod output;
 mod shutdown;
@@ -39,13 +39,13 @@ use eko_core::{
 use eko_ledger as ledger;
 
 pub use app::run;
+pub use cli::{
+    check, completions, config, dead, healthcheck, inquire, ledger, man, publish, schema, show,
+};
 pub use config::{
     AmqpArgs, Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, Contract, DeadArgs, DeadChoice,
     DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs,
     InquireArgs, LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs, LedgerUrlArgs,
     ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs, without_blanks,
-};
-pub use operate::{
-    check, completions, config, dead, healthcheck, inquire, ledger, man, publish, schema, show,
 };
 pub use output::{exit_code, last_words, wrote};

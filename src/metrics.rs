@@ -14,11 +14,11 @@ use crate::broker::WaitingQueue;
 use crate::command::Kind;
 use crate::eko::Endpoint;
 use crate::gate::Reason;
-use crate::ledger::Census;
+use crate::ledger::BacklogCounts;
 use crate::outcome::{Code, Outcome};
 use crate::verdict::{Cause, Reading, Verdict};
 use broker::Broker;
-use families::{Maker, ProcessCollectors};
+use families::{MetricBuilder, ProcessCollectors};
 
 /// Seconds of one call: up to `EKO_TIMEOUT` and beyond.
 const CALL: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
@@ -52,47 +52,47 @@ struct Commands {
 }
 
 impl Commands {
-    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+    fn new(builder: &MetricBuilder) -> Result<Self, prometheus::Error> {
         let outcomes = Outcome::NAMES.to_vec();
         Ok(Self {
-            commands: make.counter(
+            commands: builder.counter(
                 "commands_total",
                 "Commands that ended.",
                 &[("kind", kinds_and_unknown()), ("outcome", outcomes.clone())],
             )?,
-            command_duration: make.histogram(
+            command_duration: builder.histogram(
                 "command_duration_seconds",
                 "From first receipt to outcome.",
                 COMMAND,
                 &[("kind", kinds_and_unknown()), ("outcome", outcomes)],
             )?,
-            queue_delay: make.histogram(
+            queue_delay: builder.histogram(
                 "queue_delay_seconds",
                 "From publish to first receipt.",
                 QUEUE,
                 &[("kind", kinds_and_unknown())],
             )?,
-            replays: make.counter(
+            replays: builder.counter(
                 "replays_total",
                 "Duplicates answered from the ledger.",
                 &[("kind", kinds_and_unknown())],
             )?,
-            in_flight: make.gauge(
+            in_flight: builder.gauge(
                 "in_flight",
                 "Deliveries in the worker's hands.",
                 &[("kind", kinds())],
             )?,
-            paused: make.gauge(
+            paused: builder.gauge(
                 "paused",
                 "1 while consumption is paused.",
                 &[("kind", kinds()), ("reason", Reason::ALL.map(Reason::as_str).to_vec())],
             )?,
-            dead_lettered: make.counter(
+            dead_lettered: builder.counter(
                 "dead_lettered_total",
                 "Commands put where a person looks.",
                 &[("kind", kinds_and_unknown()), ("reason", codes())],
             )?,
-            orphans: make.counter(
+            orphans: builder.counter(
                 "orphans_total",
                 "Commands whose message never came back, by how they were settled.",
                 &[("kind", kinds_and_unknown()), ("outcome", Outcome::NAMES.to_vec())],
@@ -114,38 +114,38 @@ struct Calls {
 }
 
 impl Calls {
-    fn new(make: &Maker, concurrency: u32) -> Result<Self, prometheus::Error> {
+    fn new(builder: &MetricBuilder, concurrency: u32) -> Result<Self, prometheus::Error> {
         let concurrency_limit =
-            make.gauge("concurrency_limit", "Calls in flight at most.", &[("kind", kinds())])?;
+            builder.gauge("concurrency_limit", "Calls in flight at most.", &[("kind", kinds())])?;
         for kind in kinds() {
             concurrency_limit.with_label_values(&[kind]).set(i64::from(concurrency));
         }
         Ok(Self {
             concurrency_limit,
-            eko_requests: make.requests()?,
-            eko_request_duration: make.histogram(
+            eko_requests: builder.requests()?,
+            eko_request_duration: builder.histogram(
                 "eko_request_duration_seconds",
                 "Calls of Eko, answered or not.",
                 CALL,
                 &[("endpoint", endpoints())],
             )?,
-            retries: make.counter(
+            retries: builder.counter(
                 "retries_total",
                 "Commands parked for another attempt.",
                 &[("kind", kinds()), ("reason", Cause::ALL.map(Cause::as_str).to_vec())],
             )?,
-            clock_skew: make.plain("clock_skew_seconds", "Eko's Date less our clock.")?,
-            clock_steps: make.counter(
+            clock_skew: builder.plain("clock_skew_seconds", "Eko's Date less our clock.")?,
+            clock_steps: builder.counter(
                 "clock_steps_total",
                 "Steps of the wall clock against the monotonic one.",
                 &[],
             )?,
-            inquiries: make.counter(
+            inquiries: builder.counter(
                 "inquiries_total",
                 "Inquiries by what they read.",
                 &[("result", Reading::NAMES.to_vec())],
             )?,
-            unclassified_answers: make.counter(
+            unclassified_answers: builder.counter(
                 "unclassified_answers_total",
                 "Answers of Eko that no row of the tables names.",
                 &[("endpoint", endpoints())],
@@ -162,15 +162,19 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+    fn new(builder: &MetricBuilder) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            parked: make.gauge("parked", "Commands waiting for a retry.", &[("kind", kinds())])?,
-            unsettled: make.gauge(
+            parked: builder.gauge(
+                "parked",
+                "Commands waiting for a retry.",
+                &[("kind", kinds())],
+            )?,
+            unsettled: builder.gauge(
                 "unsettled",
                 "Commands whose outcome is not known yet.",
                 &[("kind", kinds())],
             )?,
-            unsettled_oldest: make.float_gauge(
+            unsettled_oldest: builder.float_gauge(
                 "unsettled_oldest_seconds",
                 "Age of the oldest command whose outcome is not known yet.",
                 &[("kind", kinds())],
@@ -206,21 +210,21 @@ impl Metrics {
     /// # Errors
     /// Where two metrics have one name: a mistake in this file.
     pub(crate) fn new(concurrency: u32) -> Result<Self, prometheus::Error> {
-        let make = Maker::new()?;
+        let builder = MetricBuilder::new()?;
         Ok(Self {
-            commands: Commands::new(&make)?,
-            calls: Calls::new(&make, concurrency)?,
-            broker: Broker::new(&make)?,
-            waiting: Waiting::new(&make)?,
-            ledger_regressions: make.plain_counter(
+            commands: Commands::new(&builder)?,
+            calls: Calls::new(&builder, concurrency)?,
+            broker: Broker::new(&builder)?,
+            waiting: Waiting::new(&builder)?,
+            ledger_regressions: builder.plain_counter(
                 "ledger_regressions_total",
                 "Times that the ledger was found to have lost commits.",
             )?,
-            log_lines_dropped: make.plain_counter(
+            log_lines_dropped: builder.plain_counter(
                 "log_lines_dropped_total",
                 "Log lines that nobody read in time, or that could not be written.",
             )?,
-            registry: make.constants()?,
+            registry: builder.constants()?,
         })
     }
 
@@ -357,15 +361,19 @@ impl Metrics {
     }
 
     /// What the ledger counts; `age` turns a time into seconds since then.
-    pub(crate) fn counted(&self, census: &Census, age: impl Fn(jiff::Timestamp) -> f64) {
+    pub(crate) fn counted(
+        &self,
+        backlog_counts: &BacklogCounts,
+        age: impl Fn(jiff::Timestamp) -> f64,
+    ) {
         for kind in kinds() {
-            let (unsettled, oldest) = census
+            let (unsettled, oldest) = backlog_counts
                 .unsettled
                 .get(kind)
                 .map_or((0, 0.0), |&(count, since)| (count, age(since).max(0.0)));
             self.waiting.unsettled.with_label_values(&[kind]).set(i64::from(unsettled));
             self.waiting.unsettled_oldest.with_label_values(&[kind]).set(oldest);
-            let parked = census.parked.get(kind).copied().unwrap_or_default();
+            let parked = backlog_counts.parked.get(kind).copied().unwrap_or_default();
             self.waiting.parked.with_label_values(&[kind]).set(i64::from(parked));
         }
     }

@@ -51,7 +51,7 @@ pub(crate) struct Received<'a> {
     /// Who published it.
     pub(crate) parent: Option<&'a Trace>,
     /// The journey that parked it, if it was parked.
-    pub(crate) former: Option<Trace>,
+    pub(crate) previous: Option<Trace>,
     /// How often Eko was called for it before.
     pub(crate) attempts: u32,
     /// How often it was parked.
@@ -77,7 +77,7 @@ pub(crate) struct Publish<'a> {
     /// The exchange.
     pub(crate) exchange: String,
     /// The span that published it before, where this is a repeat.
-    pub(crate) former: Option<Trace>,
+    pub(crate) previous: Option<Trace>,
     /// The command's id.
     pub(crate) command_id: &'a str,
 }

@@ -32,13 +32,13 @@ pub(crate) fn on_signal(grace: Duration) -> std::io::Result<CancellationToken> {
         either(&mut term, &mut int).await;
         tracing::info!("asked to stop: finishing what is in flight");
         stop.cancel();
-        let patience = grace.saturating_add(LAST_STEPS);
-        match tokio::time::timeout(patience, either(&mut term, &mut int)).await {
+        let timeout = grace.saturating_add(LAST_STEPS);
+        match tokio::time::timeout(timeout, either(&mut term, &mut int)).await {
             Ok(()) => tracing::warn!(
                 "asked to stop again: ending at once; what is in flight is settled later"
             ),
             Err(_) => tracing::error!(
-                seconds = patience.as_secs(),
+                seconds = timeout.as_secs(),
                 "the worker has not ended by itself: ending at once; what is in flight is settled \
                  later"
             ),

@@ -19,12 +19,12 @@ pub(crate) fn stopping() {
 /// Tells the watchdog that the event loop turns, twice as often as it asks for. To be run outside
 /// of that loop: when it is stuck, nothing more is told, and systemd starts the worker again.
 pub(crate) async fn keep_watch(heartbeat: Heartbeat) {
-    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
     loop {
         if heartbeat.age().is_ok() {
             tell(NotifyState::Watchdog);
         }
-        tokio::time::sleep(patience / 2).await;
+        tokio::time::sleep(timeout / 2).await;
     }
 }
 

@@ -100,7 +100,10 @@ pub(crate) fn clock() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the worker draws the chance that others take")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the worker draws the random numbers that others take"
+)]
 pub(crate) fn random_f64() -> f64 {
     fastrand::f64()
 }
@@ -109,12 +112,18 @@ pub(crate) fn random_u32() -> u32 {
     fastrand::u32(..)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the worker draws the chance that others take")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the worker draws the random numbers that others take"
+)]
 pub(crate) fn random_u64() -> u64 {
     fastrand::u64(..)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the worker draws the chance that others take")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the worker draws the random numbers that others take"
+)]
 pub(crate) fn random_u128() -> u128 {
     fastrand::u128(..)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(1);
 
 /// An event loop that has not ticked for so long is stuck: far more than a busy machine needs,
-/// and less than an orchestrator's usual patience of some half a minute.
+/// and less than an orchestrator's usual timeout of some half a minute.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// When the event loop last ticked.

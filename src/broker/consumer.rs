@@ -10,7 +10,7 @@ use lapin::types::FieldTable;
 use super::acks::Ack;
 use super::connection_monitor::ConnectionMonitor;
 use super::envelope::{
-    AGE, ATTEMPT, Envelope, FORMER, PARKED, REFUSALS, REFUSED, back_after, copy_of, own_headers,
+    AGE, ATTEMPT, Envelope, PARKED, PREVIOUS, REFUSALS, REFUSED, back_after, copy_of, own_headers,
     read_envelope, written_age, written_owed,
 };
 use super::outcome_publisher::{event_properties, publish_event};
@@ -306,7 +306,7 @@ impl Delivery {
         let Parking { copy, first_received, traceparent, .. } = parking;
         let mut headers = own_headers(&self.0.properties);
         if let Some(journey) = traceparent {
-            headers.insert(FORMER.into(), text(journey));
+            headers.insert(PREVIOUS.into(), text(journey));
             headers.entry("traceparent".into()).or_insert_with(|| text(journey));
         }
         if self.0.envelope.refused.is_none() {

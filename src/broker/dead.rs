@@ -24,7 +24,7 @@ const REPLAY_OF: &str = "eko-replay-of";
 const KEPT: [&str; 3] = [PARKED, ATTEMPT, "eko-first-received"];
 
 /// How long a message may take that the broker has counted.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A message in our hands. Unless it is settled, it goes back with all the others.
 pub(crate) struct DeadLetter {
@@ -130,7 +130,7 @@ impl DeadLetters {
             next = self.consumer.next() => next,
             why = self.monitor.gone() => return Err(Error::Lost(why)),
             // Somebody else has what is missing in hand.
-            () = tokio::time::sleep(PATIENCE) => return Ok(None),
+            () = tokio::time::sleep(MESSAGE_TIMEOUT) => return Ok(None),
         };
         let delivery = next.ok_or_else(|| Error::Lost("the queue is gone".to_owned()))??;
         let (body, properties, acker) = (delivery.data, delivery.properties, delivery.acker);

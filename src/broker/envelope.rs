@@ -22,7 +22,7 @@ pub(super) const ATTEMPT: &str = "eko-attempt";
 /// received, and so long after it, in milliseconds.
 pub(super) const AGE: &str = "eko-age";
 /// The `traceparent` of the journey that parked a copy.
-pub(super) const FORMER: &str = "eko-traceparent";
+pub(super) const PREVIOUS: &str = "eko-traceparent";
 /// What the broker refused of its command's end, and how often.
 pub(super) const REFUSED: &str = "eko-refused";
 /// How often.
@@ -48,7 +48,7 @@ pub(crate) struct Envelope {
     /// The header `tracestate`.
     pub(crate) tracestate: Option<String>,
     /// The journey that parked it.
-    pub(crate) former: Option<String>,
+    pub(crate) previous: Option<String>,
     /// How often a copy of it was parked.
     pub(crate) parked: u32,
     /// How often Eko had been called when it was parked.
@@ -181,7 +181,7 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         timestamp: seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()),
         traceparent: header("traceparent"),
         tracestate: header("tracestate"),
-        former: header(FORMER),
+        previous: header(PREVIOUS),
         parked: count(PARKED),
         attempts: count(ATTEMPT),
         age: header(AGE).as_deref().and_then(read_age),

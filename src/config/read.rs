@@ -180,8 +180,8 @@ impl Reader {
     }
 
     /// Certificates of those who may vouch for Eko.
-    pub(super) fn roots(&mut self, name: &str, path: &str) -> Option<eko::Roots> {
-        self.noted(name, eko::Roots::read(Path::new(path)))
+    pub(super) fn ca_bundle(&mut self, name: &str, path: &str) -> Option<eko::CaBundle> {
+        self.noted(name, eko::CaBundle::read(Path::new(path)))
     }
 
     /// A duration, which may be none at all.

@@ -11,7 +11,7 @@ use crate::gate::{HealthSignal, Reason, Witness};
 use crate::history::{Entry, History};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::Mobile;
-use crate::verdict::{Cause, IfNot, Reading, Verdict};
+use crate::verdict::{Cause, Fallback, Reading, Verdict};
 use crate::worker::Worker;
 
 /// Eko's code for an initiator that it does not know.
@@ -85,7 +85,7 @@ impl Worker {
         }
         match &verdict {
             Verdict::NotNow { cause, .. }
-            | Verdict::Unclear { cause, if_not: IfNot::Repeat, .. }
+            | Verdict::Unclear { cause, fallback: Fallback::Repeat, .. }
                 if is_of_setup(*cause) && self.others_were_taken(kind, history, self.now()) =>
             {
                 refused(kind, *cause, http_status)
@@ -160,7 +160,7 @@ fn is_refused(history: &History) -> bool {
 fn is_refusal_of_account(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Refused(refusal) => is_of_account(refusal),
-        Verdict::Unclear { if_not: IfNot::Refuse(refusal), .. } => is_of_account(refusal),
+        Verdict::Unclear { fallback: Fallback::Refuse(refusal), .. } => is_of_account(refusal),
         Verdict::Done(..) | Verdict::NotNow { .. } | Verdict::Unclear { .. } => false,
     }
 }
@@ -188,7 +188,9 @@ fn refused(kind: Kind, cause: Cause, http_status: Option<u16>) -> Verdict {
     let answer = Answer { http_status: http_status.unwrap_or_default(), ..Answer::default() };
     let refusal = Refusal { problem, answer };
     match kind {
-        Kind::Refund => Verdict::Unclear { cause, after: None, if_not: IfNot::Refuse(refusal) },
+        Kind::Refund => {
+            Verdict::Unclear { cause, after: None, fallback: Fallback::Refuse(refusal) }
+        }
         Kind::RefundOtp | Kind::TransferOtp => Verdict::Refused(refusal),
     }
 }

@@ -7,7 +7,7 @@ use crate::broker::Error;
 use crate::command::{Account, Command, Kind};
 use crate::decision::Message;
 use crate::gate::{HealthSignal, Permit, Purpose, Sample, Witness};
-use crate::ledger::{Case, Held};
+use crate::ledger::{ClaimedCommand, LeaseStatus};
 use crate::order::{Acquiring, Beginning, Calling, Inquiring, Next, Order};
 use crate::otel::Call;
 use crate::verdict::Reading;
@@ -15,7 +15,10 @@ use crate::worker::{Worker, clock};
 
 impl<'a> Journey<'a> {
     /// Waits for leave for one more call.
-    pub(super) async fn acquire(&mut self, acquiring: Acquiring<Case>) -> Order<Case> {
+    pub(super) async fn acquire(
+        &mut self,
+        acquiring: Acquiring<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         let purpose = match acquiring.next {
             Next::Attempt => Purpose::Command(acquiring.task.kind),
             Next::Inquiry => Purpose::Inquiry,
@@ -37,7 +40,10 @@ impl<'a> Journey<'a> {
     ///
     /// # Errors
     /// Where there is no command to call for.
-    pub(super) async fn call(&mut self, calling: Calling<Case>) -> Result<Order<Case>, Error> {
+    pub(super) async fn call(
+        &mut self,
+        calling: Calling<ClaimedCommand>,
+    ) -> Result<Order<ClaimedCommand>, Error> {
         let Some(command) = self.command else {
             return Err(Error::Lost("there is no command to call for".to_owned()));
         };
@@ -78,7 +84,10 @@ impl<'a> Journey<'a> {
     }
 
     /// Inquires what became of the transaction.
-    pub(super) async fn inquire(&mut self, inquiring: Inquiring<Case>) -> Order<Case> {
+    pub(super) async fn inquire(
+        &mut self,
+        inquiring: Inquiring<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         match (inquiring.task.message, self.command) {
             (Message::Here, Some(command)) => self.inquire_as(command, inquiring).await,
             (Message::Here | Message::Unreadable | Message::Lost, _) => {
@@ -91,7 +100,11 @@ impl<'a> Journey<'a> {
         }
     }
 
-    async fn inquire_as(&mut self, command: &Command, inquiring: Inquiring<Case>) -> Order<Case> {
+    async fn inquire_as(
+        &mut self,
+        command: &Command,
+        inquiring: Inquiring<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         let (kind, worker) = (command.kind(), self.worker);
         let permit = self.reacquire(kind, Purpose::Inquiry).await;
         let (asked, deadline) = (worker.now(), clock() + worker.policy.call_timeout);
@@ -136,10 +149,13 @@ impl<'a> Journey<'a> {
 
 impl Worker {
     /// Writes that a call begins: in the ledger first.
-    pub(super) async fn begin(&self, beginning: Beginning<Case>) -> Order<Case> {
+    pub(super) async fn begin(
+        &self,
+        beginning: Beginning<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         // Only a tid can be asked about.
         if beginning.next == Next::Inquiry && beginning.claim.tid().is_none() {
-            return beginning.begun(Held::Lost);
+            return beginning.begun(LeaseStatus::Lost);
         }
         match self.ledger.begin(&beginning.claim, self.lease).await {
             Ok(held) => beginning.begun(held),
@@ -153,8 +169,8 @@ impl Worker {
     /// Inquires as ourselves: its message is not at hand.
     pub(super) async fn inquire_alone(
         &self,
-        inquiring: Inquiring<Case>,
-    ) -> (Order<Case>, (Kind, Sample)) {
+        inquiring: Inquiring<ClaimedCommand>,
+    ) -> (Order<ClaimedCommand>, (Kind, Sample)) {
         let kind = inquiring.task.kind;
         let (asked, deadline) = (self.now(), clock() + self.policy.call_timeout);
         let ours = self.ours();

@@ -6,7 +6,7 @@ use super::Journey;
 use crate::command::{Command, Kind};
 use crate::decision::Message;
 use crate::gate::{self, Reason};
-use crate::ledger::{self, Ask, Case, Claim, Waited};
+use crate::ledger::{self, Claim, ClaimRequest, ClaimedCommand, Waited};
 use crate::metrics;
 use crate::order::{self, Asking, Claimed as _, Claiming, Entering, Order};
 use crate::worker::{clock, random_u32};
@@ -14,7 +14,7 @@ use crate::worker::{clock, random_u32};
 impl Journey<'_> {
     /// Waits for leave to call; `None` where the delivery is lost meanwhile. Whoever waits holds
     /// nothing but the delivery.
-    pub(super) async fn enter(&mut self, entering: Entering) -> Option<Order<Case>> {
+    pub(super) async fn enter(&mut self, entering: Entering) -> Option<Order<ClaimedCommand>> {
         let Some(kind) = self.subject.kind else { return Some(entering.entered()) };
         // Only a command that was seen before can have a row whose message is looked for.
         let envelope = self.delivery.envelope();
@@ -42,8 +42,9 @@ impl Journey<'_> {
     /// nobody is called. It is claimed afterwards.
     async fn has_ended(&self, kind: Kind) -> bool {
         let (id, worker) = (self.subject.command_id, self.worker);
-        let ask = Ask::known(id, kind.as_str(), worker.now(), worker.lease);
-        let ended = worker.ledger.claim(Ask { only_ended: true, ..ask }, random_u32()).await;
+        let ask = ClaimRequest::known(id, kind.as_str(), worker.now(), worker.lease);
+        let ended =
+            worker.ledger.claim(ClaimRequest { only_ended: true, ..ask }, random_u32()).await;
         matches!(ended, Ok(Claim::Finished { .. }))
     }
 
@@ -67,7 +68,7 @@ impl Journey<'_> {
     }
 
     /// Asks the ledger. The claim begins after whatever the gate held back.
-    pub(super) async fn claim(&mut self, claiming: Claiming) -> Order<Case> {
+    pub(super) async fn claim(&mut self, claiming: Claiming) -> Order<ClaimedCommand> {
         let ask = self.ask_for(&claiming).await;
         self.began = clock();
         let claim = match self.ask_ledger(&claiming, ask).await {
@@ -88,25 +89,29 @@ impl Journey<'_> {
     }
 
     /// Claims a command, also one that an earlier version began under a tid with leading zeros.
-    async fn ask_ledger(&self, claiming: &Claiming, ask: Ask) -> Result<Claim, ledger::Error> {
+    async fn ask_ledger(
+        &self,
+        claiming: &Claiming,
+        ask: ClaimRequest,
+    ) -> Result<Claim, ledger::Error> {
         let ledger = &self.worker.ledger;
-        let former = match claiming.asking {
-            Asking::Command(_) => self.command.and_then(Command::former_canonical),
+        let previous = match claiming.asking {
+            Asking::Command(_) => self.command.and_then(Command::previous_canonical),
             Asking::Invalid { .. } | Asking::Refusal { .. } | Asking::Orphan(_) => None,
         };
-        let Some(former) = former else {
+        let Some(previous) = previous else {
             return ledger.claim(ask, random_u32()).await;
         };
         match ledger.claim(ask.clone(), random_u32()).await? {
             Claim::Conflict => {
-                let digest = ledger.digest(former.as_bytes());
-                ledger.claim(Ask { digest: Some(digest), ..ask }, random_u32()).await
+                let digest = ledger.digest(previous.as_bytes());
+                ledger.claim(ClaimRequest { digest: Some(digest), ..ask }, random_u32()).await
             }
             claim => Ok(claim),
         }
     }
 
-    async fn ask_for(&mut self, claiming: &Claiming) -> Ask {
+    async fn ask_for(&mut self, claiming: &Claiming) -> ClaimRequest {
         match (&claiming.asking, self.command) {
             (Asking::Command(_), Some(command)) => self.ask_for_command(claiming, command).await,
             (Asking::Refusal { is_reused, .. }, _) => {
@@ -114,7 +119,7 @@ impl Journey<'_> {
                 if *is_reused {
                     self.subject.id = format!("{}:{digest}", self.subject.command_id).into();
                 }
-                Ask { digest: Some(digest), ..self.ask() }
+                ClaimRequest { digest: Some(digest), ..self.ask() }
             }
             (Asking::Command(_) | Asking::Invalid { .. } | Asking::Orphan(_), _) => self.ask(),
         }
@@ -122,7 +127,7 @@ impl Journey<'_> {
 
     /// What signs a first attempt is drawn before that is recorded: what is sent later than Eko
     /// takes it then, it refuses.
-    async fn ask_for_command(&self, claiming: &Claiming, command: &Command) -> Ask {
+    async fn ask_for_command(&self, claiming: &Claiming, command: &Command) -> ClaimRequest {
         let worker = self.worker;
         let digest = worker.ledger.digest(command.canonical().as_bytes());
         let stamp = match claiming.may_begin(&worker.policy, worker.now()) {
@@ -130,7 +135,7 @@ impl Journey<'_> {
             false => None,
         };
         let ask = self.ask();
-        Ask {
+        ClaimRequest {
             is_suspect: claiming.is_suspect(),
             has_expired: claiming.has_expired(ask.now.wall),
             stamp,
@@ -141,10 +146,10 @@ impl Journey<'_> {
     }
 
     /// Asks for what is known of the id of a delivery, and for nothing new.
-    fn ask(&self) -> Ask {
+    fn ask(&self) -> ClaimRequest {
         let envelope = self.delivery.envelope();
         let (kind, worker) = (metrics::label(self.subject.kind), self.worker);
-        Ask {
+        ClaimRequest {
             parked: envelope.parked,
             waited: envelope.age.map(|age| Waited {
                 first_received: age.first_received,
@@ -154,7 +159,7 @@ impl Journey<'_> {
             }),
             has_reply_to: envelope.has_reply_to,
             has_ended: envelope.refused.is_some(),
-            ..Ask::known(&self.subject.id, kind, worker.now(), worker.lease)
+            ..ClaimRequest::known(&self.subject.id, kind, worker.now(), worker.lease)
         }
     }
 

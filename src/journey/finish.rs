@@ -7,7 +7,7 @@ use super::{Journey, span_id};
 use crate::broker::{Error, PublishedOutcome};
 use crate::command::Kind;
 use crate::event::{About, Event};
-use crate::ledger::Case;
+use crate::ledger::ClaimedCommand;
 use crate::metrics;
 use crate::order::{
     Acknowledging, Finishing, Order, ParkingRefused, Published, Publishing, Subject,
@@ -25,11 +25,14 @@ pub(super) struct Publication {
 
 impl Journey<'_> {
     /// Ends a command in the ledger.
-    pub(super) async fn finish(&mut self, finishing: Finishing<Case>) -> Order<Case> {
+    pub(super) async fn finish(
+        &mut self,
+        finishing: Finishing<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         let Finishing { claim, outcome, ending } = finishing;
         let span = self.received.span.publish(|| otel::Publish {
             exchange: self.delivery.exchange(),
-            former: None,
+            previous: None,
             command_id: self.subject.command_id,
         });
         let subject = match ending.subject {
@@ -94,7 +97,10 @@ impl Journey<'_> {
     }
 
     /// Publishes what is owed.
-    pub(super) async fn publish(&mut self, publishing: Publishing) -> Result<Order<Case>, Error> {
+    pub(super) async fn publish(
+        &mut self,
+        publishing: Publishing,
+    ) -> Result<Order<ClaimedCommand>, Error> {
         if publishing.replayed.is_some() {
             self.replay(&publishing);
         }
@@ -128,7 +134,7 @@ impl Journey<'_> {
         );
         let span = self.received.span.publish(|| otel::Publish {
             exchange: self.delivery.exchange(),
-            former: Trace::read(&event.traceparent, None),
+            previous: Trace::read(&event.traceparent, None),
             command_id: self.subject.command_id,
         });
         self.publication = Some(Publication { span, published: None });
@@ -140,7 +146,7 @@ impl Journey<'_> {
     pub(super) async fn park_refused(
         &mut self,
         parking: ParkingRefused,
-    ) -> Result<Order<Case>, Error> {
+    ) -> Result<Order<ClaimedCommand>, Error> {
         let Published { event, refused, .. } = &parking.published;
         let placed = self.delivery.park_refused(event, *refused).await;
         let placed = placed.inspect_err(|_| self.fail_publication())?;

@@ -71,7 +71,7 @@ mod tests {
     use crate::clock::{Now, Stamp};
     use crate::gate::Reason;
     use crate::outcome::{Answer, Receipt};
-    use crate::verdict::IfNot;
+    use crate::verdict::Fallback;
 
     const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 1, monotonic: Duration::ZERO };
     const STAMP: Stamp = Stamp { at: 0, age: Duration::ZERO };
@@ -157,7 +157,7 @@ mod tests {
         let later = Verdict::Unclear {
             cause: Cause::EkoUnavailable,
             after: Some(Duration::from_secs(1)),
-            if_not: IfNot::Repeat,
+            fallback: Fallback::Repeat,
         };
         assert!(!is_told_by_inquiry(Kind::Refund, &later), "it is waited for");
 

@@ -7,7 +7,7 @@ use crate::broker::{Error, OutcomePublisher};
 use crate::command::Kind;
 use crate::event::{About, Event};
 use crate::gate::{Permit, Purpose};
-use crate::ledger::{Ask, Case};
+use crate::ledger::{ClaimRequest, ClaimedCommand};
 use crate::metrics;
 use crate::order::{Claiming, End, Finishing, Noting, Order, Publishing};
 use crate::trace::Trace;
@@ -40,7 +40,7 @@ impl Worker {
 
 impl<'a> Orphan<'a> {
     /// Goes the way that the order says.
-    async fn run(mut self, mut order: Order<Case>) -> Result<End, Error> {
+    async fn run(mut self, mut order: Order<ClaimedCommand>) -> Result<End, Error> {
         loop {
             if !order.may_call() {
                 self.permit = None;
@@ -84,9 +84,10 @@ impl<'a> Orphan<'a> {
     }
 
     /// Claims the command by its id alone.
-    async fn claim(&self, claiming: Claiming) -> Order<Case> {
+    async fn claim(&self, claiming: Claiming) -> Order<ClaimedCommand> {
         let worker = self.worker;
-        let ask = Ask::known(self.id, metrics::label(self.kind), worker.now(), worker.lease);
+        let ask =
+            ClaimRequest::known(self.id, metrics::label(self.kind), worker.now(), worker.lease);
         match worker.ledger.claim(ask, random_u32()).await {
             Ok(claim) => claiming.claimed(claim),
             Err(error) => {
@@ -101,7 +102,7 @@ impl<'a> Orphan<'a> {
         self.permit.insert(permit)
     }
 
-    async fn note(&self, noting: Noting<Case>) -> Order<Case> {
+    async fn note(&self, noting: Noting<ClaimedCommand>) -> Order<ClaimedCommand> {
         let ledger = &self.worker.ledger;
         match ledger.note(&noting.claim, noting.due_in(), noting.unsettled).await {
             Ok(held) => noting.noted(held),
@@ -112,7 +113,7 @@ impl<'a> Orphan<'a> {
         }
     }
 
-    async fn finish(&self, finishing: Finishing<Case>) -> Order<Case> {
+    async fn finish(&self, finishing: Finishing<ClaimedCommand>) -> Order<ClaimedCommand> {
         let (worker, kind) = (self.worker, self.kind);
         let Finishing { claim, outcome, ending } = finishing;
         let about = About {
@@ -149,7 +150,7 @@ impl<'a> Orphan<'a> {
     }
 
     /// Publishes an end that nobody else will publish: its message is gone.
-    async fn publish(&self, publishing: Publishing) -> Result<Order<Case>, Error> {
+    async fn publish(&self, publishing: Publishing) -> Result<Order<ClaimedCommand>, Error> {
         let (worker, kind, event) = (self.worker, self.kind, &publishing.event);
         let published = self.publisher.publish_outcome(event).await.inspect_err(|error| {
             if matches!(error, Error::Refused { .. } | Error::Unconfirmed { .. }) {

@@ -4,14 +4,14 @@ use super::{Journey, delivered};
 use crate::broker::{self, Delivery, Error};
 use crate::command::Kind;
 use crate::decision::Message;
-use crate::ledger::Case;
+use crate::ledger::ClaimedCommand;
 use crate::metrics;
 use crate::order::{Noting, Order, Parking, Placed, Reason, Requeuing};
 use crate::worker::Worker;
 
 impl Journey<'_> {
     /// Keeps what is known.
-    pub(super) async fn note(&mut self, noting: Noting<Case>) -> Order<Case> {
+    pub(super) async fn note(&mut self, noting: Noting<ClaimedCommand>) -> Order<ClaimedCommand> {
         let (worker, case) = (self.worker, &noting.claim);
         let is_readable = noting.task.message == Message::Here;
         if is_readable && !noting.unsettled {
@@ -41,7 +41,7 @@ impl Journey<'_> {
     }
 
     /// Puts a copy where it waits.
-    pub(super) async fn park(&mut self, parking: Parking) -> Result<Order<Case>, Error> {
+    pub(super) async fn park(&mut self, parking: Parking) -> Result<Order<ClaimedCommand>, Error> {
         let copy = parking.copy;
         let first_received = match (copy.reason, copy.age) {
             (Reason::Retry(_), Some(age)) => age.first_received,
@@ -75,7 +75,7 @@ impl Journey<'_> {
 impl Worker {
     /// Puts back what was delivered while nothing of its kind may begin.
     pub(crate) async fn park(&self, delivery: Delivery, kind: Kind) -> Result<(), Error> {
-        let mut order: Order<Case> = Order::set_aside(delivered(&delivery, None));
+        let mut order: Order<ClaimedCommand> = Order::set_aside(delivered(&delivery, None));
         loop {
             order = match order {
                 Order::Wait(waiting) => waiting.decided(&self.conditions()),

@@ -2,7 +2,7 @@
 
 use prometheus::{Gauge, HistogramVec, IntCounterVec, IntGaugeVec};
 
-use super::families::Maker;
+use super::families::MetricBuilder;
 use super::{kinds, kinds_and_unknown};
 
 /// Seconds from publish to confirm.
@@ -22,41 +22,41 @@ pub(super) struct Broker {
 
 impl Broker {
     /// All of them, at 0.
-    pub(super) fn new(make: &Maker) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(builder: &MetricBuilder) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            broker_connected: make
+            broker_connected: builder
                 .plain("broker_connected", "1 while the connections that all kinds share stand.")?,
-            event_publish_duration: make.histogram(
+            event_publish_duration: builder.histogram(
                 "event_publish_duration_seconds",
                 "Events, from publish to confirm.",
                 CONFIRM,
                 &[],
             )?,
-            events_unrouted: make.counter(
+            events_unrouted: builder.counter(
                 "events_unrouted_total",
                 "Events that no subscriber's binding took.",
                 &[("kind", kinds_and_unknown())],
             )?,
-            messages_unreadable: make.counter(
+            messages_unreadable: builder.counter(
                 "messages_unreadable_total",
                 "Messages whose properties cannot be read, or that are too large, by queue.",
                 &[("kind", kinds())],
             )?,
-            consumers_lost: make.counter(
+            consumers_lost: builder.counter(
                 "consumers_lost_total",
                 "Times that a kind's consumer was lost alone.",
                 &[("kind", kinds())],
             )?,
-            events_refused: make.counter(
+            events_refused: builder.counter(
                 "events_refused_total",
                 "Times that a subscriber's queue refused an event.",
                 &[("kind", kinds_and_unknown())],
             )?,
-            parking_refused: make.by_waiting_queue(
+            parking_refused: builder.by_waiting_queue(
                 "parking_refused_total",
                 "Times that a queue under the prefix took no command that should wait in it.",
             )?,
-            events_refused_waiting: make.gauge(
+            events_refused_waiting: builder.gauge(
                 "events_refused_waiting",
                 "Ended commands in the broker that wait until what was refused is told again.",
                 &[("kind", kinds())],

@@ -13,11 +13,11 @@ use crate::eko::Endpoint;
 use crate::verdict::{Reading, Verdict};
 
 /// Makes families whose label combinations all exist from the start.
-pub(super) struct Maker(Registry);
+pub(super) struct MetricBuilder(Registry);
 
 pub(super) type Labels<'a> = &'a [(&'a str, Vec<&'static str>)];
 
-impl Maker {
+impl MetricBuilder {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         Ok(Self(Registry::new_custom(Some("eko_worker".to_owned()), None)?))
     }

@@ -64,7 +64,7 @@ impl Tracer {
             .span_builder(format!("process {}", received.queue))
             .with_kind(SpanKind::Consumer)
             .with_attributes(attributes);
-        Span::open(tracer, linked(builder, received.former.as_ref()), &parent.unwrap_or_default())
+        Span::open(tracer, linked(builder, received.previous.as_ref()), &parent.unwrap_or_default())
     }
 
     /// Exports what is left, unless that takes too long.
@@ -146,7 +146,7 @@ impl Span {
     /// The span of an event that is published.
     pub(crate) fn publish<'a>(&self, publish: impl FnOnce() -> Publish<'a>) -> Self {
         let Some(Open { tracer, context }) = &self.0 else { return Self(None) };
-        let Publish { exchange, former, command_id } = publish();
+        let Publish { exchange, previous, command_id } = publish();
         let builder = tracer
             .span_builder(format!("publish {exchange}"))
             .with_kind(SpanKind::Producer)
@@ -157,7 +157,7 @@ impl Span {
                 KeyValue::new("messaging.destination.name", exchange),
                 KeyValue::new("eko.command_id", command_id.to_owned()),
             ]);
-        Self::open(tracer, linked(builder, former.as_ref()), context)
+        Self::open(tracer, linked(builder, previous.as_ref()), context)
     }
 
     /// Ends the span of an event that the broker has confirmed.
@@ -195,10 +195,10 @@ impl Span {
     }
 }
 
-fn linked(builder: SpanBuilder, former: Option<&Trace>) -> SpanBuilder {
-    match former {
-        Some(former) => {
-            let link = opentelemetry::trace::Link::new(span_context(former), Vec::new(), 0);
+fn linked(builder: SpanBuilder, previous: Option<&Trace>) -> SpanBuilder {
+    match previous {
+        Some(previous) => {
+            let link = opentelemetry::trace::Link::new(span_context(previous), Vec::new(), 0);
             builder.with_links(vec![link])
         }
         None => builder,

@@ -143,9 +143,9 @@ fn the_page_shows_every_message_and_needs_nothing_else() {
     for name in event_types() {
         assert!(page.contains(&format!("id=\"{name}\"")), "{name}");
     }
-    for stranger in ["http://", "https://", "<script", "src="] {
+    for outside in ["http://", "https://", "<script", "src="] {
         let known = page.replace("http://json-schema.org", "");
-        assert!(!known.contains(stranger), "{stranger}");
+        assert!(!known.contains(outside), "{outside}");
     }
 }
 

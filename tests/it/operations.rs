@@ -10,7 +10,7 @@ use crate::rig::proxy::Proxy;
 use crate::rig::script::{refunded, transfer_otp_sent};
 use crate::rig::stub::{Answer, TRANSFER_OTP};
 use crate::rig::worker::{Settings, Worker};
-use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, PATIENCE, Rig, eventually};
+use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, Rig, WAIT_TIMEOUT, eventually};
 
 /// Every setting of the contract.
 const SETTINGS: &str = "AMQP_URL AMQP_CA_FILE AMQP_CLIENT_CERT_FILE AMQP_CLIENT_KEY_FILE \
@@ -74,7 +74,7 @@ async fn systemd_is_told_when_it_runs_lives_and_stops() {
         }
     });
     rig.start_worker().await;
-    let mut told = async || tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
+    let mut told = async || tokio::time::timeout(WAIT_TIMEOUT, told.recv()).await.unwrap().unwrap();
     let (mut is_ready, mut alive) = (false, 0);
     while !is_ready || alive < 2 {
         match told().await.as_str() {

@@ -79,7 +79,7 @@ async fn a_password_that_changes_needs_no_restart_and_no_signal() {
 async fn the_server_proves_who_it_is_as_sslmode_says() {
     let home = TempDir::new().unwrap();
     let ca = Ca::new(&home.path().join("ca"));
-    let stranger = Ca::new(&home.path().join("stranger"));
+    let foreign = Ca::new(&home.path().join("foreign"));
     ca.sign("server", Some("localhost"));
     ca.sign("certified", None);
     let server = Server::start(home.path().join("postgres"));
@@ -90,7 +90,7 @@ async fn the_server_proves_who_it_is_as_sslmode_says() {
     server.speak_tls([&ca.file("server.pem"), &ca.file("server.key"), &ca.file("ca.pem")]);
     let port = Url::parse(&server.url).unwrap().port().unwrap();
     let own = ("LEDGER_CA_FILE", ca.file("ca.pem"));
-    let other = ("LEDGER_CA_FILE", stranger.file("ca.pem"));
+    let other = ("LEDGER_CA_FILE", foreign.file("ca.pem"));
     let systems = ("SSL_CERT_FILE", ca.file("ca.pem"));
     let certificate = ("LEDGER_CLIENT_CERT_FILE", ca.file("certified.pem"));
     let key = ("LEDGER_CLIENT_KEY_FILE", ca.file("certified.key"));

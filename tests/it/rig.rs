@@ -39,7 +39,7 @@ use stub::Stub;
 use worker::{Settings, Worker};
 
 /// How long the rig waits for what must come; long, since a busy machine is no failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(90);
 /// The developer key, recognisable where it leaks.
 pub(crate) const DEVELOPER_KEY: &str = "planted-developer-key-becbbce45f79c6f5";
 /// The access key, recognisable where it leaks.
@@ -51,14 +51,14 @@ pub(crate) const USER_CODE: &str = "20810200";
 /// The command queues: one for each kind.
 pub(crate) const COMMAND_QUEUES: [&str; 3] = ["refund_otp", "refund", "transfer_otp"];
 
-/// Waits until `check` finds something; panics when it does not in [`PATIENCE`].
+/// Waits until `check` finds something; panics when it does not in [`WAIT_TIMEOUT`].
 pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = check().await {
             return found;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "waited {WAIT_TIMEOUT:?} in vain until {what}");
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
 }

@@ -8,7 +8,7 @@ use crate::call::Call;
 use eko_core::backoff::Backoff;
 use eko_core::clock::{Now, Stamp};
 use eko_core::command::{self, Command, Defaults};
-use eko_core::decision::{self, Policy, Step, Task, Turn};
+use eko_core::decision::{self, Policy, Step, Task, Trigger};
 use eko_core::event::{About, Event};
 use eko_core::history::History;
 use eko_core::outcome::Outcome;
@@ -47,7 +47,7 @@ impl Refund {
         answered.begin(now, stamp(now));
         answered.end(now, call.read(&command));
         let step =
-            decision::decide(Task::of(&command), &answered, &policy, Turn::Answered, 0.5, now);
+            decision::decide(Task::of(&command), &answered, &policy, Trigger::Answered, 0.5, now);
         let Step::Finish(outcome @ Outcome::Succeeded { .. }) = step else {
             anyhow::bail!("the answer is no success");
         };
@@ -77,7 +77,7 @@ impl Refund {
 
     /// What follows from a history; whether that is the end.
     pub fn decide(&self) -> bool {
-        let step = self.step(&self.command, &self.answered, Turn::Answered);
+        let step = self.step(&self.command, &self.answered, Trigger::Answered);
         matches!(step, Step::Finish(_))
     }
 
@@ -92,14 +92,14 @@ impl Refund {
         let parsed = command::parse(self.message, None, &self.defaults);
         let Ok(command) = parsed.command else { return 0 };
         let mut history = History::new(self.now);
-        if self.step(&command, &history, Turn::Ready) != Step::Attempt {
+        if self.step(&command, &history, Trigger::Ready) != Step::Attempt {
             return 0;
         }
         history.begin(self.now, stamp(self.now));
         let sent = (self.call.sign(self.now.wall.as_millisecond()), self.call.request(&command));
         std::hint::black_box(&sent);
         history.end(self.now, self.call.read(&command));
-        match self.step(&command, &history, Turn::Answered) {
+        match self.step(&command, &history, Trigger::Answered) {
             Step::Finish(outcome) => self.tell(&command, history.attempts(), &outcome).body.len(),
             Step::Attempt | Step::Inquire | Step::RetryAfter { .. } | Step::InquireAfter { .. } => {
                 0
@@ -107,8 +107,8 @@ impl Refund {
         }
     }
 
-    fn step(&self, command: &Command, history: &History, turn: Turn) -> Step {
-        decision::decide(Task::of(command), history, &self.policy, turn, 0.5, self.now)
+    fn step(&self, command: &Command, history: &History, trigger: Trigger) -> Step {
+        decision::decide(Task::of(command), history, &self.policy, trigger, 0.5, self.now)
     }
 
     fn tell(&self, command: &Command, attempts: u32, outcome: &Outcome) -> Event {

@@ -15,7 +15,7 @@ use super::envelope::{Envelope, is_id, may_be_envelope};
 use eko_core::command::{Command, Kind, normal_tid};
 use eko_core::outcome::{Answer, Code, Problem, Refusal};
 use eko_core::privacy::{hide_otps, scrub};
-use eko_core::verdict::{Cause, IfNot, Verdict};
+use eko_core::verdict::{Cause, Fallback, Verdict};
 
 /// An HTTP answer, its body read up to the size limit.
 pub struct HttpAnswer {
@@ -86,7 +86,7 @@ fn verdict_of_code(command: &Command, http: &HttpAnswer) -> Read<Verdict> {
 }
 
 const fn unclear_until(cause: Cause, after: Option<Duration>) -> Verdict {
-    Verdict::Unclear { cause, after, if_not: IfNot::Repeat }
+    Verdict::Unclear { cause, after, fallback: Fallback::Repeat }
 }
 
 /// What a successful HTTP status means without an envelope of Eko's. A page or an empty body comes
@@ -142,7 +142,7 @@ impl Answered<'_> {
             Meaning::AlreadyRefunded => Read::known(match self.command.kind() {
                 // Only an inquiry that says "refunded" may end this one well, and none that
                 // says "refund pending" may lead to another attempt.
-                Kind::Refund => self.unclear(Cause::BadResponse, IfNot::Wait),
+                Kind::Refund => self.unclear(Cause::BadResponse, Fallback::Wait),
                 Kind::RefundOtp | Kind::TransferOtp => self.refused(Code::AlreadyRefunded),
             }),
             Meaning::NotRefundable => Read::known(match self.command.kind() {
@@ -237,7 +237,7 @@ impl Answered<'_> {
     fn of_account(&self) -> Verdict {
         let refusal = self.refusal(Code::InvalidParams);
         match self.command.kind() {
-            Kind::Refund => self.unclear(Cause::Misconfigured, IfNot::Refuse(refusal)),
+            Kind::Refund => self.unclear(Cause::Misconfigured, Fallback::Refuse(refusal)),
             Kind::RefundOtp | Kind::TransferOtp => Verdict::Refused(refusal),
         }
     }
@@ -249,15 +249,15 @@ impl Answered<'_> {
             return Read::known(self.doubtful(self.invalid_params()));
         }
         if !envelope.tx_statuses.iter().all(|tx| matches!(tx, Some(0 | 4))) {
-            return Read::known(self.unclear(Cause::Pending, IfNot::Wait));
+            return Read::known(self.unclear(Cause::Pending, Fallback::Wait));
         }
         match envelope.response_status_id {
             None | Some(-1 | 0 | 4) => {}
-            Some(2 | 3 | 5) => return Read::known(self.unclear(Cause::Pending, IfNot::Wait)),
-            Some(_) => return Read::unknown(self.unclear(Cause::BadResponse, IfNot::Wait)),
+            Some(2 | 3 | 5) => return Read::known(self.unclear(Cause::Pending, Fallback::Wait)),
+            Some(_) => return Read::unknown(self.unclear(Cause::BadResponse, Fallback::Wait)),
         }
         if !self.tells_of_a_refund() || self.tells_of_another_transaction() {
-            return Read::known(self.unclear(Cause::BadResponse, IfNot::Wait));
+            return Read::known(self.unclear(Cause::BadResponse, Fallback::Wait));
         }
         Read::known(Verdict::Done(receipt::refund(self.command.subject(), envelope), self.answer()))
     }
@@ -302,11 +302,11 @@ impl Answered<'_> {
 
     /// A refusal that only holds if an inquiry finds nothing executed.
     fn doubtful(&self, code: Code) -> Verdict {
-        self.unclear(Cause::BadResponse, IfNot::Refuse(self.refusal(code)))
+        self.unclear(Cause::BadResponse, Fallback::Refuse(self.refusal(code)))
     }
 
-    fn unclear(&self, cause: Cause, if_not: IfNot) -> Verdict {
-        Verdict::Unclear { cause, after: None, if_not }
+    fn unclear(&self, cause: Cause, fallback: Fallback) -> Verdict {
+        Verdict::Unclear { cause, after: None, fallback }
     }
 
     fn refusal(&self, code: Code) -> Refusal {

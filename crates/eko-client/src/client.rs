@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{self, HttpAnswer, Read};
+use super::ca_bundle::CaBundle;
 use super::endpoint;
 use super::freshness::{Arrival, EkoClock};
 use super::keys::{Keys, ReadyKeys};
 use super::notice::Notice;
-use super::response::{age, date, is_ekos_own, read_body, retry_after, skew, without};
-use super::roots::Roots;
-use super::stamps::Stamps;
+use super::response::{age, date, is_ekos_own, read_body, redact, retry_after, skew};
+use super::timestamp_sequence::TimestampSequence;
 use eko_connect::credential::{Credential, Refreshed};
 use eko_core::command::Command;
 use eko_core::verdict::{Cause, Verdict};
@@ -45,14 +45,14 @@ pub struct Settings {
     /// `EKO_DEVELOPER_KEY` and `EKO_ACCESS_KEY`.
     pub keys: Keys,
     /// Whom to trust, in place of the system's.
-    pub roots: Option<Roots>,
+    pub ca_bundle: Option<CaBundle>,
     /// Who calls, for Eko's own logs.
     pub user_agent: &'static str,
 }
 
 /// One call and what it told.
 #[derive(Debug)]
-pub struct Called<T> {
+pub struct CallResult<T> {
     /// What the answer, or its absence, means.
     pub meaning: T,
     /// False for an answer that no row of the tables names.
@@ -78,7 +78,7 @@ pub struct Client {
     timeout: Duration,
     keys: RwLock<ReadyKeys>,
     credentials: Keys,
-    stamps: Stamps,
+    timestamps: TimestampSequence,
     /// When the client was made: monotonic times count from then.
     epoch: Instant,
     eko_clock: Mutex<EkoClock>,
@@ -93,7 +93,7 @@ pub struct Client {
 /// A call without an answer.
 enum Lost {
     /// Not a byte of it left.
-    Unsent(Cause),
+    NotSent(Cause),
     /// It may have arrived.
     Unanswered(Cause),
 }
@@ -122,8 +122,8 @@ impl Client {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
             .user_agent(settings.user_agent);
-        if let Some(Roots(roots)) = settings.roots {
-            http = http.tls_certs_only(roots);
+        if let Some(CaBundle(certificates)) = settings.ca_bundle {
+            http = http.tls_certs_only(certificates);
         }
         Ok(Self {
             http: http.build()?,
@@ -131,7 +131,7 @@ impl Client {
             timeout: settings.timeout,
             keys: RwLock::new(ReadyKeys::new(&settings.keys)?),
             credentials: settings.keys,
-            stamps: Stamps::new(settings.stamp_age),
+            timestamps: TimestampSequence::new(settings.stamp_age),
             epoch: deadline_after(Duration::ZERO),
             eko_clock: Mutex::default(),
             unconnected: Notice::default(),
@@ -159,7 +159,12 @@ impl Client {
 
     /// Makes a command's call with a timestamp of [`Self::stamp`]. Nothing is sent after `deadline`,
     /// the end of the claim that allows it.
-    pub async fn call(&self, command: &Command, stamp: i64, deadline: Instant) -> Called<Verdict> {
+    pub async fn call(
+        &self,
+        command: &Command,
+        stamp: i64,
+        deadline: Instant,
+    ) -> CallResult<Verdict> {
         let url = self.url(command);
         let request = match endpoint::body(command) {
             Ok(body) => {
@@ -171,7 +176,7 @@ impl Client {
         };
         let read = |http: &HttpAnswer| answer::verdict(command, http);
         let lost = |lost| match lost {
-            Lost::Unsent(cause) => Verdict::not_now(cause),
+            Lost::NotSent(cause) => Verdict::not_now(cause),
             Lost::Unanswered(cause) => Verdict::unclear(cause),
         };
         self.exchange(request, stamp, deadline, read, lost).await
@@ -194,7 +199,7 @@ impl Client {
         deadline: Instant,
         read: impl Fn(&HttpAnswer) -> Read<T>,
         lost: impl Fn(Lost) -> T,
-    ) -> Called<T> {
+    ) -> CallResult<T> {
         let (began, clock) = (now(), deadline_after(Duration::ZERO));
         let answered = self.send(request, stamp, deadline).await;
         let took = clock.elapsed();
@@ -208,9 +213,18 @@ impl Client {
                 let asked = clock.saturating_duration_since(self.epoch);
                 let (is_old, is_undated) = self.age_of(&Arrival { asked, took, age, eko_time });
                 let skew = date.filter(|_| !is_old).map(|date| skew(date, began, at));
-                Called { meaning, is_known, took, http_status, skew, eko_time, is_old, is_undated }
+                CallResult {
+                    meaning,
+                    is_known,
+                    took,
+                    http_status,
+                    skew,
+                    eko_time,
+                    is_old,
+                    is_undated,
+                }
             }
-            Err(reason) => Called {
+            Err(reason) => CallResult {
                 meaning: lost(reason),
                 is_known: true,
                 took,
@@ -235,12 +249,12 @@ impl Client {
         stamp: i64,
         deadline: Instant,
     ) -> Result<Answered, Lost> {
-        let unsent = |_| Lost::Unsent(Cause::Misconfigured);
-        let request = self.sign(request, stamp).build().map_err(unsent)?;
+        let not_sent = |_| Lost::NotSent(Cause::Misconfigured);
+        let request = self.sign(request, stamp).build().map_err(not_sent)?;
         // The process may have been stopped since the attempt was recorded, and another
         // worker may have taken over meanwhile.
         if deadline_after(Duration::ZERO) >= deadline {
-            return Err(Lost::Unsent(Cause::Timeout));
+            return Err(Lost::NotSent(Cause::Timeout));
         }
         let until = deadline.min(deadline_after(self.timeout));
         match tokio::time::timeout_at(until, self.execute(request)).await {
@@ -269,7 +283,7 @@ impl Client {
             Ok(response) => response,
             Err(error) => {
                 let lost = lost(&error);
-                if let Lost::Unsent(_) = lost {
+                if let Lost::NotSent(_) = lost {
                     self.tell_unconnected(error);
                 }
                 return Err(lost);
@@ -278,7 +292,7 @@ impl Client {
         let status = response.status().as_u16();
         let (at, headers) = (now(), response.headers());
         let (date, age, after) = (date(headers), age(headers), retry_after(headers, at));
-        let body = read_body(response).await.map(|body| without(body, sent));
+        let body = read_body(response).await.map(|body| redact(body, sent));
         Ok(Answered { http: HttpAnswer { status, after, body }, date, age, at })
     }
 }
@@ -297,7 +311,7 @@ impl Client {
 /// A connection that did not come about has sent nothing; all else may have arrived.
 fn lost(error: &reqwest::Error) -> Lost {
     if error.is_connect() || error.is_builder() {
-        Lost::Unsent(Cause::Network)
+        Lost::NotSent(Cause::Network)
     } else if error.is_timeout() {
         Lost::Unanswered(Cause::Timeout)
     } else {

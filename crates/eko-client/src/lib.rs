@@ -2,6 +2,7 @@
 
 mod amount;
 pub mod answer;
+mod ca_bundle;
 mod client;
 pub mod endpoint;
 mod envelope;
@@ -9,12 +10,11 @@ mod freshness;
 mod keys;
 mod notice;
 mod response;
-mod roots;
 pub mod sign;
-mod stamps;
+mod timestamp_sequence;
 
-pub use client::{Called, Client, Settings};
+pub use ca_bundle::CaBundle;
+pub use client::{CallResult, Client, Settings};
 pub use endpoint::Endpoint;
 pub use keys::Keys;
-pub use roots::Roots;
 pub use sign::reproduces_the_known_answer;

@@ -43,7 +43,7 @@ fn without_mark(mut body: &[u8]) -> &[u8] {
 }
 
 /// A body in which what signed the call is not repeated, as a page that shows a request does.
-pub(super) fn without(mut body: Vec<u8>, secrets: [Option<HeaderValue>; 2]) -> Vec<u8> {
+pub(super) fn redact(mut body: Vec<u8>, secrets: [Option<HeaderValue>; 2]) -> Vec<u8> {
     for secret in secrets.iter().flatten().map(HeaderValue::as_bytes) {
         let Some(&last) = secret.last() else { continue };
         let ends: Vec<usize> = memchr_iter(last, &body)

@@ -1,4 +1,4 @@
-//! How long a retry waits: attempt and chance → delay.
+//! How long a retry waits: attempt and jitter → delay.
 //!
 //! The only user of the `backoff` crate, and only of its interval arithmetic
 //! (`docs/decisions/0012-backoff.md`).
@@ -25,10 +25,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The delay before the `nth` retry, counted from 1. `chance` is drawn evenly from 0 to 1
-    /// and spreads it by the jitter; no delay is longer than `max`.
-    pub fn delay(&self, nth: u32, chance: f64) -> Duration {
-        let jittered = self.interval(nth).mul_f64(1.0 - JITTER + 2.0 * JITTER * chance);
+    /// The delay before the `nth` retry, counted from 1. `jitter` is drawn evenly from 0 to 1
+    /// and spreads it by [`JITTER`]; no delay is longer than `max`.
+    pub fn delay(&self, nth: u32, jitter: f64) -> Duration {
+        let jittered = self.interval(nth).mul_f64(1.0 - JITTER + 2.0 * JITTER * jitter);
         jittered.min(self.max)
     }
 
@@ -70,10 +70,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delay_stays_within_the_jitter_and_the_longest(nth in 0u32.., chance in 0.0f64..=1.0) {
+        fn a_delay_stays_within_the_jitter_and_the_longest(nth in 0u32.., jitter in 0.0f64..=1.0) {
             let backoff = HALF_SECOND_TO_FIVE_MINUTES;
             let middle = backoff.delay(nth, 0.5);
-            let delay = backoff.delay(nth, chance);
+            let delay = backoff.delay(nth, jitter);
             prop_assert!(delay <= backoff.max);
             prop_assert!(delay >= middle.mul_f64(0.8));
             prop_assert!(delay <= middle.mul_f64(1.2001));

@@ -72,7 +72,7 @@ pub struct Command {
     pub correlation_id: Option<String>,
     canonical: SecretString,
     /// The normal form as versions before 0.2 kept it, where that was another.
-    former_canonical: Option<SecretString>,
+    previous_canonical: Option<SecretString>,
 }
 
 /// The data of a command, settings filled in.
@@ -242,8 +242,8 @@ impl Command {
 
     /// The normal form of versions that kept a tid's leading zeros, where it has some: a command
     /// that one of them began is found again by its digest.
-    pub fn former_canonical(&self) -> Option<&str> {
-        self.former_canonical.as_ref().map(|canonical| canonical.expose_secret())
+    pub fn previous_canonical(&self) -> Option<&str> {
+        self.previous_canonical.as_ref().map(|canonical| canonical.expose_secret())
     }
 
     /// Digits that must not be repeated where Eko's own text is.

@@ -55,7 +55,7 @@ impl Policy {
 
 /// Why a decision is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Trigger {
     /// The command has just come in, or its wait is over.
     Ready,
     /// Eko has just answered.
@@ -121,27 +121,27 @@ impl Task {
     }
 }
 
-/// Decides what follows from the evidence. `chance`, drawn evenly from 0 to 1, spreads delays.
+/// Decides what follows from the evidence. `jitter`, drawn evenly from 0 to 1, spreads delays.
 pub fn decide(
     task: Task,
     history: &History,
     policy: &Policy,
-    turn: Turn,
-    chance: f64,
+    trigger: Trigger,
+    jitter: f64,
     now: Now,
 ) -> Step {
     let age = history.age(now);
     let Task { kind, expiry, message } = task;
-    let matter = Matter { expiry, history, policy, turn, chance, age, wall: now.wall };
+    let input = DecisionInput { expiry, history, policy, trigger, jitter, age, wall: now.wall };
     let step = match kind {
-        Kind::Refund => refund::decide(&matter),
-        Kind::RefundOtp | Kind::TransferOtp => otp::decide(&matter),
+        Kind::Refund => refund::decide(&input),
+        Kind::RefundOtp | Kind::TransferOtp => otp::decide(&input),
     };
     match (message, &step) {
         (Message::Lost, Step::Attempt | Step::RetryAfter { .. }) => {
             Step::Finish(message_lost(kind, history))
         }
-        (Message::Unreadable, Step::Attempt) => matter.wait_for_settings(),
+        (Message::Unreadable, Step::Attempt) => input.wait_for_settings(),
         (Message::Here | Message::Unreadable | Message::Lost, _) => step,
     }
 }
@@ -159,19 +159,19 @@ fn message_lost(kind: Kind, history: &History) -> Outcome {
 }
 
 /// All that one decision rests on.
-struct Matter<'a> {
+struct DecisionInput<'a> {
     expiry: Option<Timestamp>,
     history: &'a History,
     policy: &'a Policy,
-    turn: Turn,
-    chance: f64,
+    trigger: Trigger,
+    jitter: f64,
     /// How old the command is now.
     age: Age,
     /// What publishers' deadlines are held against.
     wall: Timestamp,
 }
 
-impl Matter<'_> {
+impl DecisionInput<'_> {
     fn has_expired(&self) -> bool {
         self.expiry.is_some_and(|expiry| self.wall >= expiry)
     }
@@ -195,7 +195,7 @@ impl Matter<'_> {
     /// nobody waits beyond the deadline or the give-up time.
     fn retry_delay(&self, nth: u32, after: Option<Duration>, give_up: Duration) -> Duration {
         let wish = after.unwrap_or_default().min(self.policy.retry.max);
-        self.no_longer(self.policy.retry.delay(nth, self.chance).max(wish), give_up)
+        self.no_longer(self.policy.retry.delay(nth, self.jitter).max(wish), give_up)
     }
 
     /// A delay, but not beyond the deadline or the give-up time.
@@ -234,7 +234,7 @@ fn unresolved(cause: Cause) -> Outcome {
 }
 
 /// `time` and a duration after it; beyond the calendar's end, its end.
-pub fn later(time: Timestamp, by: Duration) -> Timestamp {
+pub fn saturating_add(time: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by)
         .ok()
         .and_then(|by| time.checked_add(by).ok())

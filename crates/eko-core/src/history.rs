@@ -1,7 +1,7 @@
 //! What is known of one command so far: the evidence that decisions rest on.
 
 mod age;
-pub mod moment;
+pub mod unix_nanos;
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::verdict::{Reading, Verdict};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// When the worker first received the command.
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub first_received: Timestamp,
     /// How old it was when this was last written; none in what an older version wrote.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -43,7 +43,7 @@ pub enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When it was recorded, before its bytes left.
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub began: Timestamp,
     /// How old the command was then.
     #[serde(default)]
@@ -94,7 +94,7 @@ impl From<Signed> for (i64, i64) {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// When.
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub at: Timestamp,
     /// How old the command was then.
     #[serde(default)]
@@ -109,10 +109,10 @@ pub struct Inquiry {
     /// What it said.
     pub reading: Reading,
     /// When it was first read.
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub first: Timestamp,
     /// When it was last read.
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub last: Timestamp,
     /// How often in a row.
     pub times: u32,
@@ -121,7 +121,7 @@ pub struct Inquiry {
     pub age: Age,
     /// What Eko's own clock said in the last answer, less the time that the answer had lain in a
     /// cache; where it told.
-    #[serde(with = "moment::optional", skip_serializing_if = "Option::is_none", default)]
+    #[serde(with = "unix_nanos::optional", skip_serializing_if = "Option::is_none", default)]
     pub eko_time: Option<Timestamp>,
 }
 
@@ -129,7 +129,7 @@ pub struct Inquiry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspicion {
     /// When it was raised; in what an older version wrote, when that attempt can have ended.
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub at: Timestamp,
     /// How old the command was then.
     #[serde(default)]
@@ -138,13 +138,13 @@ pub struct Suspicion {
     #[serde(skip_serializing_if = "Duration::is_zero", default)]
     pub before: Duration,
     /// What raises it.
-    pub why: Why,
+    pub why: SuspicionReason,
 }
 
 /// What raises a suspicion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum SuspicionReason {
     /// The broker delivered the command before, and this ledger does not know it.
     Redelivered,
     /// An attempt that an earlier command made for that tid ended unclear.
@@ -254,14 +254,14 @@ impl History {
     }
 
     /// Records that somebody else may have made an attempt, at the latest so long `before`.
-    pub fn suspect(&mut self, now: Now, before: Duration, why: Why) {
+    pub fn suspect(&mut self, now: Now, before: Duration, why: SuspicionReason) {
         self.measure(now);
         let age = self.age(now);
         self.entries.push(Entry::Suspicion(Suspicion { at: now.wall, age, before, why }));
     }
 
     /// Whether a suspicion was raised for this reason since that has been known for so long.
-    pub fn is_suspected(&self, why: Why, known_for: Duration, now: Now) -> bool {
+    pub fn is_suspected(&self, why: SuspicionReason, known_for: Duration, now: Now) -> bool {
         let age = self.age(now).likely;
         let is_it = |entry: &Entry| match entry {
             Entry::Suspicion(raised) => {

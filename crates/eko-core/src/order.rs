@@ -2,7 +2,7 @@
 //!
 //! A state machine without I/O, clock and randomness. Each state of an [`Order`] is one effect that
 //! somebody else has to bring about: the journey does it for real, the model checker and the
-//! simulation do it in a world of their own. A state is left by the method that says what came of
+//! simulation do it in a model. A state is left by the method that says what came of
 //! its effect, and that method gives the next state. A state has no other methods, so nobody can
 //! leave one out or answer it with what belongs to another one.
 //!
@@ -60,7 +60,7 @@ mod wait;
 use jiff::Timestamp;
 
 pub use begin::{Acquiring, Beginning, Calling, Inquiring, Next, Stamping};
-pub use claim::{Claim, Claimed, Held};
+pub use claim::{Claim, Claimed, LeaseStatus};
 pub use end::{
     Acknowledging, Finishing, NotingPublished, Owed, ParkingRefused, Published, Publishing,
     Requeuing, Subject,
@@ -162,7 +162,7 @@ pub struct Conditions<'a> {
     /// What time it is.
     pub now: Now,
     /// Drawn evenly from 0 to 1: it spreads delays.
-    pub chance: f64,
+    pub jitter: f64,
 }
 
 /// What a delivery says besides its command.

@@ -31,7 +31,8 @@ pub enum Verdict {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         after: Option<Duration>,
         /// What follows if it turns out not to have happened.
-        if_not: IfNot,
+        #[serde(rename = "if_not")]
+        fallback: Fallback,
     },
 }
 
@@ -64,14 +65,14 @@ impl Verdict {
 
     /// An answer that leaves everything open.
     pub const fn unclear(cause: Cause) -> Self {
-        Self::Unclear { cause, after: None, if_not: IfNot::Repeat }
+        Self::Unclear { cause, after: None, fallback: Fallback::Repeat }
     }
 }
 
 /// What follows when an unclear attempt turns out not to have been executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum IfNot {
+pub enum Fallback {
     /// One more attempt is allowed.
     Repeat,
     /// Eko's refusal holds.

@@ -1,4 +1,4 @@
-//! Every interleaving, up to some depth: the pure core in a world that goes wrong.
+//! Every interleaving, up to some depth: the pure core in a model where things go wrong.
 //!
 //! `order`, `decision::decide` and the ledger's rules are the real ones. Around them is a model: a
 //! broker that delivers at least once, in any order, and may lose or refuse what it is given; ledgers
@@ -7,7 +7,7 @@
 //! that executes a call or not, answers or not, or executes it as late as its signature lives. Each
 //! state that can be reached is visited once, breadth first, and must keep the design's invariants 1
 //! to 5; the first that does not is told with the shortest way to it. `simulation.rs` goes one way a
-//! seed through larger worlds.
+//! seed through larger scenarios.
 //!
 //! A run holds at most a few faults ([`Faults`]), in every combination and at every moment. Time
 //! is in seconds, and short.
@@ -16,7 +16,7 @@
 //! not and, for the sake of production, need not be; its actors would be a second worker
 //! beside the real rules; it brings a web server. What is needed of it is `explorer.rs`.
 //!
-//! A test of the test plants a bug (`planted.rs`) in a scenario that is sound without it.
+//! A test of the test puts a mutation (`mutation_tests.rs`) into a scenario that is sound without it.
 
 mod action;
 mod asking;
@@ -25,7 +25,7 @@ mod eko;
 mod explorer;
 mod fault;
 mod mutation;
-mod planted;
+mod mutation_tests;
 mod promise;
 mod scenario;
 mod simulation;

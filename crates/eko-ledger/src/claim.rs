@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use eko_core::clock::{Now, Stamp};
 use eko_core::command::Kind;
 use eko_core::history::History;
-pub use eko_core::order::Held;
+pub use eko_core::order::LeaseStatus;
 use eko_core::order::{self, Claimed};
 
 /// A message that asks to be dealt with.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct ClaimRequest {
     /// The command's id, or what stands in for it.
     pub id: String,
     /// The kind's word; `unknown` where none could be read.
@@ -46,7 +46,7 @@ pub struct Ask {
     pub lease: Duration,
 }
 
-impl Ask {
+impl ClaimRequest {
     /// Asks for what is known of an id, and for nothing new.
     pub fn known(id: &str, kind: &'static str, now: Now, lease: Duration) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Waited {
 
 /// A claimed command: only whoever holds it may write about it.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct ClaimedCommand {
     /// The command's id.
     pub id: String,
     /// What is known of it.
@@ -100,7 +100,7 @@ pub struct Case {
     pub(super) is_kept: bool,
 }
 
-impl Case {
+impl ClaimedCommand {
     /// The transaction, for a refund or its OTP.
     pub fn tid(&self) -> Option<&str> {
         self.asked.tid.as_deref()
@@ -115,7 +115,7 @@ pub(super) struct Asked {
     pub(super) digest: String,
 }
 
-impl Claimed for Case {
+impl Claimed for ClaimedCommand {
     fn history(&self) -> &History {
         &self.history
     }
@@ -142,11 +142,11 @@ impl Claimed for Case {
 }
 
 /// What the ledger says to a message.
-pub type Claim = order::Claim<Case>;
+pub type Claim = order::Claim<ClaimedCommand>;
 
 /// How many commands wait, for each kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct BacklogCounts {
     /// Those whose outcome is not known yet, and since when the oldest.
     pub unsettled: BTreeMap<String, (u32, Timestamp)>,
     /// Those that are parked.

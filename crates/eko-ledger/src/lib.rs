@@ -21,7 +21,10 @@ use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use claim::Asked;
-pub use claim::{Ask, Case, Census, Claim, Held, Open, OpenState, Stranded, Waited};
+pub use claim::{
+    BacklogCounts, Claim, ClaimRequest, ClaimedCommand, LeaseStatus, Open, OpenState, Stranded,
+    Waited,
+};
 use eko_connect::credential::Credential;
 use eko_connect::pem::TlsFiles;
 use eko_core::event::Event;
@@ -117,12 +120,12 @@ pub enum Error {
 
 /// A request to the store, and where its answer goes.
 enum Request {
-    Claim { ask: Box<Ask>, token: u64, reply: Reply<Claim> },
-    Write { write: Box<Write>, reply: Reply<Held> },
+    Claim { request: Box<ClaimRequest>, token: u64, reply: Reply<Claim> },
+    Write { write: Box<Write>, reply: Reply<LeaseStatus> },
     Parked { id: String, parked: u32 },
     Told { id: String },
     Stranded { most: u32, reply: Reply<Stranded> },
-    Census { reply: Reply<Census> },
+    BacklogCounts { reply: Reply<BacklogCounts> },
     Prune { before: Timestamp, most: u32, reply: Reply<u32> },
     Probe { reply: Reply<()> },
     Meta { change: Change, reply: Reply<Meta> },
@@ -146,7 +149,7 @@ impl Request {
     const fn is_upkeep(&self) -> bool {
         matches!(
             self,
-            Self::Census { .. }
+            Self::BacklogCounts { .. }
                 | Self::Stranded { .. }
                 | Self::Prune { .. }
                 | Self::Probe { .. }
@@ -161,7 +164,7 @@ impl Request {
             Self::Write { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Parked { .. } | Self::Told { .. } => {}
             Self::Stranded { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Census { reply } => drop(reply.send(Err(error.clone()))),
+            Self::BacklogCounts { reply } => drop(reply.send(Err(error.clone()))),
             Self::Prune { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Probe { reply } => drop(reply.send(Err(error.clone()))),
             Self::Meta { reply, .. } => drop(reply.send(Err(error.clone()))),
@@ -179,19 +182,19 @@ struct Write {
     parked: u32,
     interruptions: u32,
     is_kept: bool,
-    then: Then,
+    transition: Transition,
 }
 
 impl Write {
-    fn of(case: Case, then: Then) -> Self {
-        let Case { id, history, parked, interruptions, token, asked, is_kept } = case;
-        Self { id, token, history, asked, parked, interruptions, is_kept, then }
+    fn of(claimed: ClaimedCommand, transition: Transition) -> Self {
+        let ClaimedCommand { id, history, parked, interruptions, token, asked, is_kept } = claimed;
+        Self { id, token, history, asked, parked, interruptions, is_kept, transition }
     }
 }
 
 /// What follows a write.
 #[derive(Clone, Debug)]
-enum Then {
+enum Transition {
     /// An attempt or an inquiry: the claim lasts that much longer.
     Call { lease: Duration },
     /// Parking: the claim ends.
@@ -293,25 +296,39 @@ impl Ledger {
     }
 
     /// Claims a command. `random` tells this claim from all others of this process.
-    pub async fn claim(&self, ask: Ask, random: u32) -> Result<Claim, Error> {
+    pub async fn claim(&self, request: ClaimRequest, random: u32) -> Result<Claim, Error> {
         let token = self.epoch | u64::from(random);
-        self.request(|reply| Request::Claim { ask: Box::new(ask), token, reply }).await
+        self.request(|reply| Request::Claim { request: Box::new(request), token, reply }).await
     }
 
     /// Records that a call begins; the claim lasts for another `lease`.
-    pub async fn begin(&self, case: &Case, lease: Duration) -> Result<Held, Error> {
-        self.write(case.clone(), Then::Call { lease }).await
+    pub async fn begin(
+        &self,
+        claimed: &ClaimedCommand,
+        lease: Duration,
+    ) -> Result<LeaseStatus, Error> {
+        self.write(claimed.clone(), Transition::Call { lease }).await
     }
 
     /// Records what is known so far, and that the command is due again after a `delay`.
-    pub async fn note(&self, case: &Case, delay: Duration, unsettled: bool) -> Result<Held, Error> {
-        self.write(case.clone(), Then::Wait { delay, unsettled }).await
+    pub async fn note(
+        &self,
+        claimed: &ClaimedCommand,
+        delay: Duration,
+        unsettled: bool,
+    ) -> Result<LeaseStatus, Error> {
+        self.write(claimed.clone(), Transition::Wait { delay, unsettled }).await
     }
 
     /// Records how it ended; with `is_untold`, until [`Self::told`], that something has to follow
     /// whoever sees it next.
-    pub async fn finish(&self, case: Case, event: &Event, is_untold: bool) -> Result<Held, Error> {
-        self.write(case, Then::Finish { end: Finished::by(event), is_untold }).await
+    pub async fn finish(
+        &self,
+        claimed: ClaimedCommand,
+        event: &Event,
+        is_untold: bool,
+    ) -> Result<LeaseStatus, Error> {
+        self.write(claimed, Transition::Finish { end: Finished::by(event), is_untold }).await
     }
 
     /// Records that what follows from an end was done. Nothing waits for it: without it that is
@@ -334,8 +351,8 @@ impl Ledger {
     }
 
     /// What waits now.
-    pub async fn census(&self) -> Result<Census, Error> {
-        self.request(|reply| Request::Census { reply }).await
+    pub async fn backlog_counts(&self) -> Result<BacklogCounts, Error> {
+        self.request(|reply| Request::BacklogCounts { reply }).await
     }
 
     /// Forgets at most `most` commands that finished before a time; tells how many.
@@ -348,8 +365,12 @@ impl Ledger {
         self.request(|reply| Request::Probe { reply }).await
     }
 
-    async fn write(&self, case: Case, then: Then) -> Result<Held, Error> {
-        let write = Write::of(case, then);
+    async fn write(
+        &self,
+        claimed: ClaimedCommand,
+        transition: Transition,
+    ) -> Result<LeaseStatus, Error> {
+        let write = Write::of(claimed, transition);
         self.request(|reply| Request::Write { write: Box::new(write), reply }).await
     }
 

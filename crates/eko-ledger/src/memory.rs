@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::rules::{self, Circumstances, Holders, Row, TidState};
+use super::rules::{self, Circumstances, LeaseScope, Row, TidState};
 use super::{
-    Ask, Census, Claim, Error, Held, Identity, Meta, Opened, Opening, Request, Stranded, Write,
+    BacklogCounts, Claim, ClaimRequest, Error, Identity, LeaseStatus, Meta, Opened, Opening,
+    Request, Stranded, Write,
 };
 
 /// How many requests are taken at once, as the stores do.
@@ -17,8 +18,8 @@ const BATCH: usize = 512;
 
 /// Starts its task.
 pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened {
-    let holders = Holders::Process { epoch: u64::from(opening.epoch) << 32 };
-    let memory = Memory { holders, rows: HashMap::new(), refunds: HashMap::new() };
+    let lease_scope = LeaseScope::Process { epoch: u64::from(opening.epoch) << 32 };
+    let memory = Memory { lease_scope, rows: HashMap::new(), refunds: HashMap::new() };
     tokio::spawn(memory.serve(inbox));
     let identity = Identity {
         id: opening.new_id(),
@@ -33,7 +34,7 @@ pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened 
 }
 
 struct Memory {
-    holders: Holders,
+    lease_scope: LeaseScope,
     rows: HashMap<String, Row>,
     /// The refunds of each tid.
     refunds: HashMap<String, Vec<String>>,
@@ -50,7 +51,9 @@ impl Memory {
     /// Whoever asked may have gone meanwhile: the process is stopping.
     fn answer(&mut self, request: Request) {
         match request {
-            Request::Claim { ask, token, reply } => drop(reply.send(self.claim(&ask, token))),
+            Request::Claim { request, token, reply } => {
+                drop(reply.send(self.claim(&request, token)))
+            }
             Request::Write { write, reply } => drop(reply.send(Ok(self.write(*write)))),
             Request::Parked { id, parked } => {
                 if let Some(row) = self.rows.get_mut(&id) {
@@ -63,37 +66,37 @@ impl Memory {
                 }
             }
             Request::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
-            Request::Census { reply } => drop(reply.send(Ok(Census::default()))),
+            Request::BacklogCounts { reply } => drop(reply.send(Ok(BacklogCounts::default()))),
             Request::Meta { reply, .. } => drop(reply.send(Ok(Meta::default()))),
             Request::Prune { reply, .. } => drop(reply.send(Ok(0))),
             Request::Probe { reply } => drop(reply.send(Ok(()))),
         }
     }
 
-    fn claim(&mut self, ask: &Ask, token: u64) -> Result<Claim, Error> {
+    fn claim(&mut self, request: &ClaimRequest, token: u64) -> Result<Claim, Error> {
         let circumstances = self.circumstances();
-        let row = self.rows.get(&ask.id).cloned();
+        let row = self.rows.get(&request.id).cloned();
         let mut tid = TidState::default();
         if let Some(refunds) =
-            rules::tid_that_matters(row.as_ref(), ask).and_then(|tid| self.refunds.get(tid))
+            rules::tid_that_matters(row.as_ref(), request).and_then(|tid| self.refunds.get(tid))
         {
             for row in refunds.iter().filter_map(|id| self.rows.get(id)) {
                 tid.add(row.finished.clone(), row.doubted_since().is_some());
             }
         }
-        let (claim, changed) = rules::claim(row, &tid, ask, token, circumstances)?;
+        let (claim, changed) = rules::claim(row, &tid, request, token, circumstances)?;
         self.keep(changed);
         Ok(claim)
     }
 
-    fn write(&mut self, write: Write) -> Held {
+    fn write(&mut self, write: Write) -> LeaseStatus {
         let now = self.circumstances().now;
-        self.rows.get_mut(&write.id).map_or(Held::Lost, |row| rules::write(row, write, now))
+        self.rows.get_mut(&write.id).map_or(LeaseStatus::Lost, |row| rules::write(row, write, now))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the store's own time")]
     fn circumstances(&self) -> Circumstances {
-        Circumstances { holders: self.holders, caution: None, now: Timestamp::now() }
+        Circumstances { lease_scope: self.lease_scope, caution: None, now: Timestamp::now() }
     }
 
     fn keep(&mut self, row: Option<Row>) {

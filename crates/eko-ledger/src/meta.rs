@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::rules::Caution;
 use super::{Error, Ledger, Request, Settings};
-use eko_core::history::Why;
+use eko_core::history::SuspicionReason;
 
 /// What opening a ledger needs besides its place.
 #[derive(Clone, Copy, Debug)]
@@ -177,10 +177,10 @@ pub(super) struct Lacks {
 }
 
 impl Lacks {
-    fn why(self) -> Option<Why> {
+    fn why(self) -> Option<SuspicionReason> {
         match (self.forgot, self.adopted) {
-            (Some(_), _) => Some(Why::LedgerForgot),
-            (None, Some(_)) => Some(Why::LedgerAdopted),
+            (Some(_), _) => Some(SuspicionReason::LedgerForgot),
+            (None, Some(_)) => Some(SuspicionReason::LedgerAdopted),
             (None, None) => None,
         }
     }
@@ -308,9 +308,13 @@ mod tests {
             caution.map(|caution| (caution.why, caution.before.as_secs()))
         };
         assert_eq!(after(None, None, 0), None);
-        assert_eq!(after(Some(7), None, 10), Some((Why::LedgerAdopted, 0)));
-        assert_eq!(after(Some(7), None, 170), Some((Why::LedgerAdopted, 100)));
-        assert_eq!(after(Some(7), Some(9), 200), Some((Why::LedgerForgot, 0)), "it is new");
-        assert_eq!(after(Some(7), Some(9), 300), Some((Why::LedgerForgot, 40)));
+        assert_eq!(after(Some(7), None, 10), Some((SuspicionReason::LedgerAdopted, 0)));
+        assert_eq!(after(Some(7), None, 170), Some((SuspicionReason::LedgerAdopted, 100)));
+        assert_eq!(
+            after(Some(7), Some(9), 200),
+            Some((SuspicionReason::LedgerForgot, 0)),
+            "it is new"
+        );
+        assert_eq!(after(Some(7), Some(9), 300), Some((SuspicionReason::LedgerForgot, 40)));
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rules::{self, Caution, Circumstances, Finished, Holders, Row, TidState};
-use super::{Ask, Case, Claim, Held, Then, Write};
+use super::rules::{self, Caution, Circumstances, Finished, LeaseScope, Row, TidState};
+use super::{Claim, ClaimRequest, ClaimedCommand, LeaseStatus, Transition, Write};
 use eko_core::event::Event;
-use eko_core::history::{Age, History, Why};
+use eko_core::history::{Age, History, SuspicionReason};
 
 /// How many commits back a failover may go.
 const BACK: usize = 2;
@@ -27,7 +27,7 @@ pub struct Store {
 /// Why attempts may be missing, and since when that is known.
 #[derive(Clone, Copy)]
 struct Doubt {
-    why: Why,
+    why: SuspicionReason,
     since: Timestamp,
 }
 
@@ -37,7 +37,7 @@ struct Kept {
     digest: u64,
 }
 
-/// Who shares the store, what time it is there, and the bugs planted in it.
+/// Who shares the store, what time it is there, and the mutations in it.
 #[derive(Clone, Copy)]
 pub struct Sharing {
     /// One process, in its so manieth life; or many workers.
@@ -55,32 +55,37 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    fn holders(self) -> Holders {
+    fn lease_scope(self) -> LeaseScope {
         match self.process {
-            Some(epoch) => Holders::Process { epoch },
-            None => Holders::Fleet,
+            Some(epoch) => LeaseScope::Process { epoch },
+            None => LeaseScope::Shared,
         }
     }
 }
 
 impl Store {
     /// Claims a command.
-    pub fn claim<H: Hasher + Default>(&mut self, ask: &Ask, token: u64, sharing: Sharing) -> Claim {
-        let row = self.row(&ask.id).cloned();
+    pub fn claim<H: Hasher + Default>(
+        &mut self,
+        request: &ClaimRequest,
+        token: u64,
+        sharing: Sharing,
+    ) -> Claim {
+        let row = self.row(&request.id).cloned();
         let forgets = row.is_some() && sharing.forgets_refunded;
-        let mut tid = rules::tid_that_matters(row.as_ref(), ask)
+        let mut tid = rules::tid_that_matters(row.as_ref(), request)
             .filter(|_| !forgets)
             .map(|tid| self.tid_state(tid))
             .unwrap_or_default();
         tid.is_busy &= !sharing.has_no_tid_lock;
-        let (holders, now) = (sharing.holders(), sharing.now);
+        let (lease_scope, now) = (sharing.lease_scope(), sharing.now);
         let caution = self.caution.filter(|_| row.is_none() || !sharing.trusts_rewound);
         let caution = caution.map(|Doubt { why, since }| {
             let known_for = Duration::try_from(now.duration_since(since)).unwrap();
             Caution { why, known_for, before: known_for }
         });
-        let circumstances = Circumstances { holders, now, caution };
-        let (claim, changed) = rules::claim(row, &tid, ask, token, circumstances).unwrap();
+        let circumstances = Circumstances { lease_scope, now, caution };
+        let (claim, changed) = rules::claim(row, &tid, request, token, circumstances).unwrap();
         if let Some(row) = changed {
             self.keep::<H>(row, now);
         }
@@ -90,31 +95,35 @@ impl Store {
     /// Records that a call begins.
     pub fn begin<H: Hasher + Default>(
         &mut self,
-        case: &Case,
+        claimed: &ClaimedCommand,
         lease: Duration,
         sharing: Sharing,
-    ) -> Held {
-        self.write::<H>(case, Then::Call { lease }, sharing)
+    ) -> LeaseStatus {
+        self.write::<H>(claimed, Transition::Call { lease }, sharing)
     }
 
     /// Records what is known, and how long the command waits.
     pub fn note<H: Hasher + Default>(
         &mut self,
-        case: &Case,
+        claimed: &ClaimedCommand,
         (delay, unsettled): (Duration, bool),
         sharing: Sharing,
-    ) -> Held {
-        self.write::<H>(case, Then::Wait { delay, unsettled }, sharing)
+    ) -> LeaseStatus {
+        self.write::<H>(claimed, Transition::Wait { delay, unsettled }, sharing)
     }
 
     /// Records how a command ended.
     pub fn finish<H: Hasher + Default>(
         &mut self,
-        case: &Case,
+        claimed: &ClaimedCommand,
         (event, is_untold): (&Event, bool),
         sharing: Sharing,
-    ) -> Held {
-        self.write::<H>(case, Then::Finish { end: Finished::by(event), is_untold }, sharing)
+    ) -> LeaseStatus {
+        self.write::<H>(
+            claimed,
+            Transition::Finish { end: Finished::by(event), is_untold },
+            sharing,
+        )
     }
 
     /// Records that a copy is safe.
@@ -149,7 +158,7 @@ impl Store {
         if row.finished.is_some() {
             return row.untold.then_some(Timestamp::UNIX_EPOCH);
         }
-        let holds = |&lease: &rules::Lease| sharing.holders().holds(lease, sharing.now);
+        let holds = |&lease: &rules::Lease| sharing.lease_scope().holds(lease, sharing.now);
         if row.lease.as_ref().is_some_and(holds) {
             return None;
         }
@@ -182,26 +191,31 @@ impl Store {
     }
 
     /// From now on it is known to have forgotten something, or to have taken over.
-    pub fn beware(&mut self, why: Why, now: Timestamp) {
+    pub fn beware(&mut self, why: SuspicionReason, now: Timestamp) {
         self.caution = Some(Doubt { why, since: now });
     }
 
-    fn write<H: Hasher + Default>(&mut self, case: &Case, then: Then, sharing: Sharing) -> Held {
-        let write = Write::of(case.clone(), then);
-        let (row, held) = match self.row(&case.id) {
+    fn write<H: Hasher + Default>(
+        &mut self,
+        claimed: &ClaimedCommand,
+        transition: Transition,
+        sharing: Sharing,
+    ) -> LeaseStatus {
+        let write = Write::of(claimed.clone(), transition);
+        let (row, held) = match self.row(&claimed.id) {
             Some(row) => {
                 let mut row = row.clone();
                 let held = rules::write(&mut row, write, sharing.now);
                 (Some(row), held)
             }
-            None if sharing.has_no_write_back => (None, Held::Lost),
+            None if sharing.has_no_write_back => (None, LeaseStatus::Lost),
             None => {
-                let tid = case.tid().map(|tid| self.tid_state(tid)).unwrap_or_default();
-                (rules::write_back(write, &tid, sharing.now), Held::Yes)
+                let tid = claimed.tid().map(|tid| self.tid_state(tid)).unwrap_or_default();
+                (rules::write_back(write, &tid, sharing.now), LeaseStatus::Held)
             }
         };
-        let Some(row) = row else { return Held::Lost };
-        if held == Held::Yes {
+        let Some(row) = row else { return LeaseStatus::Lost };
+        if held == LeaseStatus::Held {
             self.keep::<H>(row, sharing.now);
         }
         held
@@ -240,9 +254,9 @@ impl Store {
     }
 }
 
-/// The claim that a case is held by.
-pub fn token(case: &Case) -> u64 {
-    case.token
+/// The claim that a command is held by.
+pub fn token(claimed: &ClaimedCommand) -> u64 {
+    claimed.token
 }
 
 impl Hash for Store {
@@ -278,11 +292,11 @@ fn hash_row<H: Hasher>(row: &Row, state: &mut H) {
     }
 }
 
-/// Hashes a case as a state of the world holds it.
-pub fn hash_case<H: Hasher>(case: &Case, state: &mut H) {
-    case.id.hash(state);
-    (case.token, case.parked, case.interruptions).hash(state);
-    hash_history(&case.history, state);
+/// Hashes a claimed command as a state of the model holds it.
+pub fn hash_claimed<H: Hasher>(claimed: &ClaimedCommand, state: &mut H) {
+    claimed.id.hash(state);
+    (claimed.token, claimed.parked, claimed.interruptions).hash(state);
+    hash_history(&claimed.history, state);
 }
 
 fn hash_time<H: Hasher>(time: Timestamp, state: &mut H) {

@@ -9,7 +9,6 @@
 //! without a race to insert.
 
 mod address;
-mod book;
 mod connect;
 mod home;
 mod link;
@@ -19,6 +18,7 @@ mod rows;
 mod schema;
 mod statements;
 mod tls;
+mod unit_of_work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,18 +29,18 @@ use jiff::Timestamp;
 use tokio_postgres::Client;
 
 use super::meta::{CautionClock, Change, Meta, Witness};
-use super::rules::{Circumstances, Holders, Row};
+use super::rules::{Circumstances, LeaseScope, Row};
 use super::{
-    Answers, Census, Error, Identity, Inbox, Opened, Opening, Overview, Request, StoreTime,
+    Answers, BacklogCounts, Error, Identity, Inbox, Opened, Opening, Overview, Request, StoreTime,
     Stranded,
 };
 pub use address::Address;
-use book::{Book, Subjects};
 use eko_connect::credential::Credential;
 use eko_connect::pem::TlsFiles;
-use link::{Link, Session, Trouble};
+use link::{ConnectionError, Link, Session};
 use meta::Glance;
 pub use tls::{TLS_SETTINGS, check_tls};
+use unit_of_work::{Subjects, UnitOfWork};
 
 /// Before what makes a database no ledger.
 const UNUSABLE: &str = "cannot use the ledger's database";
@@ -51,7 +51,7 @@ const BATCH: usize = 256;
 
 /// How long a batch may wait for the server, a new connection included: a delivery that waits
 /// longer had better come again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the server is, and how it is reached.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ pub(super) async fn open(
     let mut link = Link::new(server.clone());
     let client = connect(&mut link).await.context(UNUSABLE)?;
     let digest_key = schema::prepare(&client, link.address(), opening).await;
-    let digest_key = digest_key.map_err(|trouble| link.told(&trouble)).context(UNUSABLE)?;
+    let digest_key = digest_key.map_err(|error| link.told(&error)).context(UNUSABLE)?;
     drop(client);
     // A schema that fits and a connection that works are worth knowing before the first claim.
     let kept = link.retry(|session| read_meta(session, Change::Nothing)).await?;
@@ -94,7 +94,7 @@ pub(super) async fn open(
 pub(super) async fn look(server: &Server) -> anyhow::Result<Overview> {
     let mut link = Link::new(server.clone());
     let (client, applied, timeline) = open_to_read(&mut link).await?;
-    let told = |trouble: Trouble| link.told(&trouble);
+    let told = |error: ConnectionError| link.told(&error);
     let meta = meta::load(&client, applied, timeline.as_deref()).await.map_err(told)?;
     let promise = meta::promise(&client).await.map_err(told)?;
     Ok(Overview { place: link.address().place(), promise, meta })
@@ -104,7 +104,7 @@ pub(super) async fn look(server: &Server) -> anyhow::Result<Overview> {
 pub(super) async fn find(server: &Server, what: &str) -> anyhow::Result<Vec<Row>> {
     let mut link = Link::new(server.clone());
     let (client, ..) = open_to_read(&mut link).await?;
-    Ok(rows::find(&client, what).await.map_err(|trouble| link.told(&trouble))?)
+    Ok(rows::find(&client, what).await.map_err(|error| link.told(&error))?)
 }
 
 /// A transaction on a ledger that is there, how many migrations it has seen, and the server's timeline.
@@ -113,7 +113,7 @@ async fn open_to_read(link: &mut Link) -> anyhow::Result<(Client, usize, Option<
     // Outside of the transaction: a server that does not tell would end it.
     let timeline = meta::timeline(&client).await.map(|(timeline, _)| timeline);
     let found = schema::find(&client, link.address()).await;
-    let found = found.map_err(|trouble| link.told(&trouble))?;
+    let found = found.map_err(|error| link.told(&error))?;
     let found = found.context("the database holds no ledger")?;
     found.ensure_known()?;
     let begun = client.batch_execute(&link::begin(&found.schema)).await;
@@ -122,8 +122,8 @@ async fn open_to_read(link: &mut Link) -> anyhow::Result<(Client, usize, Option<
 }
 
 async fn connect(link: &mut Link) -> Result<Client, Error> {
-    match tokio::time::timeout(PATIENCE, link.connect()).await {
-        Ok(connected) => connected.map_err(|trouble| link.told(&trouble)),
+    match tokio::time::timeout(ANSWER_TIMEOUT, link.connect()).await {
+        Ok(connected) => connected.map_err(|error| link.told(&error)),
         Err(_) => Err(link.late()),
     }
 }
@@ -173,40 +173,40 @@ impl Running {
         let loaded = loaded.and_then(|(rows, glance)| {
             let now = time.or(rows::time(glance.now)?);
             let caution = caution.caution(glance.lacks, monotonic());
-            let circumstances = Circumstances { holders: Holders::Fleet, caution, now };
-            Ok((Book::new(circumstances, rows), glance.commits))
+            let circumstances = Circumstances { lease_scope: LeaseScope::Shared, caution, now };
+            Ok((UnitOfWork::new(circumstances, rows), glance.commits))
         });
-        let (mut book, counter) = match loaded {
+        let (mut unit, counter) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 batch.into_iter().for_each(|request| request.fail(&error));
                 return Vec::new();
             }
         };
-        book.has_regressed = witness.misses(counter);
-        if book.has_regressed {
-            book.distrust();
+        unit.has_regressed = witness.misses(counter);
+        if unit.has_regressed {
+            unit.distrust();
             // Said once: how many there are of all is seen anew.
             witness.saw_all(0);
         }
-        book.writes_back = writes_back;
+        unit.writes_back = writes_back;
         let mut answers = Answers::new();
         for request in batch {
-            book.apply(request, &mut answers);
+            unit.apply(request, &mut answers);
         }
-        if !book.missed.is_empty() {
-            witness.missed(&book.missed);
+        if !unit.missed.is_empty() {
+            witness.missed(&unit.missed);
         }
         // Once the commit has left, an error says that nobody knows whether it stands: those who
         // wait get the error, and their deliveries come again to what the ledger says then.
-        let committed = link.once(|session| commit(session, &book, worker)).await;
+        let committed = link.once(|session| commit(session, &unit, worker)).await;
         if let Ok(commits) = &committed {
             witness.committed(counter + commits);
         }
         for answer in answers {
             answer(committed.as_ref().err());
         }
-        book.take_gone()
+        unit.take_gone()
     }
 
     /// Whether commits are missing, of this worker or of another one.
@@ -226,10 +226,10 @@ impl Running {
     async fn maintain(&mut self, request: Request) {
         let (worker, link) = (self.worker, &mut self.link);
         match request {
-            Request::Census { reply } => {
-                let census = link.retry(census).await;
+            Request::BacklogCounts { reply } => {
+                let backlog_counts = link.retry(backlog_counts).await;
                 // Whoever asked may have gone meanwhile.
-                drop(reply.send(census));
+                drop(reply.send(backlog_counts));
             }
             Request::Prune { before, most, reply } => {
                 let forgotten = link.retry(|session| prune(session, before, most)).await;
@@ -268,7 +268,7 @@ async fn load(
     subjects: &Subjects,
     worker: i64,
     retention: i64,
-) -> Result<(Vec<Row>, Glance), Trouble> {
+) -> Result<(Vec<Row>, Glance), ConnectionError> {
     let (client, statements) = (&session.client, &session.statements);
     let locks = subjects.locks();
     let ids: Vec<&str> = subjects.ids.iter().map(String::as_str).collect();
@@ -295,10 +295,14 @@ fn monotonic() -> Instant {
 }
 
 /// Commits; how many commits that counts as.
-async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, Trouble> {
+async fn commit(
+    session: Arc<Session>,
+    unit: &UnitOfWork,
+    worker: i64,
+) -> Result<u64, ConnectionError> {
     let (client, statements) = (&session.client, &session.statements);
-    let changed = book.changed();
-    if book.has_forgotten() {
+    let changed = unit.changed();
+    if unit.has_forgotten() {
         meta::change(client, Change::Forget).await?;
     } else if changed.is_empty() {
         client.batch_execute("COMMIT").await?;
@@ -312,7 +316,7 @@ async fn commit(session: Arc<Session>, book: &Book, worker: i64) -> Result<u64, 
     Ok(1)
 }
 
-async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, Trouble> {
+async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, ConnectionError> {
     let read = async {
         meta::change(&session.client, change).await?;
         meta::load(&session.client, schema::NEWEST, session.timeline.as_deref()).await
@@ -320,34 +324,38 @@ async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, Troubl
     session.transaction(read).await
 }
 
-async fn own_commits(session: Arc<Session>, worker: i64) -> Result<u64, Trouble> {
+async fn own_commits(session: Arc<Session>, worker: i64) -> Result<u64, ConnectionError> {
     session.transaction(meta::own_commits(&session.client, worker)).await
 }
 
-async fn promise(session: Arc<Session>) -> Result<String, Trouble> {
+async fn promise(session: Arc<Session>) -> Result<String, ConnectionError> {
     session.transaction(meta::promise(&session.client)).await
 }
 
-async fn is_empty(session: Arc<Session>) -> Result<bool, Trouble> {
+async fn is_empty(session: Arc<Session>) -> Result<bool, ConnectionError> {
     let select = "SELECT NOT EXISTS (SELECT 1 FROM commands)";
     let selected = async { Ok(session.client.query_typed_one(select, &[]).await?.get(0)) };
     session.transaction(selected).await
 }
 
-async fn census(session: Arc<Session>) -> Result<Census, Trouble> {
-    session.transaction(rows::census(&session.client)).await
+async fn backlog_counts(session: Arc<Session>) -> Result<BacklogCounts, ConnectionError> {
+    session.transaction(rows::backlog_counts(&session.client)).await
 }
 
-async fn stranded(session: Arc<Session>, most: u32) -> Result<Stranded, Trouble> {
+async fn stranded(session: Arc<Session>, most: u32) -> Result<Stranded, ConnectionError> {
     session.transaction(rows::stranded(&session.client, most)).await
 }
 
-async fn prune(session: Arc<Session>, before: Timestamp, most: u32) -> Result<u32, Trouble> {
+async fn prune(
+    session: Arc<Session>,
+    before: Timestamp,
+    most: u32,
+) -> Result<u32, ConnectionError> {
     session.transaction(rows::prune(&session.client, before, most)).await
 }
 
 /// PostgreSQL writes a new version of the row although nothing in it changes.
-async fn probe(session: Arc<Session>) -> Result<(), Trouble> {
+async fn probe(session: Arc<Session>) -> Result<(), ConnectionError> {
     let update = "UPDATE meta SET digest_key = digest_key";
     session.transaction(async { Ok(session.client.batch_execute(update).await?) }).await
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Ask, Asked, Case, Claim, Error, Held, Then, Write};
-use eko_core::decision::later;
+use super::{Asked, Claim, ClaimRequest, ClaimedCommand, Error, LeaseStatus, Transition, Write};
+use eko_core::decision::saturating_add;
 use eko_core::event::Event;
-use eko_core::history::{History, Why, moment};
+use eko_core::history::{History, SuspicionReason, unix_nanos};
 use eko_core::outcome::Receipt;
 
 /// A copy may come a moment before its time: the broker's clock is not the store's.
@@ -45,7 +45,7 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub(super) token: u64,
-    #[serde(with = "moment")]
+    #[serde(with = "unix_nanos")]
     pub(super) until: Timestamp,
 }
 
@@ -91,7 +91,7 @@ impl TidState {
 /// Why the ledger may lack attempts that were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caution {
-    pub(super) why: Why,
+    pub(super) why: SuspicionReason,
     /// For how long whoever asks has known of it, as it was measured.
     pub(super) known_for: Duration,
     /// For how long, as it was measured, none was begun that it lacks.
@@ -102,7 +102,7 @@ pub(super) struct Caution {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
     /// Whose leases count.
-    pub(super) holders: Holders,
+    pub(super) lease_scope: LeaseScope,
     /// Why a refund that the ledger does not know may have been attempted all the same.
     pub(super) caution: Option<Caution>,
     /// The store's own time: leases and due times are written and compared in it, never in that
@@ -112,19 +112,19 @@ pub(super) struct Circumstances {
 
 /// Whose leases count.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Holders {
+pub(super) enum LeaseScope {
     /// One process has this store: a lease that it did not issue itself is a dead one's.
     Process { epoch: u64 },
     /// Several workers share this store: a lease counts until its time is over, whoever holds
     /// it, by the server's clock.
-    Fleet,
+    Shared,
 }
 
-impl Holders {
+impl LeaseScope {
     pub(super) fn holds(self, lease: Lease, now: Timestamp) -> bool {
         match self {
             Self::Process { epoch } => lease.token >> 32 == epoch >> 32 && lease.until > now,
-            Self::Fleet => lease.until > now,
+            Self::Shared => lease.until > now,
         }
     }
 }
@@ -157,9 +157,9 @@ impl Row {
         self.history.doubted_since()
     }
 
-    fn case(&self, token: u64) -> Case {
+    fn claimed(&self, token: u64) -> ClaimedCommand {
         let (kind, tid, digest) = (self.kind.clone(), self.tid.clone(), self.digest.clone());
-        Case {
+        ClaimedCommand {
             id: self.id.clone(),
             history: self.history.clone(),
             parked: self.parked,
@@ -173,102 +173,119 @@ impl Row {
 
 /// The tid whose other refunds a claim depends on: what another command got is told again also
 /// after a crash, while the command is not finished.
-pub(super) fn tid_that_matters<'a>(row: Option<&Row>, ask: &'a Ask) -> Option<&'a str> {
+pub(super) fn tid_that_matters<'a>(
+    row: Option<&Row>,
+    request: &'a ClaimRequest,
+) -> Option<&'a str> {
     let is_open = row.is_none_or(|row| row.finished.is_none());
-    ask.tid.as_deref().filter(|_| is_open && ask.kind == "refund")
+    request.tid.as_deref().filter(|_| is_open && request.kind == "refund")
 }
 
 /// Answers a claim; the row, where one comes back, is to be written.
 pub(super) fn claim(
     row: Option<Row>,
     tid: &TidState,
-    ask: &Ask,
+    request: &ClaimRequest,
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    match (row, &ask.digest) {
-        (None, Some(digest)) if !ask.has_ended => {
-            claim_unknown(tid, ask, digest, token, circumstances)
+    match (row, &request.digest) {
+        (None, Some(digest)) if !request.has_ended => {
+            claim_unknown(tid, request, digest, token, circumstances)
         }
         (None, _) => Ok((Claim::Unknown, None)),
-        (Some(row), _) if ask.only_ended && row.finished.is_none() => Ok((Claim::Unknown, None)),
-        (Some(row), _) => claim_known(row, tid, ask, token, circumstances),
+        (Some(row), _) if request.only_ended && row.finished.is_none() => {
+            Ok((Claim::Unknown, None))
+        }
+        (Some(row), _) => claim_known(row, tid, request, token, circumstances),
     }
 }
 
 fn claim_unknown(
     tid: &TidState,
-    ask: &Ask,
+    request: &ClaimRequest,
     digest: &str,
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    let suspicion = suspicion(tid, ask, circumstances);
+    let suspicion = suspicion(tid, request, circumstances);
     // One that has expired needs the tid no more, unless an attempt may have been made of it.
-    if tid.is_busy && (!ask.has_expired || suspicion.is_some()) {
+    if tid.is_busy && (!request.has_expired || suspicion.is_some()) {
         return Ok((Claim::Busy { wait: None }, None));
     }
     let mut row = Row {
-        id: ask.id.clone(),
-        kind: ask.kind.to_owned(),
-        tid: ask.tid.clone(),
+        id: request.id.clone(),
+        kind: request.kind.to_owned(),
+        tid: request.tid.clone(),
         digest: digest.to_owned(),
-        history: History::new(ask.now),
-        lease: Some(Lease { token, until: later(circumstances.now, ask.lease) }),
+        history: History::new(request.now),
+        lease: Some(Lease { token, until: saturating_add(circumstances.now, request.lease) }),
         due: None,
-        parked: ask.parked,
+        parked: request.parked,
         interruptions: 0,
         unsettled: false,
         untold: false,
         finished: None,
     };
     if let Some(receipt) = refunded(tid)? {
-        return Ok((Claim::Refunded(row.case(token), receipt), Some(row)));
+        return Ok((Claim::Refunded(row.claimed(token), receipt), Some(row)));
     }
     if tid.is_busy {
         // The database allows one unfinished refund of a tid: this one is kept when it has ended.
-        let case = Case { is_kept: false, ..row.case(token) };
-        return Ok((Claim::Fresh(case), None));
+        let claimed = ClaimedCommand { is_kept: false, ..row.claimed(token) };
+        return Ok((Claim::Fresh(claimed), None));
     }
-    match (suspicion, ask.stamp) {
-        (Some(Caution { why, before, .. }), _) => row.history.suspect(ask.now, before, why),
-        (None, Some(stamp)) => row.history.begin(ask.now, stamp),
+    match (suspicion, request.stamp) {
+        (Some(Caution { why, before, .. }), _) => row.history.suspect(request.now, before, why),
+        (None, Some(stamp)) => row.history.begin(request.now, stamp),
         (None, None) => {}
     }
-    Ok((Claim::Fresh(row.case(token)), Some(row)))
+    Ok((Claim::Fresh(row.claimed(token)), Some(row)))
 }
 
 /// Why somebody else may have made an attempt for a refund that is not known here: what can have
 /// begun last counts.
-fn suspicion(tid: &TidState, ask: &Ask, circumstances: Circumstances) -> Option<Caution> {
+fn suspicion(
+    tid: &TidState,
+    request: &ClaimRequest,
+    circumstances: Circumstances,
+) -> Option<Caution> {
     let began_now = |why| Caution { why, known_for: Duration::ZERO, before: Duration::ZERO };
-    let redelivered = ask.is_suspect.then_some(began_now(Why::Redelivered));
+    let redelivered = request.is_suspect.then_some(began_now(SuspicionReason::Redelivered));
     // That is about another command's attempts: one that makes none has nothing to ask.
-    let doubted = tid.doubted.filter(|_| !ask.has_expired).map(|_| began_now(Why::TidDoubted));
-    let caution = circumstances.caution.filter(|_| ask.kind == "refund");
+    let doubted = tid
+        .doubted
+        .filter(|_| !request.has_expired)
+        .map(|_| began_now(SuspicionReason::TidDoubted));
+    let caution = circumstances.caution.filter(|_| request.kind == "refund");
     redelivered.or(doubted).or(caution)
 }
 
 fn claim_known(
     mut row: Row,
     tid: &TidState,
-    ask: &Ask,
+    request: &ClaimRequest,
     token: u64,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    let Circumstances { holders, caution, now } = circumstances;
-    if ask.digest.as_ref().is_some_and(|digest| row.digest != *digest || row.kind != ask.kind) {
+    let Circumstances { lease_scope, caution, now } = circumstances;
+    if request
+        .digest
+        .as_ref()
+        .is_some_and(|digest| row.digest != *digest || row.kind != request.kind)
+    {
         return Ok((Claim::Conflict, None));
     }
     if let Some(finished) = row.finished {
         let event = Box::new(read(&finished.event)?);
         return Ok((Claim::Finished { event, is_untold: row.untold }, None));
     }
-    let lease = row.lease.filter(|&lease| holders.holds(lease, now));
+    let lease = row.lease.filter(|&lease| lease_scope.holds(lease, now));
     let wait = row.due.map(|due| until(due, now)).unwrap_or_default();
     let is_early = wait > EARLY && wait <= LONGEST_WAIT;
     // A later copy that should be back by now may be lost: this one then does its work.
-    let is_replaced = ask.parked < row.parked && !ask.has_reply_to && ask.digest.is_some();
+    let is_replaced =
+        request.parked < row.parked && !request.has_reply_to && request.digest.is_some();
     if is_replaced && (lease.is_some() || is_early) {
         return Ok((Claim::Stale, None));
     }
@@ -282,27 +299,27 @@ fn claim_known(
     if is_interrupted {
         row.interruptions = row.interruptions.saturating_add(1);
     }
-    row.lease = Some(Lease { token, until: later(now, ask.lease) });
+    row.lease = Some(Lease { token, until: saturating_add(now, request.lease) });
     row.due = None;
     // In this order: what this process has measured meanwhile is no time beside what the broker has.
-    row.history.measure(ask.now);
-    if let Some(waited) = ask.waited.filter(|waited| waited.is_of(&row.history)) {
+    row.history.measure(request.now);
+    if let Some(waited) = request.waited.filter(|waited| waited.is_of(&row.history)) {
         row.history.is_at_least(waited.age);
     }
     // A row that is known may be older than the last attempt: what the ledger lacks, or another one
     // knows, was perhaps begun for it.
-    let caution = caution.filter(|_| ask.kind == "refund");
-    let is_new = |it: &Caution| !row.history.is_suspected(it.why, it.known_for, ask.now);
+    let caution = caution.filter(|_| request.kind == "refund");
+    let is_new = |it: &Caution| !row.history.is_suspected(it.why, it.known_for, request.now);
     if let Some(Caution { why, before, .. }) = caution.filter(is_new) {
-        row.history.suspect(ask.now, before, why);
+        row.history.suspect(request.now, before, why);
     }
-    let case = row.case(token);
+    let claimed = row.claimed(token);
     // The worker may have died before it said so: the history of such a refund is empty, and
     // would allow an attempt.
     if let Some(receipt) = refunded(tid)? {
-        return Ok((Claim::Refunded(case, receipt), Some(row)));
+        return Ok((Claim::Refunded(claimed, receipt), Some(row)));
     }
-    let claim = if is_interrupted { Claim::Interrupted(case) } else { Claim::Due(case) };
+    let claim = if is_interrupted { Claim::Interrupted(claimed) } else { Claim::Due(claimed) };
     Ok((claim, Some(row)))
 }
 
@@ -322,22 +339,22 @@ fn read(event: &[u8]) -> Result<Event, Error> {
 }
 
 /// Applies a write to its row, at the store's time, if whoever asks still holds the claim.
-pub(super) fn write(row: &mut Row, write: Write, now: Timestamp) -> Held {
+pub(super) fn write(row: &mut Row, write: Write, now: Timestamp) -> LeaseStatus {
     if row.lease.is_none_or(|lease| lease.token != write.token) || row.finished.is_some() {
-        return Held::Lost;
+        return LeaseStatus::Lost;
     }
     row.history = write.history;
-    match write.then {
-        Then::Call { lease } => {
-            row.lease = Some(Lease { token: write.token, until: later(now, lease) });
+    match write.transition {
+        Transition::Call { lease } => {
+            row.lease = Some(Lease { token: write.token, until: saturating_add(now, lease) });
         }
-        Then::Wait { delay, unsettled } => {
+        Transition::Wait { delay, unsettled } => {
             row.lease = None;
-            row.due = Some(later(now, delay));
+            row.due = Some(saturating_add(now, delay));
             row.unsettled = unsettled;
             row.interruptions = 0;
         }
-        Then::Finish { end, is_untold } => {
+        Transition::Finish { end, is_untold } => {
             row.lease = None;
             row.due = None;
             row.unsettled = false;
@@ -345,14 +362,14 @@ pub(super) fn write(row: &mut Row, write: Write, now: Timestamp) -> Held {
             row.finished = Some(end);
         }
     }
-    Held::Yes
+    LeaseStatus::Held
 }
 
 /// The row of a claimed command that the store does not have, with the write applied: it has forgotten
 /// it, or never kept it. `None` where whoever asks may not go on: another refund of its tid is under way
 /// or was executed there now. How a command ended is written in any case: it is the truth.
 pub(super) fn write_back(write: Write, tid: &TidState, now: Timestamp) -> Option<Row> {
-    let is_end = matches!(write.then, Then::Finish { .. });
+    let is_end = matches!(write.transition, Transition::Finish { .. });
     if !is_end && (!write.is_kept || tid.is_busy || tid.refunded.is_some()) {
         return None;
     }
@@ -371,5 +388,5 @@ pub(super) fn write_back(write: Write, tid: &TidState, now: Timestamp) -> Option
         untold: false,
         finished: None,
     };
-    (self::write(&mut row, write, now) == Held::Yes).then_some(row)
+    (self::write(&mut row, write, now) == LeaseStatus::Held).then_some(row)
 }

@@ -8,9 +8,9 @@ use super::rules::Row;
 use super::{Settings, postgres, sqlite};
 use eko_core::command::read_tid;
 use eko_core::event::Event;
-use eko_core::history::{Attempt, Entry, Inquiry, Why};
+use eko_core::history::{Attempt, Entry, Inquiry, SuspicionReason};
 use eko_core::outcome::Answer;
-use eko_core::verdict::{IfNot, Reading, Verdict};
+use eko_core::verdict::{Fallback, Reading, Verdict};
 
 /// Tells what the ledger knows of one id, or of all commands of a tid; `None` where it knows
 /// nothing. Reads only, also beside a running worker.
@@ -52,10 +52,16 @@ fn tell(row: &Row) -> String {
             Entry::Inquiry(inquiry) => tell_inquiry(&mut text, inquiry),
             Entry::Suspicion(suspicion) => {
                 let why = match suspicion.why {
-                    Why::Redelivered => "delivered before, unknown here: inquired first",
-                    Why::LedgerAdopted => "this ledger took over from another one: inquired first",
-                    Why::LedgerForgot => "the ledger had lost commits: inquired first",
-                    Why::TidDoubted => "an earlier refund of the tid is in doubt: inquired first",
+                    SuspicionReason::Redelivered => {
+                        "delivered before, unknown here: inquired first"
+                    }
+                    SuspicionReason::LedgerAdopted => {
+                        "this ledger took over from another one: inquired first"
+                    }
+                    SuspicionReason::LedgerForgot => "the ledger had lost commits: inquired first",
+                    SuspicionReason::TidDoubted => {
+                        "an earlier refund of the tid is in doubt: inquired first"
+                    }
                 };
                 line(&mut text, suspicion.at, why);
             }
@@ -79,14 +85,14 @@ fn tell_attempt(text: &mut String, nth: u32, attempt: &Attempt, event: Option<&E
             format!(" ({}){}", refusal.problem.code.as_str(), numbers(&refusal.answer))
         }
         Verdict::NotNow { cause, .. } => format!(" ({})", cause.as_str()),
-        Verdict::Unclear { cause, if_not, .. } => match if_not {
-            IfNot::Refuse(refusal) => format!(
+        Verdict::Unclear { cause, fallback, .. } => match fallback {
+            Fallback::Refuse(refusal) => format!(
                 " ({}; looks like {}){}",
                 cause.as_str(),
                 refusal.problem.code.as_str(),
                 numbers(&refusal.answer)
             ),
-            IfNot::Repeat | IfNot::Wait => format!(" ({})", cause.as_str()),
+            Fallback::Repeat | Fallback::Wait => format!(" ({})", cause.as_str()),
         },
     };
     line(text, ended.at, &format!("attempt {nth}: {}{said}", ended.verdict.as_str()));

@@ -1,9 +1,9 @@
 //! The ledger in a file of the worker's own: SQLite on a thread of its own.
 
-mod begun;
 mod file;
 mod meta;
 mod rows;
+mod staging;
 mod store;
 
 use std::io;
@@ -15,13 +15,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::meta::{CautionClock, Change, Witness};
-use super::rules::{Circumstances, Holders, Row};
+use super::rules::{Circumstances, LeaseScope, Row};
 use super::{
     Answers, Error, Identity, Inbox, Opened, Opening, Overview, Reply, Request, StoreTime, defer,
 };
-use begun::Begun;
-use eko_core::decision::later;
+use eko_core::decision::saturating_add;
 use file::LedgerFile;
+use staging::StagingTable;
 use store::Store;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
@@ -33,7 +33,7 @@ const MIGRATIONS: [&str; 4] = [
 ];
 
 /// The schema that has the table `begun`.
-const BEGUN: usize = 2;
+const STAGING_SCHEMA: usize = 2;
 
 /// How many requests share a commit at most: enough to make the commit cheap, few enough that
 /// the first one's wait stays short.
@@ -102,9 +102,9 @@ fn open_now(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyhow::Res
     let server = Server {
         connection,
         file,
-        begun: Begun::default(),
+        staging: StagingTable::default(),
         witness,
-        holders: Holders::Process { epoch: u64::from(opening.epoch) << 32 },
+        lease_scope: LeaseScope::Process { epoch: u64::from(opening.epoch) << 32 },
         retention: opening.retention_millis(),
         caution: CautionClock::default(),
         clock: SteadyClock::begin(),
@@ -141,13 +141,13 @@ pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
     let found = || -> anyhow::Result<Vec<Row>> {
         let applied = applied(&connection)?;
         anyhow::ensure!(applied > 0, "it holds no ledger");
-        // One moment for both tables.
-        let moment = connection.unchecked_transaction()?;
-        let mut statement = moment.prepare(rows::BY_ID_OR_TID)?;
+        // One snapshot for both tables.
+        let snapshot = connection.unchecked_transaction()?;
+        let mut statement = snapshot.prepare(rows::BY_ID_OR_TID)?;
         let mut found: Vec<Row> =
             statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
-        if applied >= BEGUN {
-            found.extend(begun::find(&moment, what)?);
+        if applied >= STAGING_SCHEMA {
+            found.extend(staging::find(&snapshot, what)?);
         }
         found.sort_by_key(|row| row.history.first_received);
         Ok(found)
@@ -180,7 +180,7 @@ fn prepare(connection: &mut Connection, opening: &Opening) -> anyhow::Result<Vec
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len())?)?;
-    begun::settle_all(&transaction)?;
+    staging::settle_all(&transaction)?;
     let key = meta::settle(&transaction, opening)?;
     transaction.commit()?;
     Ok(key)
@@ -200,7 +200,7 @@ impl SteadyClock {
     }
 
     fn now(&self) -> Timestamp {
-        later(self.wall, self.began.elapsed())
+        saturating_add(self.wall, self.began.elapsed())
     }
 
     #[expect(clippy::disallowed_methods, reason = "how long a process has known something")]
@@ -212,9 +212,9 @@ impl SteadyClock {
 /// What the ledger's thread has.
 struct Server {
     connection: Connection,
-    begun: Begun,
+    staging: StagingTable,
     witness: Witness,
-    holders: Holders,
+    lease_scope: LeaseScope,
     retention: i64,
     caution: CautionClock,
     clock: SteadyClock,
@@ -237,7 +237,7 @@ impl Server {
                 self.file.check()
             });
             if let Err(error) = &committed {
-                self.begun.doubt();
+                self.staging.doubt();
                 requests.for_each(|request| request.fail(error));
             }
             for answer in answers {
@@ -258,7 +258,7 @@ impl Server {
         let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
         let now = self.time.or(wall);
         let oldest = wall.as_millisecond().saturating_sub(self.retention);
-        let Self { connection, begun, witness, holders, caution, .. } = self;
+        let Self { connection, staging, witness, lease_scope, caution, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut glance = meta::glance(&transaction, oldest)?;
         let mut has_changed = witness.misses(glance.commits);
@@ -266,11 +266,11 @@ impl Server {
             meta::change(&transaction, Change::Forget)?;
             glance = meta::glance(&transaction, oldest)?;
             // What memory holds is of a file that is gone.
-            begun.doubt();
+            staging.doubt();
         }
         let caution = caution.caution(glance.lacks, monotonic);
-        let circumstances = Circumstances { holders: *holders, caution, now };
-        let mut store = Store::new(&transaction, begun, circumstances)?;
+        let circumstances = Circumstances { lease_scope: *lease_scope, caution, now };
+        let mut store = Store::new(&transaction, staging, circumstances)?;
         for request in batch {
             answer(&mut store, witness, request, answers)?;
         }
@@ -297,26 +297,34 @@ fn answer(
     answers: &mut Answers,
 ) -> rusqlite::Result<()> {
     match request {
-        Request::Claim { ask, token, reply } => attend(answers, reply, store.claim(&ask, token)),
-        Request::Write { write, reply } => attend(answers, reply, store.write(*write).map(Ok)),
+        Request::Claim { request, token, reply } => {
+            reply_after_commit(answers, reply, store.claim(&request, token))
+        }
+        Request::Write { write, reply } => {
+            reply_after_commit(answers, reply, store.write(*write).map(Ok))
+        }
         Request::Parked { id, parked } => store.parked(&id, parked),
         Request::Told { id } => store.told(&id),
-        Request::Stranded { most, reply } => attend(answers, reply, store.stranded(most).map(Ok)),
-        Request::Census { reply } => attend(answers, reply, store.census().map(Ok)),
-        Request::Prune { before, most, reply } => {
-            attend(answers, reply, store.prune(before, most).map(Ok))
+        Request::Stranded { most, reply } => {
+            reply_after_commit(answers, reply, store.stranded(most).map(Ok))
         }
-        Request::Probe { reply } => attend(answers, reply, store.probe().map(Ok)),
+        Request::BacklogCounts { reply } => {
+            reply_after_commit(answers, reply, store.backlog_counts().map(Ok))
+        }
+        Request::Prune { before, most, reply } => {
+            reply_after_commit(answers, reply, store.prune(before, most).map(Ok))
+        }
+        Request::Probe { reply } => reply_after_commit(answers, reply, store.probe().map(Ok)),
         Request::Meta { change, reply } => {
             if change == Change::Forget {
                 witness.count();
             }
-            attend(answers, reply, store.meta(change).map(Ok))
+            reply_after_commit(answers, reply, store.meta(change).map(Ok))
         }
     }
 }
 
-fn attend<T: Send + 'static>(
+fn reply_after_commit<T: Send + 'static>(
     answers: &mut Answers,
     reply: Reply<T>,
     done: rusqlite::Result<Result<T, Error>>,

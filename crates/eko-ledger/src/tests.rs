@@ -15,7 +15,7 @@ use super::*;
 use eko_core::clock::{Now, Stamp};
 use eko_core::command::Kind;
 use eko_core::event::About;
-use eko_core::history::{Age, Entry, Suspicion, Why};
+use eko_core::history::{Age, Entry, Suspicion, SuspicionReason};
 use eko_core::outcome::{Answer, Code, ConfirmedBy, Outcome, Problem, Receipt};
 use eko_core::trace::Trace;
 use eko_core::verdict::{Cause, Reading, Verdict};
@@ -132,21 +132,21 @@ impl Ledger {
     }
 }
 
-fn ask(id: &str, seconds: i64) -> Ask {
-    Ask {
+fn request(id: &str, seconds: i64) -> ClaimRequest {
+    ClaimRequest {
         digest: Some("d".to_owned()),
         stamp: Some(stamp(seconds)),
-        ..Ask::known(id, "transfer_otp", now(seconds), LEASE)
+        ..ClaimRequest::known(id, "transfer_otp", now(seconds), LEASE)
     }
 }
 
-fn suspicion(seconds: i64, why: Why) -> Entry {
+fn suspicion(seconds: i64, why: SuspicionReason) -> Entry {
     let (age, before) = (Age::default(), Duration::ZERO);
     Entry::Suspicion(Suspicion { at: at(seconds), age, before, why })
 }
 
-fn refund(id: &str, tid: &str, seconds: i64) -> Ask {
-    Ask { kind: "refund", tid: Some(tid.to_owned()), ..ask(id, seconds) }
+fn refund(id: &str, tid: &str, seconds: i64) -> ClaimRequest {
+    ClaimRequest { kind: "refund", tid: Some(tid.to_owned()), ..request(id, seconds) }
 }
 
 fn succeeded(id: &str, refund_tid: &str) -> Event {
@@ -191,20 +191,20 @@ fn word(claim: &Claim) -> &'static str {
     }
 }
 
-fn case(claim: Claim) -> Case {
+fn claimed(claim: Claim) -> ClaimedCommand {
     match claim {
-        Claim::Fresh(case)
-        | Claim::Due(case)
-        | Claim::Interrupted(case)
-        | Claim::Refunded(case, _) => case,
+        Claim::Fresh(claimed)
+        | Claim::Due(claimed)
+        | Claim::Interrupted(claimed)
+        | Claim::Refunded(claimed, _) => claimed,
         other => panic!("not claimed: {}", word(&other)),
     }
 }
 
 /// Claims with a token that no other claim of the test has.
-async fn claim(ledger: &Ledger, ask: Ask) -> Claim {
-    ledger.set_time(ask.now.wall);
-    ledger.claim(ask, fastrand::u32(..)).await.unwrap()
+async fn claim(ledger: &Ledger, request: ClaimRequest) -> Claim {
+    ledger.set_time(request.now.wall);
+    ledger.claim(request, fastrand::u32(..)).await.unwrap()
 }
 
 /// Each test for each store.
@@ -236,77 +236,77 @@ mod places;
 on_both_stores! {
     async fn a_new_command_is_fresh_and_has_begun(rig) {
         let ledger = rig.open().await;
-        let case = case(claim(&ledger, ask("a", 0)).await);
-        assert_eq!(case.history.first_received, at(0));
-        assert!(case.history.in_flight());
+        let claimed = claimed(claim(&ledger, request("a", 0)).await);
+        assert_eq!(claimed.history.first_received, at(0));
+        assert!(claimed.history.in_flight());
     }
 
     async fn a_new_command_that_may_not_begin_has_only_been_claimed(rig) {
         let ledger = rig.open().await;
-        let claimed = claim(&ledger, Ask { stamp: None, ..ask("a", 0) }).await;
-        assert_eq!(word(&claimed), "fresh");
-        assert_eq!(case(claimed).history.entries, []);
+        let fresh = claim(&ledger, ClaimRequest { stamp: None, ..request("a", 0) }).await;
+        assert_eq!(word(&fresh), "fresh");
+        assert_eq!(claimed(fresh).history.entries, []);
     }
 
     async fn a_parked_command_is_early_then_due_with_all_that_is_known(rig) {
         let ledger = rig.open().await;
-        let mut first = case(claim(&ledger, ask("a", 0)).await);
+        let mut first = claimed(claim(&ledger, request("a", 0)).await);
         first.history.end(now(1), Verdict::not_now(Cause::RateLimited));
-        assert_eq!(ledger.note(&first, ledger.until(20), false).await.unwrap(), Held::Yes);
-        match claim(&ledger, ask("a", 19)).await {
+        assert_eq!(ledger.note(&first, ledger.until(20), false).await.unwrap(), LeaseStatus::Held);
+        match claim(&ledger, request("a", 19)).await {
             Claim::Early { wait } => assert_eq!(wait, Duration::from_secs(1)),
             other => panic!("{}", word(&other)),
         }
-        let back = claim(&ledger, ask("a", 20)).await;
+        let back = claim(&ledger, request("a", 20)).await;
         assert_eq!(word(&back), "due");
         // What the process has measured meanwhile.
         first.history.measure(now(20));
-        assert_eq!(case(back).history, first.history);
+        assert_eq!(claimed(back).history, first.history);
     }
 
     async fn what_the_broker_and_this_process_have_both_measured_counts_once(rig) {
         let ledger = rig.open().await;
-        let mut first = case(claim(&ledger, ask("a", 0)).await);
+        let mut first = claimed(claim(&ledger, request("a", 0)).await);
         first.history.end(now(1), Verdict::unclear(Cause::Timeout));
         ledger.note(&first, ledger.until(20), false).await.unwrap();
         let waited = Some(Waited { first_received: at(0), age: Duration::from_secs(20) });
-        let back = case(claim(&ledger, Ask { waited, parked: 1, ..ask("a", 21) }).await);
+        let back = claimed(claim(&ledger, ClaimRequest { waited, parked: 1, ..request("a", 21) }).await);
         assert_eq!(back.history.age(now(21)).proven, Duration::from_secs(21));
     }
 
     async fn a_claim_keeps_others_away_until_its_lease_is_over(rig) {
         let ledger = rig.open().await;
-        claim(&ledger, ask("a", 0)).await;
-        match claim(&ledger, ask("a", 54)).await {
+        claim(&ledger, request("a", 0)).await;
+        match claim(&ledger, request("a", 54)).await {
             Claim::Busy { wait } => assert_eq!(wait, Some(Duration::from_secs(1))),
             other => panic!("{}", word(&other)),
         }
-        let taken = claim(&ledger, ask("a", 55)).await;
+        let taken = claim(&ledger, request("a", 55)).await;
         assert_eq!(word(&taken), "interrupted");
-        let case = case(taken);
-        assert!(case.history.in_flight());
-        assert_eq!(case.interruptions, 1);
+        let claimed = claimed(taken);
+        assert!(claimed.history.in_flight());
+        assert_eq!(claimed.interruptions, 1);
     }
 
     async fn each_attempt_renews_the_lease(rig) {
         let ledger = rig.open().await;
-        let case = case(claim(&ledger, ask("a", 0)).await);
-        assert_eq!(ledger.begin(&case, ledger.until(100)).await.unwrap(), Held::Yes);
-        assert_eq!(word(&claim(&ledger, ask("a", 99)).await), "busy");
-        assert_eq!(word(&claim(&ledger, ask("a", 100)).await), "interrupted");
+        let claimed = claimed(claim(&ledger, request("a", 0)).await);
+        assert_eq!(ledger.begin(&claimed, ledger.until(100)).await.unwrap(), LeaseStatus::Held);
+        assert_eq!(word(&claim(&ledger, request("a", 99)).await), "busy");
+        assert_eq!(word(&claim(&ledger, request("a", 100)).await), "interrupted");
     }
 
     async fn whoever_lost_the_claim_can_write_nothing(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, ask("a", 0)).await);
-        let second = case(claim(&ledger, ask("a", 60)).await);
-        assert_eq!(ledger.begin(&first, ledger.until(200)).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.note(&first, ledger.until(70), true).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
+        let first = claimed(claim(&ledger, request("a", 0)).await);
+        let second = claimed(claim(&ledger, request("a", 60)).await);
+        assert_eq!(ledger.begin(&first, ledger.until(200)).await.unwrap(), LeaseStatus::Lost);
+        assert_eq!(ledger.note(&first, ledger.until(70), true).await.unwrap(), LeaseStatus::Lost);
+        assert_eq!(ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap(), LeaseStatus::Lost);
         let event = succeeded("a", "1");
-        assert_eq!(ledger.finish(second.clone(), &event, false).await.unwrap(), Held::Yes);
-        assert_eq!(ledger.finish(second.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
-        match claim(&ledger, ask("a", 80)).await {
+        assert_eq!(ledger.finish(second.clone(), &event, false).await.unwrap(), LeaseStatus::Held);
+        assert_eq!(ledger.finish(second.clone(), &unresolved("a"), false).await.unwrap(), LeaseStatus::Lost);
+        match claim(&ledger, request("a", 80)).await {
             Claim::Finished { event: told, is_untold: false } => assert_eq!(*told, event),
             other => panic!("{}", word(&other)),
         }
@@ -314,19 +314,19 @@ on_both_stores! {
 
     async fn parking_ends_the_count_of_interruptions(rig) {
         let ledger = rig.open().await;
-        claim(&ledger, ask("a", 0)).await;
-        let second = case(claim(&ledger, ask("a", 60)).await);
-        let third = case(claim(&ledger, ask("a", 120)).await);
+        claim(&ledger, request("a", 0)).await;
+        let second = claimed(claim(&ledger, request("a", 60)).await);
+        let third = claimed(claim(&ledger, request("a", 120)).await);
         assert_eq!((second.interruptions, third.interruptions), (1, 2));
         ledger.note(&third, ledger.until(130), false).await.unwrap();
-        assert_eq!(case(claim(&ledger, ask("a", 130)).await).interruptions, 0);
+        assert_eq!(claimed(claim(&ledger, request("a", 130)).await).interruptions, 0);
     }
 
     async fn what_has_ended_and_is_not_known_does_not_begin(rig) {
         let ledger = rig.open().await;
-        let copy = Ask { has_ended: true, ..ask("a", 0) };
+        let copy = ClaimRequest { has_ended: true, ..request("a", 0) };
         assert_eq!(word(&claim(&ledger, copy.clone()).await), "unknown");
-        let first = case(claim(&ledger, ask("a", 1)).await);
+        let first = claimed(claim(&ledger, request("a", 1)).await);
         ledger.finish(first, &succeeded("a", "1"), false).await.unwrap();
         assert_eq!(word(&claim(&ledger, copy).await), "finished");
     }
@@ -335,49 +335,49 @@ on_both_stores! {
         let ledger = rig.open().await;
         let look = |seconds| {
             let (known, only_ended) = (now(seconds), true);
-            Ask { only_ended, ..Ask::known("a", "transfer_otp", known, LEASE) }
+            ClaimRequest { only_ended, ..ClaimRequest::known("a", "transfer_otp", known, LEASE) }
         };
         assert_eq!(word(&claim(&ledger, look(0)).await), "unknown");
-        let first = case(claim(&ledger, ask("a", 1)).await);
+        let first = claimed(claim(&ledger, request("a", 1)).await);
         // Its lease is over by then.
         assert_eq!(word(&claim(&ledger, look(60)).await), "unknown");
-        assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, look(61)).await), "finished");
     }
 
     async fn a_copy_that_a_later_one_replaced_is_stale_unless_it_wants_an_answer(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, ask("a", 0)).await);
+        let first = claimed(claim(&ledger, request("a", 0)).await);
         ledger.note(&first, ledger.until(10), false).await.unwrap();
         ledger.parked("a", 1).await.unwrap();
-        assert_eq!(word(&claim(&ledger, ask("a", 9)).await), "stale");
-        let asks_back = Ask { has_reply_to: true, ..ask("a", 9) };
+        assert_eq!(word(&claim(&ledger, request("a", 9)).await), "stale");
+        let asks_back = ClaimRequest { has_reply_to: true, ..request("a", 9) };
         assert_eq!(word(&claim(&ledger, asks_back).await), "early");
-        let back = claim(&ledger, Ask { parked: 1, ..ask("a", 10) }).await;
+        let back = claim(&ledger, ClaimRequest { parked: 1, ..request("a", 10) }).await;
         assert_eq!(word(&back), "due");
-        assert_eq!(case(back).parked, 1);
+        assert_eq!(claimed(back).parked, 1);
     }
 
     async fn a_copy_does_the_work_of_a_later_one_that_did_not_come_back(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, ask("a", 0)).await);
+        let first = claimed(claim(&ledger, request("a", 0)).await);
         ledger.note(&first, ledger.until(10), false).await.unwrap();
         ledger.parked("a", 3).await.unwrap();
-        assert_eq!(word(&claim(&ledger, Ask { parked: 1, ..ask("a", 9) }).await), "stale");
-        let taken = claim(&ledger, Ask { parked: 1, ..ask("a", 10) }).await;
+        assert_eq!(word(&claim(&ledger, ClaimRequest { parked: 1, ..request("a", 9) }).await), "stale");
+        let taken = claim(&ledger, ClaimRequest { parked: 1, ..request("a", 10) }).await;
         assert_eq!(word(&taken), "due");
-        assert_eq!(case(taken).parked, 3, "what it parks replaces all others");
-        assert_eq!(word(&claim(&ledger, Ask { parked: 1, ..ask("a", 11) }).await), "stale");
-        assert_eq!(word(&claim(&ledger, Ask { parked: 3, ..ask("a", 11) }).await), "busy");
+        assert_eq!(claimed(taken).parked, 3, "what it parks replaces all others");
+        assert_eq!(word(&claim(&ledger, ClaimRequest { parked: 1, ..request("a", 11) }).await), "stale");
+        assert_eq!(word(&claim(&ledger, ClaimRequest { parked: 3, ..request("a", 11) }).await), "busy");
     }
 
     async fn a_finished_command_is_told_byte_for_byte_also_after_reopening(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, ask("a", 0)).await);
+        let first = claimed(claim(&ledger, request("a", 0)).await);
         let event = succeeded("a", "2147591637");
         ledger.finish(first.clone(), &event, false).await.unwrap();
         let ledger = rig.reopen(ledger, 2).await;
-        match claim(&ledger, ask("a", 10_000)).await {
+        match claim(&ledger, request("a", 10_000)).await {
             Claim::Finished { event: told, is_untold: false } => assert_eq!(*told, event),
             other => panic!("{}", word(&other)),
         }
@@ -397,21 +397,21 @@ on_both_stores! {
 
     async fn the_same_id_with_other_data_or_another_kind_is_a_conflict(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, ask("a", 0)).await);
-        let other_data = Ask { digest: Some("e".to_owned()), ..ask("a", 1) };
-        let other_kind = Ask { kind: "refund_otp", ..ask("a", 1) };
-        for ask in [&other_data, &other_kind] {
-            assert_eq!(word(&claim(&ledger, ask.clone()).await), "conflict");
+        let first = claimed(claim(&ledger, request("a", 0)).await);
+        let other_data = ClaimRequest { digest: Some("e".to_owned()), ..request("a", 1) };
+        let other_kind = ClaimRequest { kind: "refund_otp", ..request("a", 1) };
+        for request in [&other_data, &other_kind] {
+            assert_eq!(word(&claim(&ledger, request.clone()).await), "conflict");
         }
         ledger.finish(first.clone(), &succeeded("a", "1"), false).await.unwrap();
-        for ask in [other_data, other_kind] {
-            assert_eq!(word(&claim(&ledger, ask).await), "conflict");
+        for request in [other_data, other_kind] {
+            assert_eq!(word(&claim(&ledger, request).await), "conflict");
         }
     }
 
     async fn a_refund_waits_for_another_unfinished_one_of_its_tid(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         for seconds in [1, 1_000_000] {
             match claim(&ledger, refund("b", "77", seconds)).await {
                 Claim::Busy { wait } => assert_eq!(wait, None),
@@ -419,7 +419,7 @@ on_both_stores! {
             }
         }
         assert_eq!(word(&claim(&ledger, refund("c", "78", 1)).await), "fresh");
-        let its_otp = Ask { kind: "refund_otp", ..refund("d", "77", 1) };
+        let its_otp = ClaimRequest { kind: "refund_otp", ..refund("d", "77", 1) };
         assert_eq!(word(&claim(&ledger, its_otp).await), "fresh");
         ledger.note(&first, ledger.until(5), true).await.unwrap();
         assert_eq!(word(&claim(&ledger, refund("b", "77", 6)).await), "busy");
@@ -427,12 +427,12 @@ on_both_stores! {
 
     async fn a_tid_that_was_refunded_is_answered_with_what_it_gave(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         ledger.finish(first.clone(), &succeeded("a", "2147591637"), false).await.unwrap();
         match claim(&ledger, refund("b", "77", 1)).await {
-            Claim::Refunded(case, receipt) => {
+            Claim::Refunded(claimed, receipt) => {
                 assert_eq!(receipt.get("refund_tid"), Some("2147591637"));
-                assert_eq!(case.history.attempts(), 0);
+                assert_eq!(claimed.history.attempts(), 0);
             }
             other => panic!("{}", word(&other)),
         }
@@ -440,7 +440,7 @@ on_both_stores! {
 
     async fn a_tid_that_was_refunded_is_answered_so_by_whoever_comes_after_a_crash(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         ledger.finish(first.clone(), &succeeded("a", "1"), false).await.unwrap();
         assert_eq!(word(&claim(&ledger, refund("b", "77", 1)).await), "refunded");
         let ledger = rig.reopen(ledger, 2).await;
@@ -450,84 +450,84 @@ on_both_stores! {
 
     async fn a_refund_that_ended_in_doubt_makes_the_next_one_suspect(rig) {
         let ledger = rig.open().await;
-        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let mut first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         first.history.end(now(1), Verdict::unclear(Cause::Timeout));
         ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap();
-        let next = case(claim(&ledger, refund("b", "77", 20)).await);
-        assert_eq!(next.history.entries, [suspicion(20, Why::TidDoubted)]);
+        let next = claimed(claim(&ledger, refund("b", "77", 20)).await);
+        assert_eq!(next.history.entries, [suspicion(20, SuspicionReason::TidDoubted)]);
     }
 
     async fn a_refund_that_was_refused_leaves_nothing_behind(rig) {
         let ledger = rig.open().await;
-        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let mut first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         first.history.end(now(1), Verdict::not_now(Cause::RateLimited));
         let problem = Problem::new(Code::RateLimited, "given up");
         ledger.finish(first.clone(), &event("a", &Outcome::Failed(problem)), false).await.unwrap();
-        assert!(case(claim(&ledger, refund("b", "77", 20)).await).history.in_flight());
+        assert!(claimed(claim(&ledger, refund("b", "77", 20)).await).history.in_flight());
     }
 
     async fn a_redelivered_refund_that_is_unknown_is_suspect(rig) {
         let ledger = rig.open().await;
-        let ask = Ask { is_suspect: true, ..refund("a", "77", 0) };
-        let case = case(claim(&ledger, ask).await);
-        assert_eq!(case.history.entries, [suspicion(0, Why::Redelivered)]);
+        let request = ClaimRequest { is_suspect: true, ..refund("a", "77", 0) };
+        let claimed = claimed(claim(&ledger, request).await);
+        assert_eq!(claimed.history.entries, [suspicion(0, SuspicionReason::Redelivered)]);
     }
 
     async fn an_expired_refund_that_may_have_been_attempted_waits_for_its_tid(rig) {
         let ledger = rig.open().await;
-        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
-        let expired = Ask { has_expired: true, stamp: None, ..refund("b", "77", 1) };
-        let suspect = Ask { is_suspect: true, ..expired.clone() };
+        let mut first = claimed(claim(&ledger, refund("a", "77", 0)).await);
+        let expired = ClaimRequest { has_expired: true, stamp: None, ..refund("b", "77", 1) };
+        let suspect = ClaimRequest { is_suspect: true, ..expired.clone() };
         assert_eq!(word(&claim(&ledger, suspect.clone()).await), "busy");
-        assert_eq!(case(claim(&ledger, expired.clone()).await).history.entries, []);
+        assert_eq!(claimed(claim(&ledger, expired.clone()).await).history.entries, []);
         first.history.end(now(1), Verdict::unclear(Cause::Timeout));
         ledger.finish(first.clone(), &unresolved("a"), false).await.unwrap();
         // What the other one left in doubt is no doubt about this one, which makes no attempt.
-        let other = Ask { id: "c".to_owned(), ..expired };
-        let other = case(claim(&ledger, other).await);
+        let other = ClaimRequest { id: "c".to_owned(), ..expired };
+        let other = claimed(claim(&ledger, other).await);
         assert_eq!(other.history.entries, []);
         ledger.finish(other, &unresolved("c"), false).await.unwrap();
-        let expected = [suspicion(1, Why::Redelivered)];
-        assert_eq!(case(claim(&ledger, suspect).await).history.entries, expected);
+        let expected = [suspicion(1, SuspicionReason::Redelivered)];
+        assert_eq!(claimed(claim(&ledger, suspect).await).history.entries, expected);
     }
 
     async fn the_census_counts_what_waits(rig) {
         let ledger = rig.open().await;
-        assert_eq!(ledger.census().await.unwrap(), Census::default());
-        let mut doubted = case(claim(&ledger, refund("a", "77", 3)).await);
+        assert_eq!(ledger.backlog_counts().await.unwrap(), BacklogCounts::default());
+        let mut doubted = claimed(claim(&ledger, refund("a", "77", 3)).await);
         doubted.history.end(now(4), Verdict::unclear(Cause::Timeout));
         ledger.note(&doubted, ledger.until(20), true).await.unwrap();
-        let mut waiting = case(claim(&ledger, ask("b", 5)).await);
+        let mut waiting = claimed(claim(&ledger, request("b", 5)).await);
         waiting.history.end(now(6), Verdict::not_now(Cause::RateLimited));
         ledger.note(&waiting, ledger.until(20), false).await.unwrap();
-        claim(&ledger, ask("c", 7)).await;
-        let census = ledger.census().await.unwrap();
-        assert_eq!(census.unsettled, BTreeMap::from([("refund".to_owned(), (1, at(3)))]));
+        claim(&ledger, request("c", 7)).await;
+        let backlog_counts = ledger.backlog_counts().await.unwrap();
+        assert_eq!(backlog_counts.unsettled, BTreeMap::from([("refund".to_owned(), (1, at(3)))]));
         let parked = [("refund".to_owned(), 1), ("transfer_otp".to_owned(), 1)];
-        assert_eq!(census.parked, BTreeMap::from(parked));
-        let mut back = case(claim(&ledger, refund("a", "77", 20)).await);
+        assert_eq!(backlog_counts.parked, BTreeMap::from(parked));
+        let mut back = claimed(claim(&ledger, refund("a", "77", 20)).await);
         back.history.inquired(now(21), None, Reading::Contradictory);
         ledger.finish(back.clone(), &unresolved("a"), false).await.unwrap();
-        assert_eq!(ledger.census().await.unwrap().unsettled, BTreeMap::new());
+        assert_eq!(ledger.backlog_counts().await.unwrap().unsettled, BTreeMap::new());
     }
 
     async fn only_what_finished_long_ago_is_forgotten_a_few_at_a_time(rig) {
         let ledger = rig.open().await;
         for id in ["a", "b", "c"] {
-            let case = case(claim(&ledger, ask(id, 0)).await);
-            ledger.finish(case.clone(), &succeeded(id, "1"), false).await.unwrap();
+            let claimed = claimed(claim(&ledger, request(id, 0)).await);
+            ledger.finish(claimed.clone(), &succeeded(id, "1"), false).await.unwrap();
         }
-        claim(&ledger, ask("unfinished", 0)).await;
+        claim(&ledger, request("unfinished", 0)).await;
         assert_eq!(ledger.prune(at(9), 10).await.unwrap(), 0);
         assert_eq!(ledger.prune(at(10), 2).await.unwrap(), 2);
         assert_eq!(ledger.prune(at(10), 2).await.unwrap(), 1);
-        assert_eq!(word(&claim(&ledger, ask("a", 20)).await), "fresh");
-        assert_eq!(word(&claim(&ledger, ask("unfinished", 20)).await), "busy");
+        assert_eq!(word(&claim(&ledger, request("a", 20)).await), "fresh");
+        assert_eq!(word(&claim(&ledger, request("unfinished", 20)).await), "busy");
     }
 
     async fn upkeep_takes_nothing_from_a_command_that_has_begun(rig) {
         let ledger = rig.open().await;
-        let begun = case(claim(&ledger, refund("a", "7", 0)).await);
+        let begun = claimed(claim(&ledger, refund("a", "7", 0)).await);
         for _ in 0..3 {
             ledger.prune(at(0), 10).await.unwrap();
         }
@@ -540,31 +540,31 @@ on_both_stores! {
 
     async fn who_does_not_hold_a_command_that_has_begun_takes_nothing_from_it(rig) {
         let ledger = rig.open().await;
-        let begun = case(claim(&ledger, refund("a", "7", 0)).await);
-        let other = Case { token: begun.token + 1, ..begun.clone() };
-        assert_eq!(ledger.finish(other, &succeeded("a", "1"), false).await.unwrap(), Held::Lost);
+        let begun = claimed(claim(&ledger, refund("a", "7", 0)).await);
+        let other = ClaimedCommand { token: begun.token + 1, ..begun.clone() };
+        assert_eq!(ledger.finish(other, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Lost);
         assert_eq!(word(&claim(&ledger, refund("a", "7", 1)).await), "busy");
         assert_eq!(word(&claim(&ledger, refund("b", "7", 1)).await), "busy");
         let ledger = rig.reopen(ledger, 2).await;
         let again = claim(&ledger, refund("a", "7", 60)).await;
         assert_eq!(word(&again), "interrupted");
-        let again = case(again);
+        let again = claimed(again);
         assert_eq!(again.history.attempts(), 1);
-        assert_eq!(ledger.finish(again, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(again, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Held);
     }
 
     async fn what_ended_before_a_crash_stays_and_what_had_begun_is_interrupted(rig) {
         let ledger = rig.open().await;
         let ids: Vec<String> = (0..40).map(|n| format!("c-{n}")).collect();
         let claims = join_all(ids.iter().map(|id| claim(&ledger, refund(id, id, 0)))).await;
-        let cases: Vec<Case> = claims.into_iter().map(case).collect();
+        let cases: Vec<ClaimedCommand> = claims.into_iter().map(claimed).collect();
         for begun in cases.iter().step_by(2) {
             ledger.finish(begun.clone(), &succeeded(&begun.id, "1"), false).await.unwrap();
         }
         let ledger = rig.reopen(ledger, 2).await;
         for (n, id) in ids.iter().enumerate() {
             let expected = if n % 2 == 0 { "finished" } else { "interrupted" };
-            // A minute later: the lease of a fleet's worker is over.
+            // A minute later: the lease of a worker that shares the store is over.
             let answer = claim(&ledger, refund(id, id, 60)).await;
             assert_eq!(word(&answer), expected, "{id}");
         }
@@ -572,7 +572,7 @@ on_both_stores! {
 
     async fn a_thousand_claims_of_one_id_are_fresh_once(rig) {
         let ledger = rig.open().await;
-        let claims = (0..1_000).map(|_| spawned(&ledger, ask("a", 0)));
+        let claims = (0..1_000).map(|_| spawned(&ledger, request("a", 0)));
         assert_eq!(count(&join_all(claims).await), BTreeMap::from([("busy", 999), ("fresh", 1)]));
     }
 
@@ -585,11 +585,11 @@ on_both_stores! {
     async fn a_history_is_shown_beside_a_running_worker_without_personal_data(rig) {
         let ledger = rig.open().await;
         assert_eq!(show(&rig.settings(), "a").await.unwrap(), None);
-        let mut first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let mut first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         first.history.end(now(30), Verdict::unclear(Cause::Timeout));
         first.history.inquired(now(31), None, Reading::RefundPending);
         ledger.note(&first, ledger.until(36), true).await.unwrap();
-        let mut again = case(claim(&ledger, refund("a", "77", 36)).await);
+        let mut again = claimed(claim(&ledger, refund("a", "77", 36)).await);
         again.history.inquired(now(66), None, Reading::RefundPending);
         again.history.begin(now(67), stamp(67));
         let message = Some("Rajesh, 9123456789, ref secret".to_owned());
@@ -606,7 +606,7 @@ on_both_stores! {
         let confirmed_by = ConfirmedBy::Response;
         let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: Some(answer) };
         ledger.finish(again.clone(), &event("a", &outcome), false).await.unwrap();
-        claim(&ledger, Ask { kind: "refund_otp", ..refund("b", "77", 80) }).await;
+        claim(&ledger, ClaimRequest { kind: "refund_otp", ..refund("b", "77", 80) }).await;
         let first = "a (refund, tid 77)
   2026-11-18T11:06:40.000Z  received
   2026-11-18T11:06:40.000Z  attempt 1 began
@@ -668,9 +668,9 @@ on_both_stores! {
 }
 
 /// A claim in a task of its own.
-fn spawned(ledger: &Ledger, ask: Ask) -> tokio::task::JoinHandle<Claim> {
+fn spawned(ledger: &Ledger, request: ClaimRequest) -> tokio::task::JoinHandle<Claim> {
     let ledger = ledger.clone();
-    tokio::spawn(async move { claim(&ledger, ask).await })
+    tokio::spawn(async move { claim(&ledger, request).await })
 }
 
 fn count(claims: &[Result<Claim, tokio::task::JoinError>]) -> BTreeMap<&'static str, usize> {
@@ -692,9 +692,9 @@ async fn refused(settings: &Settings) -> String {
 async fn on_sqlite_a_claim_of_an_earlier_process_is_a_dead_ones() {
     let rig = Rig::sqlite();
     let ledger = rig.open().await;
-    claim(&ledger, ask("a", 0)).await;
+    claim(&ledger, request("a", 0)).await;
     let ledger = rig.reopen(ledger, 2).await;
-    assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "interrupted");
+    assert_eq!(word(&claim(&ledger, request("a", 1)).await), "interrupted");
 }
 
 /// Another program's hand in the file.
@@ -706,7 +706,7 @@ fn alter(rig: &Rig, sql: &str) {
 async fn on_sqlite_a_commit_that_failed_leaves_nothing_behind_in_memory() {
     let rig = Rig::sqlite();
     let ledger = rig.open().await;
-    let before = case(claim(&ledger, refund("before", "1", 0)).await);
+    let before = claimed(claim(&ledger, refund("before", "1", 0)).await);
     alter(&rig, "ALTER TABLE begun RENAME TO elsewhere");
     let failed = ledger.claim(refund("after", "2", 0), 7).await;
     assert!(failed.is_err(), "a claim that cannot be kept is no claim");
@@ -716,7 +716,7 @@ async fn on_sqlite_a_commit_that_failed_leaves_nothing_behind_in_memory() {
     assert_eq!(word(&claim(&ledger, refund("after", "2", 1)).await), "fresh");
     assert_eq!(word(&claim(&ledger, refund("before", "1", 1)).await), "busy");
     let held = ledger.finish(before.clone(), &succeeded("before", "1"), false).await.unwrap();
-    assert_eq!(held, Held::Yes);
+    assert_eq!(held, LeaseStatus::Held);
     assert_eq!(word(&claim(&ledger, refund("before", "1", 2)).await), "finished");
 }
 
@@ -811,12 +811,12 @@ async fn of_two_workers_one_gets_the_id_and_one_the_tid() {
         // Each worker would lock out the other, were the locks not taken in one order.
         let same_ids = (0..200).map(|n| {
             let ledger = if n < 100 { &one } else { &two };
-            spawned(ledger, ask(&format!("{id}.{}", (n * 37) % 100), 0))
+            spawned(ledger, request(&format!("{id}.{}", (n * 37) % 100), 0))
         });
         let same_tid = (0..100).map(|n| {
             let tid = if (n / 2) % 2 == 0 { format!("{tid}1") } else { format!("{tid}2") };
-            let ask = refund(&format!("{id}-{}", (n * 37) % 100), &tid, 0);
-            spawned(if n % 2 == 0 { &one } else { &two }, ask)
+            let request = refund(&format!("{id}-{}", (n * 37) % 100), &tid, 0);
+            spawned(if n % 2 == 0 { &one } else { &two }, request)
         });
         let (ids, tids) = tokio::join!(join_all(same_ids), join_all(same_tid));
         assert_eq!(count(&ids), BTreeMap::from([("busy", 100), ("fresh", 100)]));
@@ -827,16 +827,19 @@ async fn of_two_workers_one_gets_the_id_and_one_the_tid() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_a_claim_of_another_worker_counts_until_its_time_is_over() {
     let Some((_rig, one, two)) = two_workers("two_workers_lease").await else { return };
-    let first = case(claim(&one, ask("a", 0)).await);
-    assert_eq!(word(&claim(&two, ask("a", 54)).await), "busy");
-    assert_eq!(word(&claim(&two, ask("a", 55)).await), "interrupted");
-    assert_eq!(one.finish(first.clone(), &unresolved("a"), false).await.unwrap(), Held::Lost);
+    let first = claimed(claim(&one, request("a", 0)).await);
+    assert_eq!(word(&claim(&two, request("a", 54)).await), "busy");
+    assert_eq!(word(&claim(&two, request("a", 55)).await), "interrupted");
+    assert_eq!(
+        one.finish(first.clone(), &unresolved("a"), false).await.unwrap(),
+        LeaseStatus::Lost
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_a_refund_is_seen_by_the_other_worker() {
     let Some((_rig, one, two)) = two_workers("two_workers_refunded").await else { return };
-    let first = case(claim(&one, refund("a", "77", 0)).await);
+    let first = claimed(claim(&one, refund("a", "77", 0)).await);
     assert_eq!(word(&claim(&two, refund("b", "77", 1)).await), "busy");
     one.finish(first.clone(), &succeeded("a", "5"), false).await.unwrap();
     assert_eq!(word(&claim(&two, refund("b", "77", 2)).await), "refunded");
@@ -918,25 +921,26 @@ async fn behind_cable(test: &str) -> Option<(Ledger, Cable)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_a_lost_connection_is_made_anew_without_an_error() {
     let Some((ledger, cable)) = behind_cable("lost_connection").await else { return };
-    claim(&ledger, ask("a", 0)).await;
+    claim(&ledger, request("a", 0)).await;
     for round in 0..5 {
         cable.cut();
         cable.mend();
-        assert_eq!(word(&claim(&ledger, ask(&format!("b{round}"), 0)).await), "fresh");
-        assert_eq!(word(&claim(&ledger, ask("a", 0)).await), "busy");
+        assert_eq!(word(&claim(&ledger, request(&format!("b{round}"), 0)).await), "fresh");
+        assert_eq!(word(&claim(&ledger, request("a", 0)).await), "busy");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_a_server_that_stays_away_is_an_error_until_it_is_back() {
     let Some((ledger, cable)) = behind_cable("server_away").await else { return };
-    claim(&ledger, ask("a", 0)).await;
+    claim(&ledger, request("a", 0)).await;
     cable.cut();
-    let (one, two) = tokio::join!(ledger.claim(ask("a", 0), 1), ledger.claim(ask("b", 0), 2));
+    let (one, two) =
+        tokio::join!(ledger.claim(request("a", 0), 1), ledger.claim(request("b", 0), 2));
     assert!(matches!((one, two), (Err(Error::Away(_)), Err(Error::Away(_)))));
     cable.mend();
-    assert_eq!(word(&claim(&ledger, ask("a", 0)).await), "busy");
-    assert_eq!(word(&claim(&ledger, ask("b", 0)).await), "fresh");
+    assert_eq!(word(&claim(&ledger, request("a", 0)).await), "busy");
+    assert_eq!(word(&claim(&ledger, request("b", 0)).await), "fresh");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -944,9 +948,9 @@ async fn on_postgres_a_commit_without_an_answer_is_an_error_though_it_may_stand(
     let Some((ledger, cable)) = behind_cable("commit_unknown").await else { return };
     cable.spares_commit.store(true, Ordering::SeqCst);
     ledger.set_time(at(0));
-    assert!(matches!(ledger.claim(ask("a", 0), 1).await, Err(Error::Away(_))));
-    assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "busy");
-    assert_eq!(word(&claim(&ledger, ask("a", 55)).await), "interrupted");
+    assert!(matches!(ledger.claim(request("a", 0), 1).await, Err(Error::Away(_))));
+    assert_eq!(word(&claim(&ledger, request("a", 1)).await), "busy");
+    assert_eq!(word(&claim(&ledger, request("a", 55)).await), "interrupted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,14 +67,14 @@ impl Keys {
 }
 
 /// The timestamps used lately, and how old one may be.
-pub(crate) struct Stamps {
+pub(crate) struct SeenTimestamps {
     /// A timestamp that is further than this from Eko's own clock, either way, is refused.
     tolerance_ms: u64,
     known: HashSet<u64>,
     in_order: VecDeque<(u64, u64)>,
 }
 
-impl Stamps {
+impl SeenTimestamps {
     /// None was used yet.
     pub(crate) fn new(tolerance_ms: u64) -> Self {
         Self { tolerance_ms, known: HashSet::new(), in_order: VecDeque::new() }
@@ -113,7 +113,7 @@ impl Stamps {
 pub(crate) fn check(
     headers: &HeaderMap,
     keys: &Keys,
-    stamps: &mut Stamps,
+    stamps: &mut SeenTimestamps,
     now_ms: u64,
 ) -> Result<u64, Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -142,8 +142,8 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000_000;
 
-    fn stamps() -> Stamps {
-        Stamps::new(120_000)
+    fn stamps() -> SeenTimestamps {
+        SeenTimestamps::new(120_000)
     }
 
     fn signed(developer_key: &str, secret_key: &str, timestamp: &str) -> HeaderMap {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_timestamp_is_accepted_within_the_tolerance_and_once_until_it_is_given_back() {
-        let mut stamps = Stamps::new(5_000);
+        let mut stamps = SeenTimestamps::new(5_000);
         assert!(!stamps.accept(NOW, NOW + 5_001));
         assert!(stamps.accept(NOW, NOW + 5_000));
         assert!(!stamps.accept(NOW, NOW + 5_000));

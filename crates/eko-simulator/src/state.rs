@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::call::Endpoint;
 use crate::faults;
 use crate::plan::Plan;
-use crate::signature::{Keys, Stamps};
+use crate::signature::{Keys, SeenTimestamps};
 
 /// Calls kept for one tid; older ones are forgotten, only counted.
 const CALLS_KEPT: usize = 20;
@@ -25,7 +25,7 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     /// The HTTP status of what is signed with other ones.
     pub(crate) refused_with: u16,
-    pub(crate) stamps: Stamps,
+    pub(crate) stamps: SeenTimestamps,
     pub(crate) plan: Plan,
     pub(crate) latency_ms: u64,
     pub(crate) clock_offset_ms: i64,
@@ -82,7 +82,7 @@ impl State {
         Self {
             keys,
             refused_with: 401,
-            stamps: Stamps::new(stamp_tolerance_ms),
+            stamps: SeenTimestamps::new(stamp_tolerance_ms),
             plan,
             latency_ms: 0,
             clock_offset_ms: 0,

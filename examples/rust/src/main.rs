@@ -21,7 +21,7 @@ use lapin::{
 use serde_json::{Value, json};
 
 /// The longest that one command of the demo may take; the slowest waits out a settling of seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An OTP that the simulator takes for right, as it does any but 000000 and 999999.
 const OTP: &str = "123456";
@@ -164,7 +164,7 @@ impl Demo {
 
     /// Waits for the next event and prints it.
     async fn next_event(&mut self) -> anyhow::Result<Value> {
-        let next = tokio::time::timeout(PATIENCE, self.events.next()).await;
+        let next = tokio::time::timeout(EVENT_TIMEOUT, self.events.next()).await;
         let next = next.context("no event came within a minute: see the worker's log")?;
         let delivery = next.context("the broker ended the subscription")??;
         let event: Value = serde_json::from_slice(&delivery.data)?;

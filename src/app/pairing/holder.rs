@@ -48,10 +48,10 @@ impl Keeper {
         &self,
         pairing: &Pairing,
     ) -> Result<Option<Mispaired>, Error> {
-        let patience = pairing.silence() + SLACK;
+        let timeout = pairing.silence() + SLACK;
         let (mut waited, mut looks, mut is_said) = (Duration::ZERO, 0, false);
         while let Some(problem) = self.hold(pairing).await? {
-            if waited >= patience {
+            if waited >= timeout {
                 return Ok(Some(problem));
             }
             if waited >= UNSAID && !is_said {
@@ -59,12 +59,12 @@ impl Keeper {
                 self.readiness.without_ledger(Some(problem.why().to_owned()));
                 tracing::warn!(
                     why = problem.why(),
-                    seconds = patience.as_secs(),
+                    seconds = timeout.as_secs(),
                     "waiting to consume"
                 );
             }
             looks += 1;
-            let delay = LOOKS.delay(looks, fastrand::f32().into()).min(patience - waited);
+            let delay = LOOKS.delay(looks, fastrand::f32().into()).min(timeout - waited);
             tokio::time::sleep(delay).await;
             waited += delay;
         }

@@ -65,11 +65,11 @@ async fn the_adopted_ledger_keeps_the_former_one_out() {
     let mut rig = Rig::start().await;
     assert_eq!(rig.outcome_of(&refund("first", "6421")).await.told(), "succeeded response");
     rig.stop_worker().await;
-    let former = rig.settings.clone();
+    let previous = rig.settings.clone();
     rig.settings = with_ledger(&rig, "ledger-2.db");
     rig.settings.insert("LEDGER_ADOPT".to_owned(), "true".to_owned());
     rig.start_worker().await;
-    let mut old = rig.spawn_beside(&former);
+    let mut old = rig.spawn_beside(&previous);
     assert_eq!(old.ready_or_ended().await, Some(2), "it consumes:\n{}", old.log());
     rig.finish().await;
 }

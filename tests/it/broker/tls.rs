@@ -64,12 +64,12 @@ async fn amqps_is_spoken_with_a_broker_that_a_given_ca_signed() {
     rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
     let url = |host: &str, user: &str| format!("amqps://{user}@{host}:{port}/%2f");
     let guest = "guest:guest";
-    let stranger = Ca::new(&ca.dir.join("stranger"));
+    let foreign = Ca::new(&ca.dir.join("foreign"));
     let ca_file = ca.file("ca.pem");
 
     // Another CA, and another host than the certificate's.
     for (host, ca_file, why) in [
-        ("localhost", stranger.file("ca.pem"), "UnknownIssuer"),
+        ("localhost", foreign.file("ca.pem"), "UnknownIssuer"),
         ("127.0.0.1", ca_file.clone(), "not valid for name"),
     ] {
         let settings = [("AMQP_URL", url(host, guest)), ("AMQP_CA_FILE", ca_file)];

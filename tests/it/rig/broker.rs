@@ -18,7 +18,7 @@ use lapin::{
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 
-use super::PATIENCE;
+use super::WAIT_TIMEOUT;
 
 /// Body of the message that the rig itself sends through a queue to find its end.
 const END: &[u8] = b"end";
@@ -75,8 +75,8 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// The next message; panics when none comes.
     pub(crate) async fn next(&mut self, what: &str) -> Message {
-        let next = tokio::time::timeout(PATIENCE, self.consumer.next()).await;
-        let next = next.unwrap_or_else(|_| panic!("{what}: nothing came in {PATIENCE:?}"));
+        let next = tokio::time::timeout(WAIT_TIMEOUT, self.consumer.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("{what}: nothing came in {WAIT_TIMEOUT:?}"));
         next.expect("the inbox is open").expect("a delivery").into()
     }
 }
@@ -272,7 +272,7 @@ impl Broker {
         let mut left = publish_once(&self.channel, exchange, messages).await;
         let begin = Instant::now();
         while !left.is_empty() {
-            assert!(begin.elapsed() < PATIENCE, "{} messages are refused", left.len());
+            assert!(begin.elapsed() < WAIT_TIMEOUT, "{} messages are refused", left.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
             let channel = self.connection.create_channel().await.unwrap();
             channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();

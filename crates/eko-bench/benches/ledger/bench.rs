@@ -12,7 +12,7 @@ use eko_core::event::{About, Event};
 use eko_core::outcome::{Answer, ConfirmedBy, Outcome, Receipt};
 use eko_core::trace::Trace;
 use eko_core::verdict::Verdict;
-use eko_ledger::{Ask, Case, Claim, Ledger, Opening, Settings};
+use eko_ledger::{Claim, ClaimRequest, ClaimedCommand, Ledger, Opening, Settings};
 
 /// A ledger under load.
 #[derive(Clone)]
@@ -74,21 +74,21 @@ impl Bench {
     }
 
     async fn pair(&self, number: u64) -> anyhow::Result<()> {
-        let ask = ask(number);
-        let (id, tid) = (ask.id.clone(), ask.tid.clone());
-        let Claim::Fresh(mut case) = self.ledger.claim(ask, fastrand::u32(..)).await? else {
+        let request = request(number);
+        let (id, tid) = (request.id.clone(), request.tid.clone());
+        let Claim::Fresh(mut claimed) = self.ledger.claim(request, fastrand::u32(..)).await? else {
             anyhow::bail!("{id} is not fresh");
         };
-        let event = finish(&mut case, &tid.unwrap_or_default());
+        let event = finish(&mut claimed, &tid.unwrap_or_default());
         anyhow::ensure!(
-            self.ledger.finish(case, &event, false).await? == eko_ledger::Held::Yes,
+            self.ledger.finish(claimed, &event, false).await? == eko_ledger::LeaseStatus::Held,
             "{id} lost"
         );
         Ok(())
     }
 
     async fn repeat(&self, number: u64) -> anyhow::Result<()> {
-        match self.ledger.claim(ask(number), fastrand::u32(..)).await? {
+        match self.ledger.claim(request(number), fastrand::u32(..)).await? {
             Claim::Finished { .. } => Ok(()),
             _ => anyhow::bail!("number {number} is not finished"),
         }
@@ -105,18 +105,18 @@ enum Work {
 const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 7, monotonic: Duration::ZERO };
 
 /// Ids in no order, as publishers make them; tids in Eko's.
-fn ask(number: u64) -> Ask {
+fn request(number: u64) -> ClaimRequest {
     let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (id, kind) = (format!("{scattered:016x}-refund"), Kind::Refund.as_str());
-    Ask {
+    ClaimRequest {
         tid: Some((10_000_000 + number).to_string()),
         digest: Some(format!("{scattered:032x}")),
         stamp: Some(Stamp { at: 1_800_000_000_000, age: Duration::ZERO }),
-        ..Ask::known(&id, kind, NOW, Duration::from_secs(55))
+        ..ClaimRequest::known(&id, kind, NOW, Duration::from_secs(55))
     }
 }
 
-fn finish(case: &mut Case, tid: &str) -> Event {
+fn finish(claimed: &mut ClaimedCommand, tid: &str) -> Event {
     let answer = Answer {
         http_status: 200,
         status: Some(0),
@@ -137,10 +137,10 @@ fn finish(case: &mut Case, tid: &str) -> Event {
     ] {
         receipt.put(name, value);
     }
-    case.history.end(NOW, Verdict::Done(receipt.clone(), answer.clone()));
+    claimed.history.end(NOW, Verdict::Done(receipt.clone(), answer.clone()));
     let about = About {
-        command_id: &case.id,
-        event_id: &case.id,
+        command_id: &claimed.id,
+        event_id: &claimed.id,
         kind: Some(Kind::Refund),
         subject: Some(tid),
         correlation_id: None,

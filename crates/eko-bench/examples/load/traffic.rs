@@ -19,7 +19,7 @@ use serde_json::json;
 
 /// The longest time without an event: a refund in doubt is sent again after a minute, at the
 /// soonest. And until a worker consumes.
-const PATIENCE: Duration = Duration::from_secs(150);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// How many messages are confirmed together.
 const BATCH: usize = 200;
@@ -81,7 +81,7 @@ impl Traffic {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, looking).await.context("no worker consumes")?
+        tokio::time::timeout(EVENT_TIMEOUT, looking).await.context("no worker consumes")?
     }
 
     /// Has the queues belong to no ledger: each run may bring its own.
@@ -136,7 +136,7 @@ impl Events {
 
     /// The number of the next event's command, which must have succeeded.
     pub(crate) async fn next(&mut self) -> anyhow::Result<usize> {
-        let event = tokio::time::timeout(PATIENCE, self.consumer.next()).await;
+        let event = tokio::time::timeout(EVENT_TIMEOUT, self.consumer.next()).await;
         let event = event.context("no event came")?.context("the broker has gone")??;
         let told: Event<'_> = serde_json::from_slice(&event.data)?;
         let text = || String::from_utf8_lossy(&event.data);

@@ -8,7 +8,7 @@ use memchr::memmem;
 
 use crate::envelope::Envelope;
 use eko_core::outcome::Code;
-use eko_core::verdict::{Cause, IfNot, Reading, Verdict};
+use eko_core::verdict::{Cause, Fallback, Reading, Verdict};
 
 /// What is left of a refund's verdict beside the evidence in the same answer. Only a success with
 /// evidence and a refusal without any stand. After anything else an inquiry decides, also after
@@ -23,17 +23,19 @@ pub(super) fn outranked(verdict: Verdict, body: Option<&[u8]>) -> Verdict {
                 Verdict::Refused(refusal)
             }
             Evidence { of_execution: false, of_progress: true, .. } => {
-                Verdict::Unclear { cause: Cause::Pending, after: None, if_not: IfNot::Wait }
+                Verdict::Unclear { cause: Cause::Pending, after: None, fallback: Fallback::Wait }
             }
-            Evidence { .. } => {
-                Verdict::Unclear { cause: Cause::BadResponse, after: None, if_not: IfNot::Wait }
-            }
+            Evidence { .. } => Verdict::Unclear {
+                cause: Cause::BadResponse,
+                after: None,
+                fallback: Fallback::Wait,
+            },
         },
         Verdict::NotNow { cause, after } => {
-            Verdict::Unclear { cause, after, if_not: evidence().or(IfNot::Repeat) }
+            Verdict::Unclear { cause, after, fallback: evidence().or(Fallback::Repeat) }
         }
-        Verdict::Unclear { cause, after, if_not } => {
-            Verdict::Unclear { cause, after, if_not: evidence().or(if_not) }
+        Verdict::Unclear { cause, after, fallback } => {
+            Verdict::Unclear { cause, after, fallback: evidence().or(fallback) }
         }
     }
 }
@@ -124,14 +126,18 @@ impl Evidence {
     }
 
     /// What follows if the attempt turns out not to have been executed.
-    fn or(self, if_not: IfNot) -> IfNot {
-        let fits_success = match &if_not {
+    fn or(self, fallback: Fallback) -> Fallback {
+        let fits_success = match &fallback {
             // A transfer that succeeded is what Eko means by "not refundable".
-            IfNot::Refuse(refusal) => refusal.problem.code == Code::NotRefundable,
-            IfNot::Repeat | IfNot::Wait => false,
+            Fallback::Refuse(refusal) => refusal.problem.code == Code::NotRefundable,
+            Fallback::Repeat | Fallback::Wait => false,
         };
         let is_against_it = self.of_success && !fits_success;
-        if self.of_execution || self.of_progress || is_against_it { IfNot::Wait } else { if_not }
+        if self.of_execution || self.of_progress || is_against_it {
+            Fallback::Wait
+        } else {
+            fallback
+        }
     }
 }
 

@@ -56,11 +56,11 @@ fn words(read: &Read<Verdict>) -> String {
         Verdict::Done(..) => "done".to_owned(),
         Verdict::Refused(refusal) => format!("refused {}", refusal.problem.code.as_str()),
         Verdict::NotNow { cause, .. } => format!("not now {}", cause.as_str()),
-        Verdict::Unclear { cause, if_not, .. } => {
-            let then = match if_not {
-                IfNot::Repeat => "repeat".to_owned(),
-                IfNot::Wait => "wait".to_owned(),
-                IfNot::Refuse(refusal) => format!("refuse {}", refusal.problem.code.as_str()),
+        Verdict::Unclear { cause, fallback, .. } => {
+            let then = match fallback {
+                Fallback::Repeat => "repeat".to_owned(),
+                Fallback::Wait => "wait".to_owned(),
+                Fallback::Refuse(refusal) => format!("refuse {}", refusal.problem.code.as_str()),
             };
             format!("unclear {}, else {then}", cause.as_str())
         }
@@ -747,7 +747,7 @@ proptest! {
         let verdict = verdict(&command(Kind::Refund), &http).meaning;
         let is_safe = match &verdict {
             Verdict::Done(..) => true,
-            Verdict::Unclear { if_not, .. } => *if_not == IfNot::Wait,
+            Verdict::Unclear { fallback, .. } => *fallback == Fallback::Wait,
             Verdict::Refused(_) | Verdict::NotNow { .. } => false,
         };
         prop_assert!(is_safe, "{verdict:?}");

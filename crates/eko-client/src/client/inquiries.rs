@@ -7,7 +7,7 @@ use reqwest::RequestBuilder;
 use reqwest::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use tokio::time::Instant;
 
-use super::{Called, Client, Lost, deadline_after, now};
+use super::{CallResult, Client, Lost, deadline_after, now};
 use crate::answer::{self, HttpAnswer, Read};
 use crate::endpoint;
 use eko_core::command::{Account, Command};
@@ -21,19 +21,24 @@ impl Client {
         tid: &str,
         account: Account<'_>,
         deadline: Instant,
-    ) -> Called<Reading> {
+    ) -> CallResult<Reading> {
         let secrets = [command.secrets().as_slice(), &[account.initiator_id]].concat();
         let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
         self.inquire_as(tid, account.initiator_id, account.user_code, deadline, read).await
     }
 
     /// One read-only call, to see whether Eko can be reached and takes our signature.
-    pub async fn probe(&self, initiator_id: &str, user_code: &str) -> Called<Reading> {
+    pub async fn probe(&self, initiator_id: &str, user_code: &str) -> CallResult<Reading> {
         self.look_up("1", initiator_id, user_code).await
     }
 
     /// Inquires about a transaction that no command in hand is about.
-    pub async fn look_up(&self, tid: &str, initiator_id: &str, user_code: &str) -> Called<Reading> {
+    pub async fn look_up(
+        &self,
+        tid: &str,
+        initiator_id: &str,
+        user_code: &str,
+    ) -> CallResult<Reading> {
         self.look_up_until(tid, initiator_id, user_code, deadline_after(self.timeout)).await
     }
 
@@ -44,7 +49,7 @@ impl Client {
         initiator_id: &str,
         user_code: &str,
         deadline: Instant,
-    ) -> Called<Reading> {
+    ) -> CallResult<Reading> {
         let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
         self.inquire_as(tid, initiator_id, user_code, deadline, read).await
     }
@@ -57,7 +62,7 @@ impl Client {
         user_code: &str,
         age: Duration,
         skew: f64,
-    ) -> Called<Reading> {
+    ) -> CallResult<Reading> {
         let behind = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
         let ahead = SignedDuration::try_from_secs_f64(skew).unwrap_or_default();
         let eko_time = now().saturating_add(ahead).and_then(|time| time.saturating_sub(behind));
@@ -74,23 +79,23 @@ impl Client {
         user_code: &str,
         deadline: Instant,
         read: impl Fn(&HttpAnswer) -> Read<Reading>,
-    ) -> Called<Reading> {
+    ) -> CallResult<Reading> {
         let request = self.inquiry(tid, initiator_id, user_code);
         let stamp = self.stamp().await.at;
-        let mut called = self.exchange(request, stamp, deadline, read, unanswered).await;
-        if called.is_old {
+        let mut result = self.exchange(request, stamp, deadline, read, unanswered).await;
+        if result.is_old {
             self.tell_kept();
         }
         // What is refunded stays refunded; what is not, may be by now.
         let may_have_changed =
-            !matches!(called.meaning, Reading::Refunded(..) | Reading::NoAnswer(_));
-        if called.is_undated && may_have_changed {
+            !matches!(result.meaning, Reading::Refunded(..) | Reading::NoAnswer(_));
+        if result.is_undated && may_have_changed {
             self.tell_undated();
         }
-        if (called.is_old || called.is_undated) && may_have_changed {
-            called.meaning = Reading::NoAnswer(Cause::BadResponse);
+        if (result.is_old || result.is_undated) && may_have_changed {
+            result.meaning = Reading::NoAnswer(Cause::BadResponse);
         }
-        called
+        result
     }
 
     /// An inquiry that asks everything on the way not to answer by itself.
@@ -126,6 +131,6 @@ impl Client {
 /// An inquiry changes nothing, whether it arrived or not.
 const fn unanswered(lost: Lost) -> Reading {
     match lost {
-        Lost::Unsent(cause) | Lost::Unanswered(cause) => Reading::NoAnswer(cause),
+        Lost::NotSent(cause) | Lost::Unanswered(cause) => Reading::NoAnswer(cause),
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use eko_core::command::{Defaults, parse};
 
 use eko_core::privacy::Mobile;
-use eko_core::verdict::{IfNot, Reading};
+use eko_core::verdict::{Fallback, Reading};
 
 /// A client and what it sends, where each call is answered in turn with a status, further headers
 /// and a body.
@@ -39,7 +39,7 @@ async fn called(answers: Vec<(u16, String, String)>) -> (Client, JoinHandle<Vec<
         stamp_age: Duration::ZERO,
         user_agent: "eko-client-tests",
         keys: Keys { developer_key: "developer".into(), access_key: "access".into() },
-        roots: None,
+        ca_bundle: None,
     });
     (client.unwrap(), sent)
 }
@@ -62,7 +62,7 @@ fn dated(ago: u64) -> String {
     format!("Date: {}\r\n", httpdate::fmt_http_date(time))
 }
 
-async fn read(headers: &str, tx_status: u8) -> Called<Reading> {
+async fn read(headers: &str, tx_status: u8) -> CallResult<Reading> {
     let (client, _) = called(vec![(200, headers.to_owned(), found(tx_status))]).await;
     client.look_up("1", "9962981729", "").await
 }
@@ -70,9 +70,9 @@ async fn read(headers: &str, tx_status: u8) -> Called<Reading> {
 #[tokio::test]
 async fn a_reading_that_was_kept_on_the_way_says_nothing_unless_it_is_a_4() {
     let kept = format!("{}Age: 45\r\n", dated(45));
-    let called = read(&kept, 3).await;
-    assert_eq!(called.meaning, Reading::NoAnswer(Cause::BadResponse));
-    assert!(called.is_old && called.skew.is_none(), "its date tells nothing of Eko's clock");
+    let result = read(&kept, 3).await;
+    assert_eq!(result.meaning, Reading::NoAnswer(Cause::BadResponse));
+    assert!(result.is_old && result.skew.is_none(), "its date tells nothing of Eko's clock");
     assert!(matches!(read(&kept, 4).await.meaning, Reading::Refunded(..)));
     let fresh = format!("{}Age: 0\r\n", dated(0));
     assert_eq!(read(&fresh, 3).await.meaning, Reading::RefundPending);
@@ -156,13 +156,13 @@ async fn an_inquiry_forbids_caching_and_each_call_carries_its_own_timestamp() {
         assert_eq!(header(inquiry, "cache-control").as_deref(), Some("no-cache, no-store"));
         assert_eq!(header(inquiry, "pragma").as_deref(), Some("no-cache"));
     }
-    let stamps: Vec<i64> = sent
+    let timestamps: Vec<i64> = sent
         .iter()
         .map(|sent| header(sent, "secret-key-timestamp").unwrap().parse().unwrap())
         .collect();
-    assert_eq!(stamps[1], stamp, "the one that it was given");
-    assert!(stamps[0] < stamps[1] && stamps[1] < stamps[2]);
-    assert_eq!(client.stamps.newest(), stamps[2]);
+    assert_eq!(timestamps[1], stamp, "the one that it was given");
+    assert!(timestamps[0] < timestamps[1] && timestamps[1] < timestamps[2]);
+    assert_eq!(client.timestamps.newest(), timestamps[2]);
     let signer = crate::sign::Signer::new("access");
     let signature = header(&sent[1], "secret-key").unwrap();
     assert_eq!(signature, signer.sign(&stamp.to_string()));
@@ -175,7 +175,7 @@ async fn a_refund_may_have_been_executed_whatever_answers_it_but_not_where_nothi
         let (client, _sent) = called(vec![(status, String::new(), "<html>".to_owned())]).await;
         let deadline = deadline_after(Duration::from_secs(10));
         let verdict = client.call(&a_refund(), client.stamp().await.at, deadline).await.meaning;
-        let is_unclear = matches!(verdict, Verdict::Unclear { if_not: IfNot::Repeat, .. });
+        let is_unclear = matches!(verdict, Verdict::Unclear { fallback: Fallback::Repeat, .. });
         assert!(is_unclear, "{status}: {verdict:?}");
     }
     let (client, _sent) = called(Vec::new()).await;

@@ -146,7 +146,7 @@ pub(super) struct Fields {
 pub(super) struct Read {
     pub(super) request: Request,
     pub(super) canonical: String,
-    pub(super) former_canonical: Option<String>,
+    pub(super) previous_canonical: Option<String>,
 }
 
 impl Fields {
@@ -158,17 +158,17 @@ impl Fields {
 
     /// The request, with kind and given fields in the order in which they were read.
     pub(super) fn read(self, request: Request) -> Read {
-        let former_canonical = self.given_tid.and_then(|given| {
+        let previous_canonical = self.given_tid.and_then(|given| {
             let tid = rules::normal_tid(&given)?;
             // The tid is the first field of each kind that has one.
-            let [former, now] = [&*given, tid].map(|tid| {
+            let [previous, now] = [&*given, tid].map(|tid| {
                 let mut noted = String::new();
                 note(&mut noted, "tid", tid);
                 noted
             });
-            Some(self.canonical.replacen(&now, &former, 1))
+            Some(self.canonical.replacen(&now, &previous, 1))
         });
-        Read { request, canonical: self.canonical, former_canonical }
+        Read { request, canonical: self.canonical, previous_canonical }
     }
 
     fn note(&mut self, name: &str, value: &str) {

@@ -134,7 +134,7 @@ fn read_command(
     let given = correlation.clone().map_err(&invalid)?;
     let expiry = fields::deadline("expirytime", attributes.expirytime).map_err(&invalid)?;
     let data = fields::required("data", attributes.data).map_err(&invalid)?;
-    let Read { request, canonical, former_canonical } =
+    let Read { request, canonical, previous_canonical } =
         read_request(kind, &id, data, defaults).map_err(&invalid)?;
     Ok(Command {
         id,
@@ -143,7 +143,7 @@ fn read_command(
         expiry,
         correlation_id: given.or_else(|| correlation_id.map(str::to_owned)),
         canonical: SecretString::from(canonical),
-        former_canonical: former_canonical.map(SecretString::from),
+        previous_canonical: previous_canonical.map(SecretString::from),
     })
 }
 

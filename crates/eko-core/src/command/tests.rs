@@ -114,7 +114,7 @@ fn digits_may_come_as_string_or_number() {
 fn a_tid_has_one_form() {
     let tid = |tid: Value| read(&refund(json!({"tid": tid, "otp": "1234"}))).unwrap();
     let plain = tid(json!("13"));
-    assert_eq!(plain.former_canonical(), None);
+    assert_eq!(plain.previous_canonical(), None);
     for other in [json!("013"), json!("0000000000000000013"), json!(13), json!(13.0), json!(1.3e1)]
     {
         let read = tid(other.clone());
@@ -122,8 +122,8 @@ fn a_tid_has_one_form() {
         assert_eq!(read.canonical(), plain.canonical(), "{other}");
     }
     assert_eq!(tid(json!("1300")).subject(), "1300");
-    let former = "refund\ntid=4:0013\notp=4:1234";
-    assert_eq!(tid(json!("0013")).former_canonical(), Some(former));
+    let previous = "refund\ntid=4:0013\notp=4:1234";
+    assert_eq!(tid(json!("0013")).previous_canonical(), Some(previous));
 }
 
 #[test]

@@ -4,36 +4,36 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Matter, Policy, Step, Turn, expired, failed, later, unresolved};
-use crate::history::{Age, Attempt, Entry, Inquiry, Signed, Suspicion, Why};
+use super::{DecisionInput, Policy, Step, Trigger, expired, failed, saturating_add, unresolved};
+use crate::history::{Age, Attempt, Entry, Inquiry, Signed, Suspicion, SuspicionReason};
 use crate::outcome::{Answer, Code, ConfirmedBy, Outcome, Receipt, Refusal};
-use crate::verdict::{Cause, IfNot, Reading, Verdict};
+use crate::verdict::{Cause, Fallback, Reading, Verdict};
 
 /// How many readings must agree before "not executed" is believed.
 const READINGS: u32 = 2;
 
-pub(super) fn decide(matter: &Matter<'_>) -> Step {
-    if let Some(outcome) = seen_refunded(matter) {
+pub(super) fn decide(input: &DecisionInput<'_>) -> Step {
+    if let Some(outcome) = seen_refunded(input) {
         return Step::Finish(outcome);
     }
-    if let Some(doubt) = Doubt::of(matter) {
-        return settle(matter, &doubt);
+    if let Some(doubt) = Doubt::of(input) {
+        return settle(input, &doubt);
     }
-    match last_verdict(matter) {
+    match last_verdict(input) {
         Some(Verdict::Refused(refusal)) => Step::Finish(Outcome::Rejected(refusal.clone())),
-        Some(Verdict::NotNow { cause, after }) => retry(matter, *cause, *after),
-        Some(Verdict::Done(..) | Verdict::Unclear { .. }) | None => start(matter),
+        Some(Verdict::NotNow { cause, after }) => retry(input, *cause, *after),
+        Some(Verdict::Done(..) | Verdict::Unclear { .. }) | None => start(input),
     }
 }
 
-fn last_verdict<'a>(matter: &'a Matter<'_>) -> Option<&'a Verdict> {
-    let last = matter.history.each_attempt().next_back()?;
+fn last_verdict<'a>(input: &'a DecisionInput<'_>) -> Option<&'a Verdict> {
+    let last = input.history.each_attempt().next_back()?;
     last.ended.as_ref().map(|ended| &ended.verdict)
 }
 
 /// The success that an answer or an inquiry has proven.
-fn seen_refunded(matter: &Matter<'_>) -> Option<Outcome> {
-    let (confirmed_by, receipt, answer) = matter.history.entries.iter().rev().find_map(proof)?;
+fn seen_refunded(input: &DecisionInput<'_>) -> Option<Outcome> {
+    let (confirmed_by, receipt, answer) = input.history.entries.iter().rev().find_map(proof)?;
     let (receipt, answer) = (receipt.clone(), Some(answer.clone()));
     Some(Outcome::Succeeded { confirmed_by, receipt, answer })
 }
@@ -52,81 +52,81 @@ fn proof(entry: &Entry) -> Option<(ConfirmedBy, &Receipt, &Answer)> {
 }
 
 /// A first attempt, with an inquiry before it where the settings ask for one.
-fn start(matter: &Matter<'_>) -> Step {
-    if matter.has_expired() {
+fn start(input: &DecisionInput<'_>) -> Step {
+    if input.has_expired() {
         return Step::Finish(expired());
     }
-    let Some(reading) = last_reading(matter) else {
-        return if matter.policy.preflight { Step::Inquire } else { Step::Attempt };
+    let Some(reading) = last_reading(input) else {
+        return if input.policy.preflight { Step::Inquire } else { Step::Attempt };
     };
     match reading {
-        Reading::RefundPending => after_preflight(matter),
+        Reading::RefundPending => after_preflight(input),
         // Nobody has asked for this refund yet as far as we know: Eko itself judges.
         Reading::Succeeded | Reading::Failed | Reading::NotFound => Step::Attempt,
         Reading::Refunded(..)
         | Reading::InProgress
         | Reading::Contradictory
-        | Reading::NoAnswer(_) => wait_for_reading(matter, Cause::Pending),
+        | Reading::NoAnswer(_) => wait_for_reading(input, Cause::Pending),
     }
 }
 
 /// Who inquires before a first attempt suspects somebody else's: the same rule holds as for any
 /// call that may still be executed.
-fn after_preflight(matter: &Matter<'_>) -> Step {
+fn after_preflight(input: &DecisionInput<'_>) -> Step {
     let since = Suspicion {
-        at: matter.history.first_received,
+        at: input.history.first_received,
         age: Age::default(),
         before: Duration::ZERO,
-        why: Why::Redelivered,
+        why: SuspicionReason::Redelivered,
     };
     let doubt = Doubt {
-        over: Over::of_suspicion(&since, matter.policy),
+        over: Over::of_suspicion(&since, input.policy),
         since: Age::default(),
         cause: Cause::Pending,
         after: None,
-        if_not: IfNot::Repeat,
-        seen: &matter.history.entries,
+        fallback: Fallback::Repeat,
+        seen: &input.history.entries,
     };
-    if doubt.is_disproven() { Step::Attempt } else { wait_for_reading(matter, Cause::Pending) }
+    if doubt.is_disproven() { Step::Attempt } else { wait_for_reading(input, Cause::Pending) }
 }
 
 /// Another attempt after one that is known not to have been executed: not a byte of it left.
-fn retry(matter: &Matter<'_>, cause: Cause, after: Option<Duration>) -> Step {
-    let give_up = matter.policy.give_up_refund;
-    if matter.has_expired() {
+fn retry(input: &DecisionInput<'_>, cause: Cause, after: Option<Duration>) -> Step {
+    let give_up = input.policy.give_up_refund;
+    if input.has_expired() {
         return Step::Finish(expired());
     }
-    if matter.has_lasted(give_up) {
+    if input.has_lasted(give_up) {
         return Step::Finish(failed(cause));
     }
-    let nth = matter.history.refused_for_now();
+    let nth = input.history.refused_for_now();
     // What an older version took for refused may be this very refund, in progress.
     let inquire_first = cause == Cause::InProgress;
-    match (matter.turn, last_reading(matter)) {
-        (Turn::Answered, None) => {
-            Step::RetryAfter { delay: matter.retry_delay(nth, after, give_up), cause }
+    match (input.trigger, last_reading(input)) {
+        (Trigger::Answered, None) => {
+            Step::RetryAfter { delay: input.retry_delay(nth, after, give_up), cause }
         }
-        (Turn::Ready, _) if inquire_first => Step::Inquire,
-        (Turn::Ready, _) | (Turn::Answered, Some(Reading::RefundPending)) => Step::Attempt,
-        (Turn::Answered, Some(_)) => wait_for_reading(matter, cause),
+        (Trigger::Ready, _) if inquire_first => Step::Inquire,
+        (Trigger::Ready, _) | (Trigger::Answered, Some(Reading::RefundPending)) => Step::Attempt,
+        (Trigger::Answered, Some(_)) => wait_for_reading(input, cause),
     }
 }
 
 /// Parks until the next inquiry of a refund that no attempt of ours leaves open.
-fn wait_for_reading(matter: &Matter<'_>, cause: Cause) -> Step {
-    if matter.turn == Turn::Ready {
+fn wait_for_reading(input: &DecisionInput<'_>, cause: Cause) -> Step {
+    if input.trigger == Trigger::Ready {
         return Step::Inquire;
     }
-    let give_up = matter.policy.give_up_refund;
-    if matter.has_lasted(give_up) {
+    let give_up = input.policy.give_up_refund;
+    if input.has_lasted(give_up) {
         return Step::Finish(failed(cause));
     }
-    let delay = matter.policy.settle.delay(inquiries(&matter.history.entries), matter.chance);
-    Step::InquireAfter { delay: matter.no_longer(delay, give_up), cause }
+    let delay = input.policy.settle.delay(inquiries(&input.history.entries), input.jitter);
+    Step::InquireAfter { delay: input.no_longer(delay, give_up), cause }
 }
 
-fn last_reading<'a>(matter: &'a Matter<'_>) -> Option<&'a Reading> {
-    match matter.history.entries.last()? {
+fn last_reading<'a>(input: &'a DecisionInput<'_>) -> Option<&'a Reading> {
+    match input.history.entries.last()? {
         Entry::Inquiry(inquiry) => Some(&inquiry.reading),
         Entry::Attempt(_) | Entry::Suspicion(_) => None,
     }
@@ -151,12 +151,15 @@ impl Over {
         let (age, eko_time) = match attempt.signed {
             Some(Signed { stamp, lead }) => {
                 let signed = Timestamp::from_millisecond(stamp).unwrap_or(attempt.began);
-                (shifted(attempt.age.proven.saturating_add(lasting), lead), later(signed, lasting))
+                (
+                    shifted(attempt.age.proven.saturating_add(lasting), lead),
+                    saturating_add(signed, lasting),
+                )
             }
             // An older version signed when it sent, up to `EKO_TIMEOUT` later.
             None => {
                 let lasting = lasting.saturating_add(policy.call_timeout);
-                (attempt.age.proven.saturating_add(lasting), later(attempt.began, lasting))
+                (attempt.age.proven.saturating_add(lasting), saturating_add(attempt.began, lasting))
             }
         };
         Self { age: age.max(no_earlier), eko_time }
@@ -168,7 +171,7 @@ impl Over {
         let lasting = policy.stamp_tolerance.saturating_add(policy.settle_quiet);
         let lasting = lasting.saturating_add(policy.call_timeout).saturating_sub(suspicion.before);
         let age = suspicion.age.proven.saturating_add(lasting);
-        Self { age, eko_time: later(suspicion.at, lasting) }
+        Self { age, eko_time: saturating_add(suspicion.at, lasting) }
     }
 
     /// Whether an inquiry was asked after it.
@@ -192,15 +195,15 @@ struct Doubt<'a> {
     since: Age,
     cause: Cause,
     after: Option<Duration>,
-    if_not: IfNot,
+    fallback: Fallback,
     /// What was seen since: inquiries only.
     seen: &'a [Entry],
 }
 
 impl<'a> Doubt<'a> {
     /// The last attempt, or suspicion of one, if it may have been executed.
-    fn of(matter: &'a Matter<'_>) -> Option<Self> {
-        Self::among(&matter.history.entries, matter.policy)
+    fn of(input: &'a DecisionInput<'_>) -> Option<Self> {
+        Self::among(&input.history.entries, input.policy)
     }
 
     fn among(entries: &'a [Entry], policy: &Policy) -> Option<Self> {
@@ -218,26 +221,28 @@ impl<'a> Doubt<'a> {
             }
             Entry::Attempt(attempt) => attempt,
         };
-        let (cause, after, if_not) = match attempt.ended.as_ref().map(|ended| &ended.verdict) {
-            None => (Cause::Interrupted, None, IfNot::Repeat),
-            Some(Verdict::Unclear { cause, after, if_not }) => (*cause, *after, if_not.clone()),
+        let (cause, after, fallback) = match attempt.ended.as_ref().map(|ended| &ended.verdict) {
+            None => (Cause::Interrupted, None, Fallback::Repeat),
+            Some(Verdict::Unclear { cause, after, fallback }) => (*cause, *after, fallback.clone()),
             // An earlier attempt may have used the OTP: its success would look like a refusal now.
             Some(Verdict::Refused(refusal)) => {
-                (earlier_doubt(before)?, None, IfNot::Refuse(refusal.clone()))
+                (earlier_doubt(before)?, None, Fallback::Refuse(refusal.clone()))
             }
             Some(Verdict::Done(..) | Verdict::NotNow { .. }) => return None,
         };
         let (over, since) = (Over::of_attempt(attempt, policy), attempt.age);
-        Some(Self { over, since, cause, after, if_not, seen })
+        Some(Self { over, since, cause, after, fallback, seen })
     }
 
     fn of_suspicion(suspicion: &Suspicion, policy: &Policy, seen: &'a [Entry]) -> Self {
         let cause = match suspicion.why {
-            Why::Redelivered | Why::LedgerAdopted | Why::LedgerForgot => Cause::Interrupted,
-            Why::TidDoubted => Cause::Timeout,
+            SuspicionReason::Redelivered
+            | SuspicionReason::LedgerAdopted
+            | SuspicionReason::LedgerForgot => Cause::Interrupted,
+            SuspicionReason::TidDoubted => Cause::Timeout,
         };
         let (over, since) = (Over::of_suspicion(suspicion, policy), suspicion.age);
-        Self { over, since, cause, after: None, if_not: IfNot::Repeat, seen }
+        Self { over, since, cause, after: None, fallback: Fallback::Repeat, seen }
     }
 
     /// The same where an attempt of ours was in doubt before: both must be over, and what follows
@@ -272,11 +277,11 @@ impl<'a> Doubt<'a> {
     }
 
     fn disproves(&self, reading: &Reading) -> bool {
-        match (reading, &self.if_not) {
-            (_, IfNot::Wait) => false,
+        match (reading, &self.fallback) {
+            (_, Fallback::Wait) => false,
             (Reading::RefundPending, _) => true,
             // A transfer that succeeded is what Eko means by "not refundable".
-            (Reading::Succeeded, IfNot::Refuse(refusal)) => {
+            (Reading::Succeeded, Fallback::Refuse(refusal)) => {
                 refusal.problem.code == Code::NotRefundable
             }
             _ => false,
@@ -298,54 +303,54 @@ fn earlier_doubt(entries: &[Entry]) -> Option<Cause> {
     })
 }
 
-fn settle(matter: &Matter<'_>, doubt: &Doubt<'_>) -> Step {
+fn settle(input: &DecisionInput<'_>, doubt: &Doubt<'_>) -> Step {
     if doubt.is_disproven() {
-        return not_executed(matter, doubt);
+        return not_executed(input, doubt);
     }
     let seen = inquiries(doubt.seen);
-    match matter.turn {
-        Turn::Ready => Step::Inquire,
-        Turn::Answered if seen == 0 && doubt.after.is_none() => Step::Inquire,
-        Turn::Answered if until_given_up(matter, doubt).is_zero() => {
+    match input.trigger {
+        Trigger::Ready => Step::Inquire,
+        Trigger::Answered if seen == 0 && doubt.after.is_none() => Step::Inquire,
+        Trigger::Answered if until_given_up(input, doubt).is_zero() => {
             Step::Finish(unresolved(doubt.cause))
         }
-        Turn::Answered => {
-            Step::InquireAfter { delay: poll_delay(matter, doubt, seen), cause: doubt.cause }
+        Trigger::Answered => {
+            Step::InquireAfter { delay: poll_delay(input, doubt, seen), cause: doubt.cause }
         }
     }
 }
 
 /// How long a doubt may still last.
-fn until_given_up(matter: &Matter<'_>, doubt: &Doubt<'_>) -> Duration {
-    matter.until_likely(doubt.since.likely.saturating_add(matter.policy.settle_give_up))
+fn until_given_up(input: &DecisionInput<'_>, doubt: &Doubt<'_>) -> Duration {
+    input.until_likely(doubt.since.likely.saturating_add(input.policy.settle_give_up))
 }
 
 /// The wait before the next inquiry: growing, but no longer than until the last reading that
 /// is missing, or the give-up time.
-fn poll_delay(matter: &Matter<'_>, doubt: &Doubt<'_>, seen: u32) -> Duration {
-    let policy = matter.policy;
+fn poll_delay(input: &DecisionInput<'_>, doubt: &Doubt<'_>, seen: u32) -> Duration {
+    let policy = input.policy;
     let wish = doubt.after.filter(|_| seen == 0).unwrap_or_default().min(policy.retry.max);
-    let mut delay = policy.settle.delay(seen.max(1), matter.chance).max(wish);
+    let mut delay = policy.settle.delay(seen.max(1), input.jitter).max(wish);
     let pending = doubt.seen.last().is_some_and(
         |entry| matches!(entry, Entry::Inquiry(inquiry) if doubt.disproves(&inquiry.reading)),
     );
     if pending {
-        let over = doubt.over.age.saturating_sub(matter.age.proven);
+        let over = doubt.over.age.saturating_sub(input.age.proven);
         delay = delay.min(over.max(policy.settle.initial));
     }
-    delay.min(until_given_up(matter, doubt))
+    delay.min(until_given_up(input, doubt))
 }
 
-fn not_executed(matter: &Matter<'_>, doubt: &Doubt<'_>) -> Step {
-    if let IfNot::Refuse(refusal) = &doubt.if_not {
+fn not_executed(input: &DecisionInput<'_>, doubt: &Doubt<'_>) -> Step {
+    if let Fallback::Refuse(refusal) = &doubt.fallback {
         return Step::Finish(Outcome::Rejected(Refusal::clone(refusal)));
     }
-    if matter.has_expired() {
+    if input.has_expired() {
         return Step::Finish(expired());
     }
-    let silent = matter.history.each_attempt().filter(|attempt| was_silent(attempt)).count();
-    let is_given_up = matter.has_lasted(matter.policy.give_up_refund);
-    if is_given_up || silent >= matter.policy.refund_max_attempts as usize {
+    let silent = input.history.each_attempt().filter(|attempt| was_silent(attempt)).count();
+    let is_given_up = input.has_lasted(input.policy.give_up_refund);
+    if is_given_up || silent >= input.policy.refund_max_attempts as usize {
         return Step::Finish(failed(doubt.cause));
     }
     Step::Attempt

@@ -8,9 +8,9 @@ mod settling;
 
 use super::*;
 use crate::command::{self, Defaults};
-use crate::history::{Age, Attempt, Ended, Entry, Inquiry, Signed, Suspicion, Why};
+use crate::history::{Age, Attempt, Ended, Entry, Inquiry, Signed, Suspicion, SuspicionReason};
 use crate::outcome::{Answer, ConfirmedBy, Receipt, Refusal};
-use crate::verdict::{IfNot, Reading, Verdict};
+use crate::verdict::{Fallback, Reading, Verdict};
 
 /// The middle of the jitter.
 const EVEN: f64 = 0.5;
@@ -36,7 +36,7 @@ fn policy() -> Policy {
 /// Seconds after the first receipt.
 fn at(seconds: f64) -> Timestamp {
     let start: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
-    later(start, Duration::from_secs_f64(seconds))
+    saturating_add(start, Duration::from_secs_f64(seconds))
 }
 
 fn parsed(kind: &str, data: &str) -> Command {
@@ -100,7 +100,7 @@ fn read(reading: Reading, last: f64, times: u32) -> Entry {
     Entry::Inquiry(Inquiry { reading, first, last: at(last), times, age: age(last), eko_time })
 }
 
-fn suspicion(seconds: f64, why: Why) -> Entry {
+fn suspicion(seconds: f64, why: SuspicionReason) -> Entry {
     let before = Duration::ZERO;
     Entry::Suspicion(Suspicion { at: at(seconds), age: age(seconds), before, why })
 }
@@ -121,8 +121,8 @@ fn timed_out() -> Verdict {
     Verdict::unclear(Cause::Timeout)
 }
 
-fn unclear(if_not: IfNot) -> Verdict {
-    Verdict::Unclear { cause: Cause::BadResponse, after: None, if_not }
+fn unclear(fallback: Fallback) -> Verdict {
+    Verdict::Unclear { cause: Cause::BadResponse, after: None, fallback }
 }
 
 fn unavailable(after: Option<u64>) -> Verdict {
@@ -134,11 +134,11 @@ fn refunded() -> Reading {
 }
 
 fn ready(command: &Command, history: &History, seconds: f64) -> Step {
-    decide(Task::of(command), history, &policy(), Turn::Ready, EVEN, now(seconds))
+    decide(Task::of(command), history, &policy(), Trigger::Ready, EVEN, now(seconds))
 }
 
 fn answered(command: &Command, history: &History, seconds: f64) -> Step {
-    decide(Task::of(command), history, &policy(), Turn::Answered, EVEN, now(seconds))
+    decide(Task::of(command), history, &policy(), Trigger::Answered, EVEN, now(seconds))
 }
 
 fn succeeded(confirmed_by: ConfirmedBy) -> Step {

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{Claimed, Deciding, Held, Order, Source};
+use super::{Claimed, Deciding, LeaseStatus, Order, Source};
 use crate::clock::{Now, Stamp};
-use crate::decision::{Task, Turn};
+use crate::decision::{Task, Trigger};
 use crate::verdict::{Reading, Verdict};
 
 /// Which call is next.
@@ -84,7 +84,7 @@ impl<C: Claimed> Stamping<C> {
         let Self { mut claim, task, source } = self;
         if task.expiry.is_some_and(|expiry| now.wall >= expiry) {
             // It has waited too long for leave: the next decision ends it.
-            return Order::Decide(Deciding { claim, task, turn: Turn::Answered, source });
+            return Order::Decide(Deciding { claim, task, trigger: Trigger::Answered, source });
         }
         claim.history_mut().begin(now, stamp);
         Order::Begin(Beginning { claim, next: Next::Attempt, task, source })
@@ -93,12 +93,12 @@ impl<C: Claimed> Stamping<C> {
 
 impl<C: Claimed> Beginning<C> {
     /// Whether it was written.
-    pub fn begun(self, held: Held) -> Order<C> {
+    pub fn begun(self, held: LeaseStatus) -> Order<C> {
         let Self { claim, next, task, source } = self;
         match (held, next) {
-            (Held::Yes, Next::Attempt) => Order::Call(Calling { claim, task, source }),
-            (Held::Yes, Next::Inquiry) => Order::Inquire(Inquiring { claim, task, source }),
-            (Held::Lost, _) => source.lost(),
+            (LeaseStatus::Held, Next::Attempt) => Order::Call(Calling { claim, task, source }),
+            (LeaseStatus::Held, Next::Inquiry) => Order::Inquire(Inquiring { claim, task, source }),
+            (LeaseStatus::Lost, _) => source.lost(),
         }
     }
 
@@ -113,13 +113,13 @@ impl<C: Claimed> Calling<C> {
     pub fn answered(self, verdict: Verdict, now: Now) -> Order<C> {
         let Self { mut claim, task, source } = self;
         claim.history_mut().end(now, verdict);
-        Order::Decide(Deciding { claim, task, turn: Turn::Answered, source })
+        Order::Decide(Deciding { claim, task, trigger: Trigger::Answered, source })
     }
 
     /// It cannot be made: nothing says what signs it.
     pub fn unsigned(self) -> Order<C> {
         let Self { claim, task, source } = self;
-        Order::Decide(Deciding { claim, task, turn: Turn::Answered, source })
+        Order::Decide(Deciding { claim, task, trigger: Trigger::Answered, source })
     }
 }
 
@@ -129,6 +129,6 @@ impl<C: Claimed> Inquiring<C> {
     pub fn answered(self, reading: Reading, eko_time: Option<Timestamp>, asked: Now) -> Order<C> {
         let Self { mut claim, task, source } = self;
         claim.history_mut().inquired(asked, eko_time, reading);
-        Order::Decide(Deciding { claim, task, turn: Turn::Answered, source })
+        Order::Decide(Deciding { claim, task, trigger: Trigger::Answered, source })
     }
 }

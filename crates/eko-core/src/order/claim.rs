@@ -69,9 +69,9 @@ pub enum Claim<C> {
 
 /// Whether a write was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// It stands.
-    Yes,
+pub enum LeaseStatus {
+    /// The claim still stands: the write was accepted.
+    Held,
     /// The claim has gone to somebody else: nothing was written.
     Lost,
 }

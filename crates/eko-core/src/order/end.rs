@@ -1,6 +1,6 @@
 //! The end of a command: ledger, then event, then acknowledgement.
 
-use super::{Claimed, Delivered, End, Held, NotingParked, Order, Placed, Source};
+use super::{Claimed, Delivered, End, LeaseStatus, NotingParked, Order, Placed, Source};
 use crate::event::Event;
 use crate::outcome::Outcome;
 
@@ -132,9 +132,9 @@ impl Ending {
     }
 
     /// Whether it was written, with this event.
-    pub fn finished<C>(self, held: Held, event: Event) -> Order<C> {
+    pub fn finished<C>(self, held: LeaseStatus, event: Event) -> Order<C> {
         let Self { needs_a_person, source, .. } = self;
-        if held == Held::Lost {
+        if held == LeaseStatus::Lost {
             return source.lost();
         }
         Order::Publish(match source {

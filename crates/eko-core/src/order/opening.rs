@@ -10,7 +10,7 @@ use super::{
 };
 use crate::clock::Now;
 use crate::command::Kind;
-use crate::decision::{self, Message, Policy, Step, Task, Turn};
+use crate::decision::{self, Message, Policy, Step, Task, Trigger};
 use crate::event::Event;
 use crate::history::History;
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem, Receipt};
@@ -99,7 +99,7 @@ impl<C> Order<C> {
 
 /// What a command begins with that was never seen before.
 fn first_step(task: Task, policy: &Policy, now: Now) -> Step {
-    decision::decide(task, &History::new(now), policy, Turn::Ready, 0.0, now)
+    decision::decide(task, &History::new(now), policy, Trigger::Ready, 0.0, now)
 }
 
 impl Entering {
@@ -193,7 +193,7 @@ fn command<C: Claimed>(task: Task, delivered: Delivered, claim: Claim<C>) -> Ord
             finish(claim, outcome)
         }
         Claim::Fresh(claim) | Claim::Due(claim) | Claim::Interrupted(claim) => {
-            Order::Decide(Deciding { claim, task, turn: Turn::Ready, source })
+            Order::Decide(Deciding { claim, task, trigger: Trigger::Ready, source })
         }
         Claim::Refunded(claim, receipt) => finish(claim, succeeded_before(receipt)),
         Claim::Conflict => reused(delivered),
@@ -221,7 +221,7 @@ fn invalid<C: Claimed>(
             }
             let kind = claim.kind().unwrap_or(Kind::Refund);
             let task = Task::without(Message::Unreadable, kind);
-            Order::Decide(Deciding { claim, task, turn: Turn::Ready, source })
+            Order::Decide(Deciding { claim, task, trigger: Trigger::Ready, source })
         }
         Claim::Busy { .. } | Claim::Early { .. } => unclaimed(delivered, claim),
         Claim::Unknown => Order::refuse(unknown, delivered),
@@ -259,7 +259,7 @@ fn orphan<C: Claimed>(kind: Option<Kind>, claim: Claim<C>) -> Order<C> {
         Claim::Due(claim) | Claim::Interrupted(claim) => match kind {
             Some(kind) => {
                 let task = Task::without(Message::Lost, kind);
-                Order::Decide(Deciding { claim, task, turn: Turn::Ready, source })
+                Order::Decide(Deciding { claim, task, trigger: Trigger::Ready, source })
             }
             None => {
                 let problem = Problem::new(Code::MessageLost, "the message is lost");

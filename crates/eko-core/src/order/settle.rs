@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::begin::{Acquiring, Next};
 use super::{
-    Claimed, Conditions, Copy, CopyAge, End, Finishing, Held, Order, Parking, Reason, Source,
-    Subject,
+    Claimed, Conditions, Copy, CopyAge, End, Finishing, LeaseStatus, Order, Parking, Reason,
+    Source, Subject,
 };
 use crate::clock::Now;
-use crate::decision::{self, Message, Step, Task, Turn};
+use crate::decision::{self, Message, Step, Task, Trigger};
 use crate::verdict::Cause;
 
 /// There is something to decide.
@@ -19,7 +19,7 @@ pub struct Deciding<C> {
     /// What is asked of Eko.
     pub task: Task,
     /// What has just happened.
-    pub turn: Turn,
+    pub trigger: Trigger,
     pub(super) source: Source,
 }
 
@@ -43,12 +43,12 @@ pub struct Noting<C> {
 impl<C: Claimed> Deciding<C> {
     /// Decides by the clock and the settings.
     pub fn decided(self, conditions: &Conditions<'_>) -> Order<C> {
-        let Conditions { policy, now, chance } = *conditions;
-        let Self { claim, task, turn, source } = self;
+        let Conditions { policy, now, jitter } = *conditions;
+        let Self { claim, task, trigger, source } = self;
         let wait = |claim, delay, cause, unsettled| {
             Order::Note(Noting { claim, task, delay, cause, unsettled, now, source }.measured())
         };
-        match decision::decide(task, claim.history(), policy, turn, chance, now) {
+        match decision::decide(task, claim.history(), policy, trigger, jitter, now) {
             Step::Attempt if task.message == Message::Here => {
                 Order::Acquire(Acquiring { claim, task, next: Next::Attempt, source })
             }
@@ -84,10 +84,10 @@ impl<C: Claimed> Noting<C> {
     }
 
     /// Whether it was written.
-    pub fn noted(self, held: Held) -> Order<C> {
+    pub fn noted(self, held: LeaseStatus) -> Order<C> {
         let Self { claim, task, delay, cause, now, source, .. } = self;
         let Source::Message(delivered) = source else { return Order::End(End::DueAgain) };
-        if held == Held::Lost {
+        if held == LeaseStatus::Lost {
             return source.lost();
         }
         let age = Some(CopyAge::of(claim.history(), now));

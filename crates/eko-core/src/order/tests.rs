@@ -19,12 +19,12 @@ const NOTHING: Owed = Owed { event: false, dead_letter: false };
 
 /// A claimed command without a ledger.
 #[derive(Clone, Debug)]
-struct Case {
+struct ClaimedCommand {
     history: History,
     interruptions: u32,
 }
 
-impl Claimed for Case {
+impl Claimed for ClaimedCommand {
     fn history(&self) -> &History {
         &self.history
     }
@@ -82,11 +82,11 @@ const DELIVERED: Delivered = Delivered {
     expiry: None,
 };
 
-fn case() -> Case {
-    Case { history: History::new(NOW), interruptions: 0 }
+fn case() -> ClaimedCommand {
+    ClaimedCommand { history: History::new(NOW), interruptions: 0 }
 }
 
-fn begun() -> Case {
+fn begun() -> ClaimedCommand {
     let mut case = case();
     case.history.begin(NOW, STAMP);
     case
@@ -117,17 +117,18 @@ macro_rules! expect {
 }
 
 fn claiming(delivered: Delivered) -> Claiming {
-    let entering = expect!(Order::<Case>::receive(TASK, delivered, &policy(), NOW), Enter);
-    expect!(entering.entered::<Case>(), Claim)
+    let entering =
+        expect!(Order::<ClaimedCommand>::receive(TASK, delivered, &policy(), NOW), Enter);
+    expect!(entering.entered::<ClaimedCommand>(), Claim)
 }
 
-fn claimed(claim: Claim<Case>) -> Order<Case> {
+fn claimed(claim: Claim<ClaimedCommand>) -> Order<ClaimedCommand> {
     claiming(DELIVERED).claimed(claim)
 }
 
-fn decided(order: Order<Case>) -> Order<Case> {
+fn decided(order: Order<ClaimedCommand>) -> Order<ClaimedCommand> {
     let policy = policy();
-    let conditions = Conditions { policy: &policy, now: NOW, chance: 0.5 };
+    let conditions = Conditions { policy: &policy, now: NOW, jitter: 0.5 };
     match order {
         Order::Decide(deciding) => deciding.decided(&conditions),
         Order::Wait(waiting) => waiting.decided(&conditions),
@@ -145,10 +146,11 @@ fn an_attempt_that_began_with_the_claim_is_made_told_and_acknowledged() {
     let finishing = expect!(decided(calling.answered(done(), NOW)), Finish);
     assert!(!finishing.ending.is_untold());
     let event = event(&finishing.outcome);
-    let publishing = expect!(finishing.ending.finished::<Case>(Held::Yes, event), Publish);
+    let publishing =
+        expect!(finishing.ending.finished::<ClaimedCommand>(LeaseStatus::Held, event), Publish);
     assert_eq!(publishing.owed, Owed { event: true, dead_letter: false });
-    let acknowledging = expect!(publishing.published::<Case>(NOTHING), Acknowledge);
-    assert_eq!(expect!(acknowledging.acknowledged::<Case>(), End), End::Over);
+    let acknowledging = expect!(publishing.published::<ClaimedCommand>(NOTHING), Acknowledge);
+    assert_eq!(expect!(acknowledging.acknowledged::<ClaimedCommand>(), End), End::Over);
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn a_call_begins_in_the_ledger_with_the_timestamp_that_signs_it() {
     let stamping = expect!(acquiring.acquired(), Stamp);
     let beginning = expect!(stamping.stamped(STAMP, NOW), Begin);
     assert!(beginning.claim.history.in_flight());
-    expect!(beginning.begun(Held::Yes), Call);
+    expect!(beginning.begun(LeaseStatus::Held), Call);
 }
 
 #[test]
@@ -176,7 +178,7 @@ fn a_claim_that_is_lost_leads_to_a_copy_that_looks_again() {
     let acquiring = expect!(decided(claimed(Claim::Interrupted(begun()))), Acquire);
     assert_eq!(acquiring.next, Next::Inquiry, "it may have been executed");
     let beginning = expect!(acquiring.acquired(), Begin);
-    let copy = expect!(decided(beginning.begun(Held::Lost)), Park).copy;
+    let copy = expect!(decided(beginning.begun(LeaseStatus::Lost)), Park).copy;
     assert_eq!((copy.reason, copy.parked), (Reason::Busy, 3));
     assert_eq!(copy.attempts, 1, "what the delivery has shown");
 }
@@ -185,7 +187,7 @@ fn a_claim_that_is_lost_leads_to_a_copy_that_looks_again() {
 fn a_copy_waits_no_longer_than_until_the_deadline_or_the_other_claim_s_end() {
     let delay = |expiry: Option<&str>, wait| {
         let expiry = expiry.map(|expiry| expiry.parse().unwrap());
-        let claim = Claim::<Case>::Busy { wait };
+        let claim = Claim::<ClaimedCommand>::Busy { wait };
         let order = claiming(Delivered { expiry, ..DELIVERED }).claimed(claim);
         expect!(decided(order), Park).copy.delay
     };
@@ -213,13 +215,13 @@ fn the_ledger_learns_of_a_copy_only_once_it_is_safe_and_acknowledged() {
         let order = decided(calling.answered(Verdict::not_now(Cause::Network), NOW));
         let noting = expect!(order, Note);
         assert_eq!((noting.due_in(), noting.unsettled), (noting.delay, false));
-        expect!(noting.noted(Held::Yes), Park)
+        expect!(noting.noted(LeaseStatus::Held), Park)
     };
     assert_eq!(parking().copy.reason, Reason::Retry(Cause::Network));
-    let acknowledging = expect!(parking().parked::<Case>(Placed::Yes), Acknowledge);
-    assert_eq!(expect!(acknowledging.acknowledged::<Case>(), NoteParked).parked, 4);
-    let requeuing = expect!(parking().parked::<Case>(Placed::No), Requeue);
-    assert_eq!(expect!(requeuing.requeued::<Case>(), End), End::Over);
+    let acknowledging = expect!(parking().parked::<ClaimedCommand>(Placed::Yes), Acknowledge);
+    assert_eq!(expect!(acknowledging.acknowledged::<ClaimedCommand>(), NoteParked).parked, 4);
+    let requeuing = expect!(parking().parked::<ClaimedCommand>(Placed::No), Requeue);
+    assert_eq!(expect!(requeuing.requeued::<ClaimedCommand>(), End), End::Over);
 }
 
 #[test]
@@ -231,21 +233,22 @@ fn what_a_queue_refuses_waits_and_the_dead_letter_is_noted() {
         let finishing = Finishing::new(case(), outcome.clone(), Subject::Command, source);
         let ending = finishing.ending;
         assert!(ending.is_untold());
-        let publishing = expect!(ending.finished::<Case>(Held::Yes, event(&outcome)), Publish);
+        let publishing =
+            expect!(ending.finished::<ClaimedCommand>(LeaseStatus::Held, event(&outcome)), Publish);
         assert_eq!(publishing.owed, Owed { event: true, dead_letter: true });
-        expect!(publishing.published::<Case>(refused), ParkRefused)
+        expect!(publishing.published::<ClaimedCommand>(refused), ParkRefused)
     };
-    let acknowledging = expect!(published().parked::<Case>(Placed::Yes), Acknowledge);
-    expect!(acknowledging.acknowledged::<Case>(), NotePublished);
-    let requeuing = expect!(published().parked::<Case>(Placed::No), Requeue);
-    expect!(requeuing.requeued::<Case>(), NotePublished);
+    let acknowledging = expect!(published().parked::<ClaimedCommand>(Placed::Yes), Acknowledge);
+    expect!(acknowledging.acknowledged::<ClaimedCommand>(), NotePublished);
+    let requeuing = expect!(published().parked::<ClaimedCommand>(Placed::No), Requeue);
+    expect!(requeuing.requeued::<ClaimedCommand>(), NotePublished);
 }
 
 #[test]
 fn a_copy_that_waited_for_a_refused_event_is_owed_just_that() {
     let owed = |refused, is_untold| {
         let event = Box::new(event(&Outcome::Failed(Problem::new(Code::Timeout, "given up"))));
-        let claim = Claim::<Case>::Finished { event, is_untold };
+        let claim = Claim::<ClaimedCommand>::Finished { event, is_untold };
         let order = claiming(Delivered { refused, ..DELIVERED }).claimed(claim);
         expect!(order, Publish).owed
     };
@@ -259,7 +262,8 @@ fn a_copy_that_waited_for_a_refused_event_is_owed_just_that() {
 
 #[test]
 fn a_command_that_the_worker_died_over_too_often_is_given_up() {
-    let worn = |history| Claim::Interrupted(Case { history, interruptions: MAX_INTERRUPTIONS });
+    let worn =
+        |history| Claim::Interrupted(ClaimedCommand { history, interruptions: MAX_INTERRUPTIONS });
     let finishing = expect!(claimed(worn(begun().history)), Finish);
     assert!(matches!(finishing.outcome, Outcome::Unresolved(_)));
     let finishing = expect!(claimed(worn(case().history)), Finish);
@@ -272,18 +276,18 @@ fn what_cannot_be_read_is_inquired_and_never_called() {
         let outcome = Outcome::Invalid(Problem::new(Code::InvalidCommand, "no tid"));
         let unknown = Outcome::Unresolved(Problem::new(Code::Misconfigured, "begun elsewhere"));
         let asking = Asking::Invalid { digest: digest.to_owned(), outcome, unknown };
-        expect!(Order::<Case>::receive_invalid(asking, DELIVERED), Claim)
+        expect!(Order::<ClaimedCommand>::receive_invalid(asking, DELIVERED), Claim)
     };
     let noting = expect!(decided(invalid("other").claimed(Claim::Due(case()))), Note);
     assert_eq!(noting.due_in(), Duration::ZERO, "the command's own copy does not wait for it");
-    let copy = expect!(noting.noted(Held::Yes), Park).copy;
+    let copy = expect!(noting.noted(LeaseStatus::Held), Park).copy;
     assert_eq!((copy.reason, copy.parked), (Reason::Busy, 2), "it replaces none");
     let acquiring = expect!(decided(invalid("other").claimed(Claim::Due(begun()))), Acquire);
     assert_eq!(acquiring.next, Next::Inquiry);
 
     let finishing = expect!(invalid("own").claimed(Claim::Due(case())), Finish);
     assert_eq!(finishing.ending.subject, Subject::Message);
-    let claiming = expect!(invalid("other").claimed(Claim::<Case>::Unknown), Claim);
+    let claiming = expect!(invalid("other").claimed(Claim::<ClaimedCommand>::Unknown), Claim);
     let Asking::Refusal { outcome: Outcome::Unresolved(_), is_reused: false } = claiming.asking
     else {
         panic!("{claiming:?}");
@@ -300,17 +304,19 @@ fn another_command_s_id_is_told_under_a_longer_one() {
 
 #[test]
 fn a_command_without_its_message_is_inquired_and_told_without_an_acknowledgement() {
-    let orphan =
-        |claim| expect!(Order::<Case>::settle_orphan(Some(Kind::Refund)), Claim).claimed(claim);
+    let orphan = |claim| {
+        expect!(Order::<ClaimedCommand>::settle_orphan(Some(Kind::Refund)), Claim).claimed(claim)
+    };
     let acquiring = expect!(decided(orphan(Claim::Interrupted(begun()))), Acquire);
-    let inquiring = expect!(expect!(acquiring.acquired(), Begin).begun(Held::Yes), Inquire);
+    let inquiring = expect!(expect!(acquiring.acquired(), Begin).begun(LeaseStatus::Held), Inquire);
     let refunded = Reading::Refunded(Receipt::default(), Answer::default());
     let finishing = expect!(decided(inquiring.answered(refunded, None, NOW)), Finish);
     assert!(finishing.ending.is_untold(), "nobody else tells it");
     let event = event(&finishing.outcome);
-    let publishing = expect!(finishing.ending.finished::<Case>(Held::Yes, event), Publish);
-    let noting = expect!(publishing.published::<Case>(NOTHING), NotePublished);
-    expect!(noting.noted::<Case>(), End);
+    let publishing =
+        expect!(finishing.ending.finished::<ClaimedCommand>(LeaseStatus::Held, event), Publish);
+    let noting = expect!(publishing.published::<ClaimedCommand>(NOTHING), NotePublished);
+    expect!(noting.noted::<ClaimedCommand>(), End);
 
     let finishing = expect!(decided(orphan(Claim::Due(case()))), Finish);
     assert!(matches!(finishing.outcome, Outcome::Failed(_)), "it was never called");

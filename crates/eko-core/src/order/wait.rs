@@ -143,9 +143,9 @@ impl Waiting {
     }
 
     fn until_seen(&self, conditions: &Conditions<'_>) -> (Duration, u32) {
-        let Conditions { policy, now, chance } = *conditions;
+        let Conditions { policy, now, jitter } = *conditions;
         let parked = self.delivered.parked.saturating_add(1);
-        let again = policy.retry.delay(parked, chance);
+        let again = policy.retry.delay(parked, jitter);
         let until_expiry = |expiry: Timestamp| {
             Duration::try_from(expiry.duration_since(now.wall)).unwrap_or_default()
         };

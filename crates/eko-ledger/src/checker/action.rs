@@ -1,4 +1,4 @@
-//! What may happen next in the world, and that it happens.
+//! What may happen next in the model, and that it happens.
 
 use super::eko::{Does, Reads};
 use super::scenario::Scenario;
@@ -26,7 +26,7 @@ pub(super) enum Action {
     Publish { slot: usize, refused: Owed },
     /// A copy is put into a retry queue, which takes it or not.
     Park { slot: usize, placed: Placed },
-    /// Planted: the delivery is acknowledged and its event is still to be published.
+    /// A mutation: the delivery is acknowledged and its event is still to be published.
     AckTooSoon { slot: usize },
     /// A worker dies.
     Crash { slot: usize },

@@ -9,15 +9,20 @@ use super::scenario::{LEASE, Mutation, ORPHAN, Scenario, policy, seconds};
 use super::slot::Slot;
 use super::world::{Message, World, id, tid, time};
 use crate::model::{Sharing, token};
-use crate::{Ask, Case, Claim, Waited};
+use crate::{Claim, ClaimRequest, ClaimedCommand, Waited};
 use eko_core::order::{self, Order};
 
 impl World {
     /// Draws up what the ledger is asked, some time before it is.
-    pub(super) fn draw_up(&mut self, scenario: &Scenario, slot: usize, order: &Order<Case>) {
+    pub(super) fn draw_up(
+        &mut self,
+        scenario: &Scenario,
+        slot: usize,
+        order: &Order<ClaimedCommand>,
+    ) {
         if let Order::Claim(claiming) = order {
-            let ask = self.ask_for(scenario, slot, claiming);
-            self.slots[slot].ask = Some(Rc::new(ask));
+            let request = self.ask_for(scenario, slot, claiming);
+            self.slots[slot].request = Some(Rc::new(request));
         }
     }
 
@@ -27,14 +32,14 @@ impl World {
         scenario: &Scenario,
         slot: usize,
         claiming: &order::Claiming,
-    ) -> Ask {
+    ) -> ClaimRequest {
         let now = self.clocks(scenario, slot);
         self.slots[slot].began = self.now;
         let command = self.slots[slot].command;
-        let ask = Ask::known(id(command), "refund", now, seconds(LEASE));
-        let Some(message) = self.slots[slot].message else { return ask };
+        let request = ClaimRequest::known(id(command), "refund", now, seconds(LEASE));
+        let Some(message) = self.slots[slot].message else { return request };
         let may_begin = claiming.may_begin(&policy(scenario), now);
-        Ask {
+        ClaimRequest {
             tid: Some(tid(command, scenario).to_owned()),
             digest: Some("d".to_owned()),
             parked: message.parked,
@@ -43,7 +48,7 @@ impl World {
             has_ended: message.refused.is_some(),
             has_expired: claiming.has_expired(now.wall),
             stamp: may_begin.then(|| stamp(now)),
-            ..ask
+            ..request
         }
     }
 
@@ -61,9 +66,14 @@ impl World {
     }
 
     /// Asks the ledger for a command.
-    pub(super) fn ask(&mut self, scenario: &Scenario, slot: usize, ask: &Ask) -> Claim {
+    pub(super) fn request(
+        &mut self,
+        scenario: &Scenario,
+        slot: usize,
+        request: &ClaimRequest,
+    ) -> Claim {
         let (token, sharing) = (self.new_token(), self.sharing(scenario, slot));
-        let claim = self.store(slot).claim::<super::Hasher>(ask, token, sharing);
+        let claim = self.store(slot).claim::<super::Hasher>(request, token, sharing);
         if matches!(claim, Claim::Unknown) && self.has_forgotten && !self.slots[slot].is_orphan {
             // It has ended, and the ledger that could say how is lost.
             self.gone[usize::from(self.slots[slot].command)] = true;
@@ -86,7 +96,7 @@ impl World {
 
     /// A token that nobody holds: which one makes no difference.
     fn new_token(&self) -> u64 {
-        let of_slots = self.slots.iter().filter_map(Slot::case).map(token);
+        let of_slots = self.slots.iter().filter_map(Slot::claimed).map(token);
         let of_stores = self.stores.iter().flat_map(|store| store.tokens());
         let held: Vec<u64> = of_stores.chain(of_slots).collect();
         (1..).map(|n| self.epoch | n).find(|token| !held.contains(token)).unwrap()

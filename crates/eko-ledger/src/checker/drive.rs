@@ -14,7 +14,7 @@ use super::promise::Broken;
 use super::scenario::{LEASE, Mutation, Scenario, policy, seconds};
 use super::slot::{Known, Slot};
 use super::world::{CopyAge, Message, World, fingerprint, id, numbered, time};
-use crate::Case;
+use crate::ClaimedCommand;
 use eko_core::clock::{Now, Stamp};
 use eko_core::command::Kind;
 use eko_core::decision::Task;
@@ -65,7 +65,7 @@ impl World {
     }
 
     /// What a worker does next; it is no longer that.
-    pub(super) fn take(&mut self, slot: usize) -> Order<Case> {
+    pub(super) fn take(&mut self, slot: usize) -> Order<ClaimedCommand> {
         let next = self.slots[slot].next.take().unwrap();
         match Rc::try_unwrap(next) {
             Ok(known) => known.order,
@@ -73,13 +73,13 @@ impl World {
         }
     }
 
-    pub(super) fn keep(&mut self, slot: usize, order: Order<Case>) {
+    pub(super) fn keep(&mut self, slot: usize, order: Order<ClaimedCommand>) {
         self.slots[slot].next = Some(Known::new(order));
     }
 
     /// Does what can go one way only, up to the first thing that others see and to what may go in
     /// several ways.
-    fn go_on(&mut self, scenario: &Scenario, slot: usize, mut order: Order<Case>) {
+    fn go_on(&mut self, scenario: &Scenario, slot: usize, mut order: Order<ClaimedCommand>) {
         let mut is_seen = false;
         loop {
             is_seen |= matches!(
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Whether what is next is an action of its own.
-    fn waits(&self, scenario: &Scenario, order: &Order<Case>, is_seen: bool) -> bool {
+    fn waits(&self, scenario: &Scenario, order: &Order<ClaimedCommand>, is_seen: bool) -> bool {
         match order {
             Order::Decide(_)
             | Order::Call(_)
@@ -131,8 +131,8 @@ impl World {
         &mut self,
         scenario: &Scenario,
         slot: usize,
-        order: Order<Case>,
-    ) -> Option<Order<Case>> {
+        order: Order<ClaimedCommand>,
+    ) -> Option<Order<ClaimedCommand>> {
         let now = self.clocks(scenario, slot);
         Some(match order {
             Order::Enter(entering) => {
@@ -143,11 +143,11 @@ impl World {
                 order
             }
             Order::Claim(claiming) => {
-                let ask = match self.slots[slot].ask.take() {
-                    Some(ask) => ask,
+                let request = match self.slots[slot].request.take() {
+                    Some(request) => request,
                     None => Rc::new(self.ask_for(scenario, slot, &claiming)),
                 };
-                let claim = self.ask(scenario, slot, &ask);
+                let claim = self.request(scenario, slot, &request);
                 claiming.claimed(mutation::claim(scenario, &self.slots[slot], claim, self.now))
             }
             Order::Decide(deciding) => self.decide(scenario, slot, deciding),
@@ -168,14 +168,18 @@ impl World {
             Order::Note(noting) => self.note(scenario, slot, noting),
             Order::Finish(finishing) => self.finish(scenario, slot, finishing),
             Order::Wait(waiting) => {
-                waiting.decided(&Conditions { policy: &policy(scenario), now, chance: 0.5 })
+                waiting.decided(&Conditions { policy: &policy(scenario), now, jitter: 0.5 })
             }
             order => self.settle(slot, order)?,
         })
     }
 
     /// The end of a delivery.
-    fn settle(&mut self, slot: usize, order: Order<Case>) -> Option<Order<Case>> {
+    fn settle(
+        &mut self,
+        slot: usize,
+        order: Order<ClaimedCommand>,
+    ) -> Option<Order<ClaimedCommand>> {
         Some(match order {
             Order::ParkRefused(parking) => {
                 let message = self.slots[slot].message?;
@@ -214,19 +218,19 @@ impl World {
         &self,
         scenario: &Scenario,
         slot: usize,
-        mut deciding: Deciding<Case>,
-    ) -> Order<Case> {
+        mut deciding: Deciding<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         mutation::evidence(scenario, &mut deciding.claim.history);
         let (policy, now) = (policy(scenario), self.clocks(scenario, slot));
-        deciding.decided(&Conditions { policy: &policy, now, chance: 0.5 })
+        deciding.decided(&Conditions { policy: &policy, now, jitter: 0.5 })
     }
 
     fn note(
         &mut self,
         scenario: &Scenario,
         slot: usize,
-        noting: order::Noting<Case>,
-    ) -> Order<Case> {
+        noting: order::Noting<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         let sharing = self.sharing(scenario, slot);
         let wait = (noting.due_in(), noting.unsettled);
         let held = self.store(slot).note::<super::Hasher>(&noting.claim, wait, sharing);
@@ -243,8 +247,8 @@ impl World {
         &mut self,
         scenario: &Scenario,
         slot: usize,
-        finishing: Finishing<Case>,
-    ) -> Order<Case> {
+        finishing: Finishing<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
         let Finishing { claim, outcome, ending } = finishing;
         let about = About {
             command_id: &claim.id,
@@ -273,14 +277,14 @@ impl World {
         (!is_cut).then_some(())
     }
 
-    /// Planted: acknowledged before what follows from it is safe.
+    /// A mutation: acknowledged before what follows from it is safe.
     pub(super) fn ack_too_soon(&mut self, slot: usize) {
         if self.ack(slot).is_none() {
             self.slots[slot] = Slot::default();
         }
     }
 
-    /// Whether a planted bug acknowledges before the event is confirmed.
+    /// Whether a mutation acknowledges before the event is confirmed.
     pub(super) fn acks_too_soon(&self, scenario: &Scenario, slot: usize) -> bool {
         scenario.has(Mutation::AckBeforeConfirm) && self.slots[slot].message.is_some()
     }

@@ -3,7 +3,7 @@
 use super::mutation;
 use super::scenario::{CALL_TIMEOUT, Faults, Mutation, Scenario, TOLERANCE};
 use super::world::{World, second, time};
-use crate::Case;
+use crate::ClaimedCommand;
 use eko_core::order::Order;
 use eko_core::outcome::{Answer, Code, Problem, Receipt, Refusal};
 use eko_core::verdict::{Cause, Reading, Verdict};
@@ -63,13 +63,18 @@ pub(super) enum Reads {
 
 impl World {
     /// What may become of a call.
-    pub(super) fn calls(&self, scenario: &Scenario, slot: usize, case: &Case) -> Vec<Does> {
+    pub(super) fn calls(
+        &self,
+        scenario: &Scenario,
+        slot: usize,
+        claimed: &ClaimedCommand,
+    ) -> Vec<Does> {
         let is_late = self.now >= self.slots[slot].began + CALL_TIMEOUT;
         if is_late && !scenario.has(Mutation::SendLate) {
             return vec![Does::Unreached];
         }
         let is_held = self.left(|left| &mut left.lates).is_some();
-        let early = self.stamp(scenario, slot, case) - i64::from(self.now);
+        let early = self.stamp(scenario, slot, claimed) - i64::from(self.now);
         if early.abs() > i64::from(TOLERANCE) {
             let mut may = vec![Does::OutOfTime];
             // Held for long enough, it arrives when its time has come. Where Eko does not tell its
@@ -95,8 +100,8 @@ impl World {
     }
 
     /// The timestamp that a call is signed with, as a second of the model.
-    fn stamp(&self, scenario: &Scenario, slot: usize, case: &Case) -> i64 {
-        match case.history.signed() {
+    fn stamp(&self, scenario: &Scenario, slot: usize, claimed: &ClaimedCommand) -> i64 {
+        match claimed.history.signed() {
             Some(signed) if !scenario.has(Mutation::SignWhenSent) => second(signed.stamp),
             Some(_) | None => self.wall(slot),
         }
@@ -127,8 +132,8 @@ impl World {
                 self.execute(command);
             }
             Does::Silent(When::Later) | Does::Gateway(When::Later) => {
-                let case = self.slots[slot].case().unwrap();
-                let stamp = self.stamp(scenario, slot, case);
+                let claimed = self.slots[slot].claimed().unwrap();
+                let stamp = self.stamp(scenario, slot, claimed);
                 self.eko.hold(command, stamp);
             }
             Does::Refuse

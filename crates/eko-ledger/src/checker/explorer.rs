@@ -12,7 +12,7 @@ use super::world::World;
 /// Enough for the tests, and as many as fit into a small machine's memory.
 const MOST: usize = if cfg!(debug_assertions) { 2_000_000 } else { 20_000_000 };
 
-/// What an exploration found.
+/// What the model checker found.
 #[derive(Default)]
 pub(super) struct Report {
     /// How many states were seen.
@@ -118,7 +118,7 @@ fn back(ways: &[(usize, Action)], mut way: usize) -> impl Iterator<Item = Action
 }
 
 /// Hashes numbers in few steps, and mixes all bits of each: without optimization, in which the
-/// tests run, the standard library's hasher takes most of an exploration's time.
+/// tests run, the standard library's hasher takes most of the checker's time.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Mixer(u64);
 

@@ -5,7 +5,7 @@ use super::scenario::{Faults, Mutation, Scenario};
 use super::slot::Slot;
 use super::world::{Message, World, time};
 use crate::model::Store;
-use eko_core::history::Why;
+use eko_core::history::SuspicionReason;
 
 impl World {
     /// What may happen to one worker: a crash, a stall, a broken channel.
@@ -127,7 +127,7 @@ impl World {
         if !is_noticed {
             self.lives.iter_mut().for_each(|life| *life += 1);
         } else if !scenario.has(Mutation::NoCautionAfterFailover) {
-            self.stores[0].beware(Why::LedgerForgot, time(self.now.into()));
+            self.stores[0].beware(SuspicionReason::LedgerForgot, time(self.now.into()));
         }
     }
 
@@ -135,7 +135,7 @@ impl World {
         self.stores[0] = Store::default();
         self.has_forgotten = true;
         if scenario.is_adopted && !scenario.has(Mutation::AdoptWithoutCaution) {
-            self.stores[0].beware(Why::LedgerAdopted, time(self.now.into()));
+            self.stores[0].beware(SuspicionReason::LedgerAdopted, time(self.now.into()));
         }
         self.give_up_what_is_gone();
     }

@@ -1,39 +1,39 @@
-//! Planted bugs that change what the order is told, or what it is given: the order itself is always
+//! Mutations that change what the order is told, or what it is given: the order itself is always
 //! the real one.
 
 use super::scenario::{Mutation, Scenario};
 use super::slot::Slot;
 use crate::Claim;
 use eko_core::history::{Entry, History};
-use eko_core::order::Held;
+use eko_core::order::LeaseStatus;
 use eko_core::outcome::{Answer, Code, Problem, Refusal};
 use eko_core::verdict::{Cause, Verdict};
 
 /// What the ledger says.
 pub(super) fn claim(scenario: &Scenario, slot: &Slot, mut claim: Claim, now: u32) -> Claim {
     match &mut claim {
-        Claim::Interrupted(case)
-            if scenario.has(Mutation::InterruptedAsFresh) && case.history.in_flight() =>
+        Claim::Interrupted(claimed)
+            if scenario.has(Mutation::InterruptedAsFresh) && claimed.history.in_flight() =>
         {
-            case.history.entries.pop();
+            claimed.history.entries.pop();
         }
         Claim::Finished { event, .. } if scenario.has(Mutation::NewEventEachTime) => {
             event.body.extend(now.to_be_bytes());
         }
         _ => {}
     }
-    if let Claim::Due(case) | Claim::Interrupted(case) = &mut claim
+    if let Claim::Due(claimed) | Claim::Interrupted(claimed) = &mut claim
         && slot.is_orphan
         && scenario.has(Mutation::FailOrphans)
     {
-        case.history.entries.clear();
+        claimed.history.entries.clear();
     }
     claim
 }
 
 /// Whether a write was accepted.
-pub(super) fn held(scenario: &Scenario, held: Held, mutation: Mutation) -> Held {
-    if scenario.has(mutation) { Held::Yes } else { held }
+pub(super) fn held(scenario: &Scenario, held: LeaseStatus, mutation: Mutation) -> LeaseStatus {
+    if scenario.has(mutation) { LeaseStatus::Held } else { held }
 }
 
 /// What is known when something is decided.

@@ -1,4 +1,4 @@
-//! What may happen in one exploration: the commands, the faults, the planted bugs, the settings.
+//! What may happen in one run of the model checker: commands, faults, mutations, the settings.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) const QUIET: u32 = 1;
 /// `ORPHAN_AFTER`.
 pub(super) const ORPHAN: u32 = 2;
 
-/// A bug that can be planted.
+/// A bug that the checker must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mutation {
     /// An interrupted command is started anew.
@@ -82,7 +82,7 @@ pub(super) enum Mutation {
     NoPairing,
 }
 
-/// What may happen in one exploration, and how often.
+/// What may happen in one run of the model checker, and how often.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,

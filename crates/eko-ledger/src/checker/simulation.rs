@@ -1,4 +1,4 @@
-//! One way through the world at a time, drawn by a seed: deeper than every way can be followed, with
+//! One way through the model at a time, drawn by a seed: deeper than every way can be followed, with
 //! more commands, workers and faults, and for as long as one likes (`scripts/simulate`).
 
 use std::fmt;
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use super::action::Action;
 use super::eko::{Does, Reads};
 use super::explorer::Found;
-use super::planted::{PLANTED, Planted};
+use super::mutation_tests::{MUTATION_TESTS, MutationTest};
 use super::promise::Broken;
 use super::scenario::{Faults, Mutation, Scenario};
 use super::world::{MOST, World};
@@ -39,14 +39,14 @@ impl fmt::Display for Run {
     }
 }
 
-/// Goes one way through a world of the seed's own.
+/// Goes one way through a scenario of the seed's own.
 fn run(seed: u64) -> Run {
     let mut random = Rng::with_seed(seed);
     let scenario = draw(&mut random);
     walk(scenario, &mut random)
 }
 
-/// Goes one way through a world.
+/// Goes one way through a scenario.
 fn walk(scenario: Scenario, random: &mut Rng) -> Run {
     // How often something goes wrong, where it may, and how long what is slow takes.
     let odds = Odds { fault: 0.02 + 0.4 * random.f64() * random.f64(), slow: 0.2 * random.f64() };
@@ -133,7 +133,7 @@ fn sort_of(action: Action) -> Sort {
     }
 }
 
-/// A world of the seed's own, in which every promise can be kept.
+/// A scenario of the seed's own, in which every promise can be kept.
 fn draw(random: &mut Rng) -> Scenario {
     let mut upto = |most: u8| random.u8(0..=most);
     let commands = 1 + upto(u8::try_from(MOST).unwrap() - 1);
@@ -221,17 +221,17 @@ fn no_promise_is_broken_for_as_long_as_one_likes() {
     simulate(number("SIMULATE_SEED").unwrap_or(1), Duration::from_secs(seconds));
 }
 
-/// The first seed that shows a planted bug.
-fn seed_that_shows(planted: &Planted, most: u64) -> Option<(u64, Broken)> {
+/// The first seed that shows a mutation.
+fn seed_that_shows(test: &MutationTest, most: u64) -> Option<(u64, Broken)> {
     (1..=most).find_map(|seed| {
         let mut random = Rng::with_seed(seed);
-        let Scenario { mutations, faults, .. } = planted.scenario;
-        // In its own world more is drawn that shows it, in others there is more to draw.
+        let Scenario { mutations, faults, .. } = test.scenario;
+        // In its own scenario more is drawn that shows it, in others there is more to draw.
         let scenario = match seed % 2 {
             0 => Scenario { mutations, ..draw(&mut random) },
             _ => {
                 let faults = Faults { all: faults.all + random.u8(..3), ..faults };
-                Scenario { is_fine: random.bool(), faults, ..planted.scenario }
+                Scenario { is_fine: random.bool(), faults, ..test.scenario }
             }
         };
         let found = walk(scenario, &mut random).found?;
@@ -251,17 +251,17 @@ const RARE: [Mutation; 7] = [
     Mutation::RegisterLags,
 ];
 
-/// Looks for planted bugs, and tells which are not shown by so many seeds.
+/// Looks for mutations, and tells which are not shown by so many seeds.
 fn missed(is_rare: bool, most: u64) -> Vec<&'static [Mutation]> {
     let is_meant =
-        |it: &&Planted| it.scenario.mutations.iter().all(|it| RARE.contains(it)) == is_rare;
-    let is_missed = |planted: &&Planted| {
-        let found = seed_that_shows(planted, most);
-        println!("{:?}: {found:?}", planted.scenario.mutations);
+        |it: &&MutationTest| it.scenario.mutations.iter().all(|it| RARE.contains(it)) == is_rare;
+    let is_missed = |test: &&MutationTest| {
+        let found = seed_that_shows(test, most);
+        println!("{:?}: {found:?}", test.scenario.mutations);
         found.is_none()
     };
-    let missed = PLANTED.iter().filter(is_meant).filter(is_missed);
-    missed.map(|planted| planted.scenario.mutations).collect()
+    let missed = MUTATION_TESTS.iter().filter(is_meant).filter(is_missed);
+    missed.map(|test| test.scenario.mutations).collect()
 }
 
 #[test]

@@ -7,9 +7,9 @@ use super::eko::Does;
 use super::explorer::Mixer;
 use super::scenario::CALL_TIMEOUT;
 use super::world::{Message, fingerprint};
-use crate::model::hash_case;
-use crate::{Ask, Case};
-use eko_core::decision::Turn;
+use crate::model::hash_claimed;
+use crate::{ClaimRequest, ClaimedCommand};
+use eko_core::decision::Trigger;
 use eko_core::event::Event;
 use eko_core::order::{Order, Owed, Published};
 
@@ -19,7 +19,7 @@ pub(super) struct Slot {
     /// What is to be done next, if anything.
     pub(super) next: Option<Rc<Known>>,
     /// What the ledger is asked, where that was drawn up before.
-    pub(super) ask: Option<Rc<Ask>>,
+    pub(super) request: Option<Rc<ClaimRequest>>,
     pub(super) message: Option<Message>,
     /// Of which command it is.
     pub(super) command: u8,
@@ -36,12 +36,12 @@ pub(super) struct Slot {
 
 /// An order, and its hash.
 pub(super) struct Known {
-    pub(super) order: Order<Case>,
+    pub(super) order: Order<ClaimedCommand>,
     pub(super) digest: u64,
 }
 
 impl Known {
-    pub(super) fn new(order: Order<Case>) -> Rc<Self> {
+    pub(super) fn new(order: Order<ClaimedCommand>) -> Rc<Self> {
         let mut state = Mixer::default();
         hash_order(&order, &mut state);
         Rc::new(Self { order, digest: state.finish() })
@@ -68,8 +68,8 @@ impl Slot {
     }
 
     /// The command that it has claimed.
-    pub(super) fn case(&self) -> Option<&Case> {
-        case(&self.next.as_ref()?.order)
+    pub(super) fn claimed(&self) -> Option<&ClaimedCommand> {
+        claimed(&self.next.as_ref()?.order)
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -85,7 +85,7 @@ impl Slot {
     }
 }
 
-fn case(order: &Order<Case>) -> Option<&Case> {
+fn claimed(order: &Order<ClaimedCommand>) -> Option<&ClaimedCommand> {
     match order {
         Order::Decide(deciding) => Some(&deciding.claim),
         Order::Acquire(acquiring) => Some(&acquiring.claim),
@@ -110,17 +110,17 @@ fn case(order: &Order<Case>) -> Option<&Case> {
 }
 
 /// What tells two orders of one delivery apart.
-fn hash_order(order: &Order<Case>, state: &mut Mixer) {
+fn hash_order(order: &Order<ClaimedCommand>, state: &mut Mixer) {
     std::mem::discriminant(order).hash(state);
-    if let Some(case) = case(order) {
-        hash_case(case, state);
+    if let Some(claimed) = claimed(order) {
+        hash_claimed(claimed, state);
     }
     let published = |published: &Published, state: &mut Mixer| {
         hash_event(&published.event, published.owed, state);
         published.refused.hash(state);
     };
     match order {
-        Order::Decide(deciding) => (deciding.turn == Turn::Ready).hash(state),
+        Order::Decide(deciding) => (deciding.trigger == Trigger::Ready).hash(state),
         Order::Acquire(acquiring) => std::mem::discriminant(&acquiring.next).hash(state),
         Order::Begin(beginning) => std::mem::discriminant(&beginning.next).hash(state),
         Order::Note(noting) => (noting.delay, noting.unsettled, noting.cause).hash(state),

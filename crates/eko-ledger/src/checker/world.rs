@@ -1,4 +1,4 @@
-//! One state of the world: ledgers, broker, Eko, clocks and workers, and what must hold in it.
+//! One state of the model: ledgers, broker, Eko, clocks and workers, and what must hold in it.
 
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;

@@ -13,7 +13,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config};
 
-use super::Trouble;
+use super::ConnectionError;
 use super::address::{Address, Endpoint, SslMode};
 use super::tls::connector;
 use eko_connect::addresses::{Failed, first_that_answers};
@@ -33,28 +33,28 @@ enum Place {
 }
 
 /// Connects to the first server that answers and can be written.
-pub(super) async fn connect(address: &Address, tls: &TlsFiles) -> Result<Client, Trouble> {
+pub(super) async fn connect(address: &Address, tls: &TlsFiles) -> Result<Client, ConnectionError> {
     let mut places = Vec::new();
     let mut unresolved = None;
     for server in address.servers() {
         match resolve(server).await {
             Ok(found) => places.extend(found),
-            Err(trouble) => unresolved = Some(trouble),
+            Err(error) => unresolved = Some(error),
         }
     }
     let connected = first_that_answers(places, CONNECT_TIMEOUT, |place| open(place, address, tls));
     connected.await.map_err(|failed| match (failed, unresolved) {
-        (Failed::Said(trouble), _) | (Failed::None, Some(trouble)) => trouble,
+        (Failed::Said(error), _) | (Failed::None, Some(error)) => error,
         (Failed::Silent, _) => unreached("no answer from its address"),
         (Failed::None, None) => unreached("its name has no address"),
     })
 }
 
-fn unreached(why: impl ToString) -> Trouble {
-    Trouble::Unreached(why.to_string())
+fn unreached(why: impl ToString) -> ConnectionError {
+    ConnectionError::Unreached(why.to_string())
 }
 
-async fn resolve(server: Endpoint) -> Result<Vec<Place>, Trouble> {
+async fn resolve(server: Endpoint) -> Result<Vec<Place>, ConnectionError> {
     let Endpoint { name, host, port } = server;
     match host {
         Host::Tcp(host) => {
@@ -68,7 +68,7 @@ async fn resolve(server: Endpoint) -> Result<Vec<Place>, Trouble> {
     }
 }
 
-async fn open(place: Place, address: &Address, tls: &TlsFiles) -> Result<Client, Trouble> {
+async fn open(place: Place, address: &Address, tls: &TlsFiles) -> Result<Client, ConnectionError> {
     let mut config = address.config.clone();
     config.ssl_mode(match address.ssl_mode {
         SslMode::Disable => config::SslMode::Disable,
@@ -102,7 +102,7 @@ async fn open(place: Place, address: &Address, tls: &TlsFiles) -> Result<Client,
     }
 }
 
-async fn start<S, T>(config: &Config, stream: S, tls: T) -> Result<Client, Trouble>
+async fn start<S, T>(config: &Config, stream: S, tls: T) -> Result<Client, ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: TlsConnect<S>,
@@ -115,7 +115,7 @@ where
 }
 
 /// Whether it is a standby.
-async fn is_read_only(client: &Client) -> Result<bool, Trouble> {
+async fn is_read_only(client: &Client) -> Result<bool, ConnectionError> {
     let answer = client.simple_query("SHOW transaction_read_only").await?;
     let is_on = |message: &SimpleQueryMessage| match message {
         SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),

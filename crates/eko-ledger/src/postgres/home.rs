@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::Trouble;
+use super::ConnectionError;
 
 /// What a database has that no copy of it has: a dump that is restored elsewhere differs in both, one
 /// that is restored beside it, and a database made from it as a template, in the second. A standby has
@@ -17,7 +17,7 @@ pub(super) struct Home {
 
 impl Home {
     /// Where a connection leads, outside of a transaction: a server may not tell.
-    pub(super) async fn of(client: &Client) -> Result<Self, Trouble> {
+    pub(super) async fn of(client: &Client) -> Result<Self, ConnectionError> {
         let system = "SELECT system_identifier::text FROM pg_control_system()";
         let system = match client.query_typed_one(system, &[]).await {
             Ok(row) => row.get(0),

@@ -13,7 +13,7 @@ use super::connect::connect;
 use super::home::Home;
 use super::pooled::is_direct;
 use super::statements::Statements;
-use super::{PATIENCE, meta, schema};
+use super::{ANSWER_TIMEOUT, meta, schema};
 use crate::{Error, Server};
 use eko_core::backoff::Backoff;
 
@@ -40,7 +40,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 
 /// What went wrong with one use of the connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum ConnectionError {
     /// The server, or the way to it.
     #[error(transparent)]
     Server(#[from] tokio_postgres::Error),
@@ -55,7 +55,7 @@ pub(super) enum Trouble {
     Moved,
 }
 
-impl Trouble {
+impl ConnectionError {
     /// Whether another connection may do better.
     fn is_passing(&self) -> bool {
         match self {
@@ -113,7 +113,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins a transaction.
-    pub(super) async fn begin(&self) -> Result<(), Trouble> {
+    pub(super) async fn begin(&self) -> Result<(), ConnectionError> {
         // A snapshot of the whole transaction would be older than its locks.
         Ok(self.client.batch_execute(&self.begin).await?)
     }
@@ -121,8 +121,8 @@ impl Session {
     /// Does something in a transaction of its own. Where it fails the connection is given up.
     pub(super) async fn transaction<T>(
         &self,
-        work: impl Future<Output = Result<T, Trouble>>,
-    ) -> Result<T, Trouble> {
+        work: impl Future<Output = Result<T, ConnectionError>>,
+    ) -> Result<T, ConnectionError> {
         self.begin().await?;
         let done = work.await?;
         self.client.batch_execute("COMMIT").await?;
@@ -180,13 +180,13 @@ impl Link {
     }
 
     /// A new connection. The password may be another one by now.
-    pub(super) async fn connect(&mut self) -> Result<Client, Trouble> {
+    pub(super) async fn connect(&mut self) -> Result<Client, ConnectionError> {
         self.address = self.server.url.renewed();
         connect(&self.address, &self.server.tls).await
     }
 
     /// The connection that is ready, or a new one.
-    async fn session(&mut self) -> Result<Arc<Session>, Trouble> {
+    async fn session(&mut self) -> Result<Arc<Session>, ConnectionError> {
         if let Some(session) = self.session.as_ref().filter(|session| !session.client.is_closed()) {
             return Ok(Arc::clone(session));
         }
@@ -219,7 +219,7 @@ impl Link {
     }
 
     /// The ledger's id, which is the same for as long as the process lives.
-    async fn known_id(&mut self, client: &Client) -> Result<String, Trouble> {
+    async fn known_id(&mut self, client: &Client) -> Result<String, ConnectionError> {
         let found = meta::id(client, &self.address.schema).await?;
         let here = Home::of(client).await?;
         let known = self.id.get_or_insert_with(|| found.id.clone());
@@ -251,19 +251,19 @@ impl Link {
     /// Does what may be done twice, over as many connections as its time allows.
     pub(super) async fn retry<T, F>(&mut self, work: impl Fn(Arc<Session>) -> F) -> Result<T, Error>
     where
-        F: Future<Output = Result<T, Trouble>>,
+        F: Future<Output = Result<T, ConnectionError>>,
     {
-        let tried = tokio::time::timeout(PATIENCE, async {
+        let tried = tokio::time::timeout(ANSWER_TIMEOUT, async {
             let mut tries = 0;
             loop {
                 let done = match self.session().await {
                     Ok(session) => work(session).await,
-                    Err(trouble) => Err(trouble),
+                    Err(error) => Err(error),
                 };
                 match done {
                     Ok(done) => return Ok(done),
-                    Err(trouble) if trouble.is_passing() => self.wait(&trouble, &mut tries).await,
-                    Err(trouble) => return Err(self.told(&trouble)),
+                    Err(error) if error.is_passing() => self.wait(&error, &mut tries).await,
+                    Err(error) => return Err(self.told(&error)),
                 }
             }
         });
@@ -277,13 +277,13 @@ impl Link {
         work: impl FnOnce(Arc<Session>) -> F,
     ) -> Result<T, Error>
     where
-        F: Future<Output = Result<T, Trouble>>,
+        F: Future<Output = Result<T, ConnectionError>>,
     {
         let Some(session) = self.session.clone() else {
             return Err(self.late());
         };
-        let result = match tokio::time::timeout(PATIENCE, work(session)).await {
-            Ok(done) => done.map_err(|trouble| self.told(&trouble)),
+        let result = match tokio::time::timeout(ANSWER_TIMEOUT, work(session)).await {
+            Ok(done) => done.map_err(|error| self.told(&error)),
             Err(_) => Err(self.late()),
         };
         self.keep_if(result)
@@ -298,9 +298,9 @@ impl Link {
         result
     }
 
-    async fn wait(&mut self, trouble: &Trouble, tries: &mut u32) {
+    async fn wait(&mut self, error: &ConnectionError, tries: &mut u32) {
         self.session = None;
-        let problem = match self.told(trouble) {
+        let problem = match self.told(error) {
             Error::Away(why) => why,
             other => other.to_string(),
         };
@@ -314,25 +314,25 @@ impl Link {
 
     /// The error of a batch whose time is over.
     pub(super) fn late(&self) -> Error {
-        let silence = || format!("no answer from the server within {} s", PATIENCE.as_secs());
+        let silence = || format!("no answer from the server within {} s", ANSWER_TIMEOUT.as_secs());
         Error::Away(self.problem.clone().unwrap_or_else(silence))
     }
 
     /// What went wrong, without anything of the URL's password, nor of a row's values that the
     /// server's details would repeat.
-    pub(super) fn told(&self, trouble: &Trouble) -> Error {
-        let text = match trouble {
-            Trouble::Store(error) => return error.clone(),
-            Trouble::Unreached(_) | Trouble::Moved => trouble.to_string(),
-            Trouble::Server(error) => match error.as_db_error() {
+    pub(super) fn told(&self, error: &ConnectionError) -> Error {
+        let text = match error {
+            ConnectionError::Store(error) => return error.clone(),
+            ConnectionError::Unreached(_) | ConnectionError::Moved => error.to_string(),
+            ConnectionError::Server(error) => match error.as_db_error() {
                 Some(db) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
                 None => chain(error),
             },
         };
         let text = self.address.without_password(text);
-        match trouble {
-            trouble if trouble.is_refusal() => Error::Refused(text),
-            trouble if trouble.is_away() => Error::Away(text),
+        match error {
+            _ if error.is_refusal() => Error::Refused(text),
+            _ if error.is_away() => Error::Away(text),
             _ => Error::Store(text),
         }
     }

@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::home::Home;
 use super::link::Session;
-use super::{Trouble, rows, schema};
+use super::{ConnectionError, rows, schema};
 use crate::meta::{Change, Lacks, Meta, Opening};
 
 /// The schema that has it all.
@@ -42,11 +42,14 @@ pub(super) fn glance_sql(timeline: Option<&str>) -> String {
 }
 
 /// What it has read.
-pub(super) fn glance(rows: &[tokio_postgres::Row], session: &Session) -> Result<Glance, Trouble> {
-    let row = rows.first().ok_or(Trouble::Moved)?;
+pub(super) fn glance(
+    rows: &[tokio_postgres::Row],
+    session: &Session,
+) -> Result<Glance, ConnectionError> {
+    let row = rows.first().ok_or(ConnectionError::Moved)?;
     let (timeline, id): (Option<String>, Option<String>) = (row.get(4), row.get(5));
     if timeline != session.timeline || id.as_ref() != Some(&session.id) {
-        return Err(Trouble::Moved);
+        return Err(ConnectionError::Moved);
     }
     let commits: i64 = row.get(0);
     let lacks = Lacks { adopted: row.get(1), forgot: row.get(2) };
@@ -75,7 +78,7 @@ pub(super) async fn settle(
     client: &Client,
     opening: &Opening,
     home: &Home,
-) -> Result<(Vec<u8>, Option<String>), Trouble> {
+) -> Result<(Vec<u8>, Option<String>), ConnectionError> {
     let first_wins = "INSERT INTO meta (digest_key) SELECT $1 WHERE NOT EXISTS (TABLE meta)";
     client.execute_typed(first_wins, &[(&opening.new_key.as_slice(), Type::BYTEA)]).await?;
     let row = client
@@ -102,7 +105,7 @@ pub(super) struct Whose {
 }
 
 /// Reads whose it says it is, by its tables' full names.
-pub(super) async fn id(client: &Client, schema: &str) -> Result<Whose, Trouble> {
+pub(super) async fn id(client: &Client, schema: &str) -> Result<Whose, ConnectionError> {
     let select = format!("SELECT ledger_id, system, database FROM {}.meta", schema::quoted(schema));
     let row = client.query_typed_one(&select, &[]).await?;
     let id: Option<String> = row.get(0);
@@ -111,7 +114,7 @@ pub(super) async fn id(client: &Client, schema: &str) -> Result<Whose, Trouble> 
 }
 
 /// How often one worker has committed.
-pub(super) async fn own_commits(client: &Client, worker: i64) -> Result<u64, Trouble> {
+pub(super) async fn own_commits(client: &Client, worker: i64) -> Result<u64, ConnectionError> {
     let select = "SELECT coalesce((SELECT count FROM commits WHERE worker = $1), 0)";
     let row = client.query_typed_one(select, &[(&worker, Type::INT8)]).await?;
     let commits: i64 = row.get(0);
@@ -124,7 +127,7 @@ pub(super) async fn load(
     client: &Client,
     schema: usize,
     timeline: Option<&str>,
-) -> Result<Meta, Trouble> {
+) -> Result<Meta, ConnectionError> {
     if schema < MEMORY {
         return Ok(Meta { schema, ..Meta::default() });
     }
@@ -136,9 +139,9 @@ pub(super) async fn load(
     let row = client.query_typed_one(&select, &[]).await?;
     let found: Option<String> = row.get(5);
     if found.as_deref() != timeline {
-        return Err(Trouble::Moved);
+        return Err(ConnectionError::Moved);
     }
-    let time = |column| -> Result<Option<Timestamp>, Trouble> {
+    let time = |column| -> Result<Option<Timestamp>, ConnectionError> {
         Ok(row.get::<usize, Option<i64>>(column).map(rows::time).transpose()?)
     };
     let (id, commits): (Option<String>, i64) = (row.get(0), row.get(1));
@@ -154,7 +157,7 @@ pub(super) async fn load(
 }
 
 /// Changes what it keeps about itself.
-pub(super) async fn change(client: &Client, change: Change) -> Result<(), Trouble> {
+pub(super) async fn change(client: &Client, change: Change) -> Result<(), ConnectionError> {
     match change {
         Change::Nothing => Ok(()),
         Change::Adopt => set(client, "adopted").await,
@@ -167,12 +170,12 @@ pub(super) async fn change(client: &Client, change: Change) -> Result<(), Troubl
     }
 }
 
-async fn set(client: &Client, column: &str) -> Result<(), Trouble> {
+async fn set(client: &Client, column: &str) -> Result<(), ConnectionError> {
     Ok(client.batch_execute(&format!("UPDATE meta SET {column} = {NOW}")).await?)
 }
 
 /// What a commit waits for.
-pub(super) async fn promise(client: &Client) -> Result<String, Trouble> {
+pub(super) async fn promise(client: &Client) -> Result<String, ConnectionError> {
     let select = "SELECT current_setting('synchronous_commit'),
         current_setting('synchronous_standby_names')";
     let row = client.query_typed_one(select, &[]).await?;

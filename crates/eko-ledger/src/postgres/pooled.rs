@@ -12,13 +12,13 @@ use tokio::io::{
 use tokio_postgres::Client;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-use super::Trouble;
+use super::ConnectionError;
 
 /// Bytes of a cancel request: length, code, process, secret.
 const CANCEL_REQUEST: usize = 16;
 
 /// Whether every statement goes to the same process of the server.
-pub(super) async fn is_direct(client: &Client) -> Result<bool, Trouble> {
+pub(super) async fn is_direct(client: &Client) -> Result<bool, ConnectionError> {
     let row = client.query_typed_one("SELECT pg_backend_pid()", &[]).await?;
     let process: i32 = row.get(0);
     Ok(cancelled_process(client).await == Some(process))

@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::meta::NOW;
 use super::statements::Statement;
 use crate::rules::{Finished, Lease, Row};
-use crate::{Census, Error, Open, OpenState, Stranded};
+use crate::{BacklogCounts, Error, Open, OpenState, Stranded};
 
 const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
                        interruptions, unsettled, untold, outcome, finished, event";
@@ -50,7 +50,7 @@ pub(super) fn upsert_types() -> Vec<Type> {
 }
 
 /// The rows of one id, or of a tid, oldest first.
-pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super::Trouble> {
+pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super::ConnectionError> {
     let query =
         format!("SELECT {COLUMNS} FROM commands WHERE id = $1 OR tid = $1 ORDER BY first_received");
     let rows = client.query_typed(&query, &[(&what, Type::TEXT)]).await?;
@@ -63,7 +63,7 @@ pub(super) async fn upsert(
     statement: &Statement,
     rows: &[&Row],
     worker: i64,
-) -> Result<(), super::Trouble> {
+) -> Result<(), super::ConnectionError> {
     let histories: Result<Vec<String>, _> =
         rows.iter().map(|row| serde_json::to_string(&row.history)).collect();
     let histories = histories.map_err(|error| Error::Store(error.to_string()))?;
@@ -146,22 +146,27 @@ pub(super) fn read(row: &tokio_postgres::Row) -> Result<Row, Error> {
 }
 
 /// Counts what waits.
-pub(super) async fn census(client: &Client) -> Result<Census, super::Trouble> {
-    let mut census = Census::default();
+pub(super) async fn backlog_counts(
+    client: &Client,
+) -> Result<BacklogCounts, super::ConnectionError> {
+    let mut backlog_counts = BacklogCounts::default();
     let unsettled = "SELECT kind, count(*), min(doubted_since) FROM commands
                      WHERE unsettled AND doubted_since IS NOT NULL GROUP BY kind";
     for row in client.query_typed(unsettled, &[]).await? {
-        census.unsettled.insert(row.get(0), (count(row.get(1)), time(row.get(2))?));
+        backlog_counts.unsettled.insert(row.get(0), (count(row.get(1)), time(row.get(2))?));
     }
     let parked = "SELECT kind, count(*) FROM commands WHERE due IS NOT NULL GROUP BY kind";
     for row in client.query_typed(parked, &[]).await? {
-        census.parked.insert(row.get(0), count(row.get(1)));
+        backlog_counts.parked.insert(row.get(0), count(row.get(1)));
     }
-    Ok(census)
+    Ok(backlog_counts)
 }
 
 /// Lists what nobody works on, by the server's clock.
-pub(super) async fn stranded(client: &Client, most: u32) -> Result<Stranded, super::Trouble> {
+pub(super) async fn stranded(
+    client: &Client,
+    most: u32,
+) -> Result<Stranded, super::ConnectionError> {
     let most = i64::from(most);
     let open = format!(
         "SELECT id, kind, tid, due, lease_token, parked, interruptions FROM commands
@@ -193,7 +198,7 @@ pub(super) async fn prune(
     client: &Client,
     before: Timestamp,
     most: u32,
-) -> Result<u32, super::Trouble> {
+) -> Result<u32, super::ConnectionError> {
     let forget = "DELETE FROM commands WHERE id IN (
                       SELECT id FROM commands WHERE first_received < $1 AND finished < $1
                       ORDER BY first_received LIMIT $2 FOR UPDATE SKIP LOCKED)";

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::address::Address;
 use super::home::Home;
-use super::{Trouble, meta};
+use super::{ConnectionError, meta};
 use crate::Error;
 use crate::meta::Opening;
 
@@ -40,7 +40,7 @@ pub(super) async fn prepare(
     client: &Client,
     address: &Address,
     opening: &Opening,
-) -> Result<Vec<u8>, Trouble> {
+) -> Result<Vec<u8>, ConnectionError> {
     ensure_letters(client).await?;
     let home = Home::of(client).await?;
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
@@ -82,7 +82,10 @@ pub(super) async fn prepare(
 
 /// Where the tables are: in the ledger's own schema, or where a version before this one has made them,
 /// which is wherever the user's `search_path` leads.
-pub(super) async fn find(client: &Client, address: &Address) -> Result<Option<Found>, Trouble> {
+pub(super) async fn find(
+    client: &Client,
+    address: &Address,
+) -> Result<Option<Found>, ConnectionError> {
     let own = format!("{}.schema_version", quoted(&address.schema));
     let exists = "SELECT to_regclass($1) IS NOT NULL";
     if client.query_typed_one(exists, &[(&own, Type::TEXT)]).await?.get(0) {
@@ -92,20 +95,20 @@ pub(super) async fn find(client: &Client, address: &Address) -> Result<Option<Fo
         return Ok(None);
     }
     // Another program may have a table of this name.
-    let former =
+    let previous =
         "SELECT n.nspname::text FROM pg_class v JOIN pg_namespace n ON n.oid = v.relnamespace
         WHERE v.oid = to_regclass('schema_version')
             AND EXISTS (SELECT FROM pg_attribute WHERE attname = 'digest_key'
                 AND attrelid = to_regclass(format('%I.meta', n.nspname)))
             AND EXISTS (SELECT FROM pg_attribute WHERE attname = 'lease_token'
                 AND attrelid = to_regclass(format('%I.commands', n.nspname)))";
-    match client.query_typed_opt(former, &[]).await? {
+    match client.query_typed_opt(previous, &[]).await? {
         Some(row) => found(client, row.get(0)).await.map(Some),
         None => Ok(None),
     }
 }
 
-async fn found(client: &Client, schema: String) -> Result<Found, Trouble> {
+async fn found(client: &Client, schema: String) -> Result<Found, ConnectionError> {
     let select = format!("SELECT applied FROM {}.schema_version", quoted(&schema));
     let applied: i64 = client.query_typed_opt(&select, &[]).await?.map_or(0, |row| row.get(0));
     Ok(Found { schema, applied: usize::try_from(applied).unwrap_or(usize::MAX) })
@@ -125,7 +128,7 @@ impl Found {
 }
 
 /// Makes the schema, unless an administrator has made it for a user who may not.
-async fn make_schema(client: &Client, schema: &str) -> Result<(), Trouble> {
+async fn make_schema(client: &Client, schema: &str) -> Result<(), ConnectionError> {
     let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
     if client.query_typed_one(exists, &[(&schema, Type::TEXT)]).await?.get(0) {
         return Ok(());
@@ -143,7 +146,7 @@ async fn make_schema(client: &Client, schema: &str) -> Result<(), Trouble> {
 
 /// Moves the tables of an older version. Its `schema_version` stays and names the newest schema, so
 /// that an older program refuses the database in place of beginning a new ledger there.
-async fn take_along(client: &Client, from: &str, to: &str) -> Result<(), Trouble> {
+async fn take_along(client: &Client, from: &str, to: &str) -> Result<(), ConnectionError> {
     let (old, new) = (quoted(from), quoted(to));
     let mut moves: String = ["meta", "commands", "commits"]
         .map(|table| format!("ALTER TABLE IF EXISTS {old}.{table} SET SCHEMA {new};"))
@@ -155,7 +158,7 @@ async fn take_along(client: &Client, from: &str, to: &str) -> Result<(), Trouble
 }
 
 /// A database of one script would refuse what Eko says in another one.
-async fn ensure_letters(client: &Client) -> Result<(), Trouble> {
+async fn ensure_letters(client: &Client) -> Result<(), ConnectionError> {
     let row = client.query_typed_one("SELECT current_setting('server_encoding')", &[]).await?;
     let encoding: String = row.get(0);
     match ENCODINGS.contains(&encoding.as_str()) {

@@ -3,18 +3,20 @@
 use jiff::Timestamp;
 use rusqlite::Transaction;
 
-use super::begun::Begun;
 use super::meta;
 use super::rows::{self, Statements};
+use super::staging::StagingTable;
 use crate::meta::{Change, Meta};
 use crate::rules::{self, Circumstances, Row, TidState};
-use crate::{Ask, Census, Claim, Error, Held, Open, OpenState, Stranded, Write};
+use crate::{
+    BacklogCounts, Claim, ClaimRequest, Error, LeaseStatus, Open, OpenState, Stranded, Write,
+};
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
     transaction: &'a Transaction<'a>,
     statements: Statements<'a>,
-    begun: &'a mut Begun,
+    staging: &'a mut StagingTable,
     circumstances: Circumstances,
     closed: Closed,
 }
@@ -32,30 +34,30 @@ impl<'a> Store<'a> {
     /// The ledger within `transaction`.
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
-        begun: &'a mut Begun,
+        staging: &'a mut StagingTable,
         circumstances: Circumstances,
     ) -> rusqlite::Result<Self> {
-        begun.refresh(transaction)?;
+        staging.refresh(transaction)?;
         let (statements, closed) = (Statements::prepare(transaction)?, Closed::default());
-        Ok(Self { transaction, statements, begun, circumstances, closed })
+        Ok(Self { transaction, statements, staging, circumstances, closed })
     }
 
     /// Claims a command.
     pub(super) fn claim(
         &mut self,
-        ask: &Ask,
+        request: &ClaimRequest,
         token: u64,
     ) -> rusqlite::Result<Result<Claim, Error>> {
-        let row = self.load(&ask.id)?;
-        let tid = match rules::tid_that_matters(row.as_ref(), ask) {
+        let row = self.load(&request.id)?;
+        let tid = match rules::tid_that_matters(row.as_ref(), request) {
             Some(tid) => self.tid_state(tid)?,
             None => TidState::default(),
         };
         let is_new = row.is_none();
-        match rules::claim(row, &tid, ask, token, self.circumstances) {
+        match rules::claim(row, &tid, request, token, self.circumstances) {
             Ok((claim, Some(row))) if is_new => {
                 self.closed.has_changed = true;
-                self.begun.add(row);
+                self.staging.add(row);
                 Ok(Ok(claim))
             }
             Ok((claim, Some(row))) => {
@@ -68,10 +70,10 @@ impl<'a> Store<'a> {
     }
 
     /// Writes about a claimed command.
-    pub(super) fn write(&mut self, write: Write) -> rusqlite::Result<Held> {
-        let begun = self.begun.take(&write.id);
-        let is_begun = begun.is_some();
-        let known = match begun {
+    pub(super) fn write(&mut self, write: Write) -> rusqlite::Result<LeaseStatus> {
+        let staged = self.staging.take(&write.id);
+        let is_staged = staged.is_some();
+        let known = match staged {
             Some(row) => Some(row),
             None => self.statements.load(&write.id)?,
         };
@@ -80,18 +82,18 @@ impl<'a> Store<'a> {
         };
         let held = rules::write(&mut row, write, self.circumstances.now);
         match held {
-            Held::Yes => {
+            LeaseStatus::Held => {
                 self.closed.has_changed = true;
                 self.statements.save(&row)?;
             }
-            Held::Lost if is_begun => self.begun.add(row),
-            Held::Lost => {}
+            LeaseStatus::Lost if is_staged => self.staging.add(row),
+            LeaseStatus::Lost => {}
         }
         Ok(held)
     }
 
     /// Writes about a claimed command of which the store knows nothing any more.
-    fn write_back(&mut self, write: Write) -> rusqlite::Result<Held> {
+    fn write_back(&mut self, write: Write) -> rusqlite::Result<LeaseStatus> {
         let refund_of = write.asked.tid.clone().filter(|_| write.asked.kind == "refund");
         let tid = match refund_of {
             Some(tid) => self.tid_state(&tid)?,
@@ -99,13 +101,13 @@ impl<'a> Store<'a> {
         };
         let is_kept = write.is_kept;
         let Some(row) = rules::write_back(write, &tid, self.circumstances.now) else {
-            return Ok(Held::Lost);
+            return Ok(LeaseStatus::Lost);
         };
         if is_kept {
             self.closed.missed.push(row.id.clone());
         }
         self.save(&row)?;
-        Ok(Held::Yes)
+        Ok(LeaseStatus::Held)
     }
 
     /// Notes that a parked copy is safe.
@@ -129,7 +131,7 @@ impl<'a> Store<'a> {
     /// Lists what nobody works on. One process has this store: a claim that another one held is
     /// over, and what stands in `begun` was begun just now.
     pub(super) fn stranded(&self, most: u32) -> rusqlite::Result<Stranded> {
-        let Circumstances { holders, now, .. } = self.circumstances;
+        let Circumstances { lease_scope, now, .. } = self.circumstances;
         let mut statement = self.transaction.prepare_cached(
             "SELECT id, kind, tid, due, lease_token, lease_until, parked, interruptions
              FROM commands WHERE finished IS NULL AND (due IS NULL OR due < ?1)
@@ -140,7 +142,7 @@ impl<'a> Store<'a> {
         while let Some(row) = rows.next()? {
             let (token, until): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
             let lease = rows::lease(token, until)?;
-            if lease.is_some_and(|lease| holders.holds(lease, now)) {
+            if lease.is_some_and(|lease| lease_scope.holds(lease, now)) {
                 continue;
             }
             let (due, parked, interruptions) = (row.get(3)?, row.get(6)?, row.get(7)?);
@@ -154,7 +156,7 @@ impl<'a> Store<'a> {
     }
 
     fn load(&mut self, id: &str) -> rusqlite::Result<Option<Row>> {
-        match self.begun.get(id) {
+        match self.staging.get(id) {
             Some(row) => Ok(Some(row.clone())),
             None => self.statements.load(id),
         }
@@ -162,7 +164,7 @@ impl<'a> Store<'a> {
 
     fn tid_state(&mut self, tid: &str) -> rusqlite::Result<TidState> {
         let mut state = self.statements.tid_state(tid)?;
-        if self.begun.has_refund_of(tid) {
+        if self.staging.has_refund_of(tid) {
             state.add(None, false);
         }
         Ok(state)
@@ -170,18 +172,18 @@ impl<'a> Store<'a> {
 
     fn save(&mut self, row: &Row) -> rusqlite::Result<()> {
         self.closed.has_changed = true;
-        self.begun.take(&row.id);
+        self.staging.take(&row.id);
         self.statements.save(row)
     }
 
     /// Writes what is still to be written before the transaction is committed.
     pub(super) fn close(self) -> rusqlite::Result<Closed> {
-        self.begun.write(self.transaction)?;
+        self.staging.write(self.transaction)?;
         Ok(self.closed)
     }
 
     /// Counts what waits.
-    pub(super) fn census(&self) -> rusqlite::Result<Census> {
+    pub(super) fn backlog_counts(&self) -> rusqlite::Result<BacklogCounts> {
         let mut unsettled = self.transaction.prepare_cached(
             "SELECT kind, count(*), min(doubted_since) FROM commands
              WHERE unsettled = 1 AND doubted_since IS NOT NULL GROUP BY kind",
@@ -195,7 +197,7 @@ impl<'a> Store<'a> {
         let parked = parked
             .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        Ok(Census { unsettled, parked })
+        Ok(BacklogCounts { unsettled, parked })
     }
 
     /// The number that stands there already: SQLite writes the page nevertheless, which an
@@ -218,7 +220,7 @@ impl<'a> Store<'a> {
 
     /// Forgets what finished before a time, at most so much at once.
     pub(super) fn prune(&mut self, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
-        self.begun.settle_old(&mut self.statements)?;
+        self.staging.settle_old(&mut self.statements)?;
         let forgotten = self
             .transaction
             .prepare_cached(

@@ -4,11 +4,11 @@ use super::*;
 use eko_core::history::Suspicion;
 
 /// What raises a suspicion in a claim, if anything does.
-fn suspicion(claim: &Claim) -> Option<Why> {
-    let (Claim::Fresh(case) | Claim::Due(case) | Claim::Interrupted(case)) = claim else {
+fn suspicion(claim: &Claim) -> Option<SuspicionReason> {
+    let (Claim::Fresh(claimed) | Claim::Due(claimed) | Claim::Interrupted(claimed)) = claim else {
         panic!("not claimed: {}", word(claim));
     };
-    case.history.entries.iter().find_map(|entry| match entry {
+    claimed.history.entries.iter().find_map(|entry| match entry {
         Entry::Suspicion(Suspicion { why, .. }) => Some(*why),
         Entry::Attempt(_) | Entry::Inquiry(_) => None,
     })
@@ -39,7 +39,7 @@ on_both_stores! {
         assert!(ledger.identity().is_new);
         let ledger = rig.reopen(ledger, 2).await;
         assert!(ledger.identity().is_new, "somebody has only looked");
-        claim(&ledger, ask("a", 0)).await;
+        claim(&ledger, request("a", 0)).await;
         drop(ledger);
         if let Rig::Sqlite(_) = rig {
             wait_until_free(&rig.path()).await;
@@ -53,35 +53,35 @@ on_both_stores! {
     async fn a_commit_that_writes_is_counted_and_no_other(rig) {
         let ledger = rig.open().await;
         assert_eq!(ledger.commits().await.unwrap(), 0);
-        let first = case(claim(&ledger, ask("a", 0)).await);
+        let first = claimed(claim(&ledger, request("a", 0)).await);
         assert_eq!(ledger.commits().await.unwrap(), 1);
-        assert_eq!(word(&claim(&ledger, ask("a", 1)).await), "busy");
-        ledger.census().await.unwrap();
+        assert_eq!(word(&claim(&ledger, request("a", 1)).await), "busy");
+        ledger.backlog_counts().await.unwrap();
         ledger.probe().await.unwrap();
         assert_eq!(ledger.commits().await.unwrap(), 1);
         ledger.finish(first, &succeeded("a", "1"), false).await.unwrap();
         let ledger = rig.reopen(ledger, 2).await;
-        claim(&ledger, ask("b", 0)).await;
+        claim(&ledger, request("b", 0)).await;
         assert_eq!(ledger.commits().await.unwrap(), 3, "whoever has made them");
     }
 
     async fn after_an_adoption_a_refund_that_is_unknown_is_inquired_first(rig) {
         let ledger = rig.open().await;
-        let known = case(claim(&ledger, refund("known", "1", 0)).await);
+        let known = claimed(claim(&ledger, refund("known", "1", 0)).await);
         ledger.note(&known, ledger.until(5), false).await.unwrap();
         let before = ledger.adopt().await.unwrap().adopted.unwrap();
         let unknown = claim(&ledger, refund("unknown", "2", 6)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerAdopted));
-        assert!(!case(unknown).history.in_flight(), "no attempt begins");
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerAdopted));
+        assert!(!claimed(unknown).history.in_flight(), "no attempt begins");
         // The other ledger may have begun what this one knows as open.
         let known = claim(&ledger, refund("known", "1", 6)).await;
-        assert_eq!(suspicion(&known), Some(Why::LedgerAdopted));
-        let otp = Ask { kind: "refund_otp", ..refund("otp", "3", 6) };
-        assert!(case(claim(&ledger, otp).await).history.in_flight(), "it moves no money");
+        assert_eq!(suspicion(&known), Some(SuspicionReason::LedgerAdopted));
+        let otp = ClaimRequest { kind: "refund_otp", ..refund("otp", "3", 6) };
+        assert!(claimed(claim(&ledger, otp).await).history.in_flight(), "it moves no money");
         let ledger = rig.reopen(ledger, 2).await;
         assert_eq!(ledger.identity().adopted, Some(before), "it is kept");
         let unknown = claim(&ledger, refund("later", "4", 6)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerAdopted));
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerAdopted));
         drop(ledger);
         if let Rig::Sqlite(_) = rig {
             wait_until_free(&rig.path()).await;
@@ -96,7 +96,7 @@ on_both_stores! {
         assert!(ledger.forget().await.unwrap().forgot.is_some());
         assert_eq!(*ledger.forgotten().borrow(), 1);
         let unknown = claim(&ledger, refund("a", "1", 0)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerForgot));
     }
 
     async fn reserved_timestamps_never_go_back(rig) {
@@ -115,7 +115,7 @@ on_both_stores! {
         claim(&ledger, refund("b", "2", 0)).await;
         lose_a_commit(&rig).await;
         let unknown = claim(&ledger, refund("c", "3", 0)).await;
-        assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
+        assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerForgot));
         assert!(ledger.meta().await.unwrap().forgot.is_some());
         claim(&ledger, refund("d", "4", 0)).await;
         assert_eq!(*ledger.forgotten().borrow(), 1, "it is said once");
@@ -123,38 +123,38 @@ on_both_stores! {
 
     async fn a_claimed_command_that_is_gone_is_written_back(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         ledger.note(&first, ledger.until(5), true).await.unwrap();
-        let mut held = case(claim(&ledger, refund("a", "77", 5)).await);
+        let mut held = claimed(claim(&ledger, refund("a", "77", 5)).await);
         alter_store(&rig, "DELETE FROM commands").await;
         held.history.inquired(now(6), None, Reading::RefundPending);
-        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), LeaseStatus::Held);
         assert_eq!(*ledger.forgotten().borrow(), 1);
         assert_eq!(word(&claim(&ledger, refund("b", "77", 7)).await), "busy", "its tid too");
         alter_store(&rig, "DELETE FROM commands").await;
-        assert_eq!(ledger.finish(held, &succeeded("a", "5"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.finish(held, &succeeded("a", "5"), false).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, refund("a", "77", 8)).await), "finished");
         assert_eq!(word(&claim(&ledger, refund("b", "77", 8)).await), "refunded");
     }
 
     async fn what_is_gone_does_not_go_on_beside_another_refund_of_its_tid(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         ledger.note(&first, ledger.until(5), true).await.unwrap();
-        let held = case(claim(&ledger, refund("a", "77", 5)).await);
+        let held = claimed(claim(&ledger, refund("a", "77", 5)).await);
         alter_store(&rig, "DELETE FROM commands").await;
-        let other = case(claim(&ledger, refund("b", "77", 6)).await);
-        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), Held::Lost);
-        assert_eq!(ledger.note(&held, ledger.until(100), true).await.unwrap(), Held::Lost);
+        let other = claimed(claim(&ledger, refund("b", "77", 6)).await);
+        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), LeaseStatus::Lost);
+        assert_eq!(ledger.note(&held, ledger.until(100), true).await.unwrap(), LeaseStatus::Lost);
         ledger.finish(other, &succeeded("b", "5"), false).await.unwrap();
-        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), Held::Lost, "it is refunded");
-        assert_eq!(ledger.finish(held, &unresolved("a"), false).await.unwrap(), Held::Yes);
+        assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), LeaseStatus::Lost, "it is refunded");
+        assert_eq!(ledger.finish(held, &unresolved("a"), false).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, refund("a", "77", 8)).await), "finished");
     }
 
     async fn the_store_itself_refuses_two_unfinished_refunds_of_a_tid(rig) {
         let ledger = rig.open().await;
-        let first = case(claim(&ledger, refund("a", "77", 0)).await);
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
         ledger.note(&first, ledger.until(5), true).await.unwrap();
         drop(ledger);
         let insert = "INSERT INTO commands (id, kind, tid, digest, first_received, history, parked,
@@ -180,16 +180,16 @@ on_both_stores! {
         let ledger = rig.open().await;
         for round in 0..30 {
             let tid = format!("{round}");
-            let first = case(claim(&ledger, refund(&format!("z-{round}"), &tid, 0)).await);
+            let first = claimed(claim(&ledger, refund(&format!("z-{round}"), &tid, 0)).await);
             let problem = Problem::new(Code::RateLimited, "given up");
             let end = event("z", &Outcome::Failed(problem));
             // The first keeps the store busy while the others come.
             let (_, ended, next) = tokio::join!(
-                ledger.claim(ask(&format!("busy-{round}"), 0), 1),
+                ledger.claim(request(&format!("busy-{round}"), 0), 1),
                 ledger.finish(first, &end, false),
                 ledger.claim(refund(&format!("a-{round}"), &tid, 1), 2),
             );
-            assert_eq!(ended.unwrap(), Held::Yes);
+            assert_eq!(ended.unwrap(), LeaseStatus::Held);
             assert_eq!(word(&next.unwrap()), "fresh");
         }
     }
@@ -237,32 +237,41 @@ on_both_stores! {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_what_one_worker_has_noticed_makes_the_other_cautious() {
     let Some((rig, one, two)) = two_workers("two_workers_forgot").await else { return };
-    claim(&one, ask("a", 0)).await;
-    claim(&two, ask("b", 0)).await;
+    claim(&one, request("a", 0)).await;
+    claim(&two, request("b", 0)).await;
     execute_on(&rig, "UPDATE commits SET count = 0 WHERE worker = 1").await;
     assert_eq!(suspicion(&claim(&two, refund("c", "1", 0)).await), None, "it lost nothing");
-    assert_eq!(suspicion(&claim(&one, refund("d", "2", 0)).await), Some(Why::LedgerForgot));
-    assert_eq!(suspicion(&claim(&two, refund("e", "3", 0)).await), Some(Why::LedgerForgot));
+    assert_eq!(
+        suspicion(&claim(&one, refund("d", "2", 0)).await),
+        Some(SuspicionReason::LedgerForgot)
+    );
+    assert_eq!(
+        suspicion(&claim(&two, refund("e", "3", 0)).await),
+        Some(SuspicionReason::LedgerForgot)
+    );
     assert_eq!((*one.forgotten().borrow(), *two.forgotten().borrow()), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_what_another_worker_has_lost_is_noticed_by_who_only_looks() {
     let Some((rig, one, two)) = two_workers("two_workers_look").await else { return };
-    claim(&one, ask("a", 0)).await;
-    claim(&one, ask("b", 0)).await;
+    claim(&one, request("a", 0)).await;
+    claim(&one, request("b", 0)).await;
     two.commits().await.unwrap();
     execute_on(&rig, "UPDATE commits SET count = count - 1 WHERE worker = 1").await;
     two.commits().await.unwrap();
     assert_eq!(*two.forgotten().borrow(), 1, "there were more");
-    assert_eq!(suspicion(&claim(&two, refund("c", "1", 0)).await), Some(Why::LedgerForgot));
+    assert_eq!(
+        suspicion(&claim(&two, refund("c", "1", 0)).await),
+        Some(SuspicionReason::LedgerForgot)
+    );
     one.commits().await.unwrap();
     assert_eq!(*one.forgotten().borrow(), 1, "they were its own");
     one.commits().await.unwrap();
     two.commits().await.unwrap();
     assert_eq!((*one.forgotten().borrow(), *two.forgotten().borrow()), (1, 1), "it is said once");
     execute_on(&rig, "UPDATE commits SET count = count - 1 WHERE worker = 1").await;
-    claim(&one, ask("d", 0)).await;
+    claim(&one, request("d", 0)).await;
     one.commits().await.unwrap();
     assert_eq!(*one.forgotten().borrow(), 2, "also where a claim has noticed it before");
 }
@@ -285,7 +294,7 @@ async fn on_postgres_it_is_said_where_it_is_and_what_a_commit_waits_for() {
 async fn on_sqlite_a_file_that_is_taken_away_fails_every_request_until_it_is_back() {
     let rig = Rig::sqlite();
     let ledger = rig.open().await;
-    let first = case(claim(&ledger, refund("a", "1", 0)).await);
+    let first = claimed(claim(&ledger, refund("a", "1", 0)).await);
     let away = rig.path().with_extension("away");
     std::fs::rename(rig.path(), &away).unwrap();
     let error = ledger.claim(refund("b", "2", 0), 7).await.unwrap_err().to_string();
@@ -300,7 +309,7 @@ async fn on_sqlite_a_file_that_is_taken_away_fails_every_request_until_it_is_bac
     let error = ledger.probe().await.unwrap_err().to_string();
     assert!(error.contains("was replaced by another file"), "{error}");
     std::fs::rename(&away, rig.path()).unwrap();
-    assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), Held::Yes);
+    assert_eq!(ledger.finish(first, &succeeded("a", "1"), false).await.unwrap(), LeaseStatus::Held);
     assert_eq!(*ledger.forgotten().borrow(), 0, "nothing was lost");
 }
 
@@ -331,16 +340,16 @@ async fn on_sqlite_the_same_file_by_another_name_is_the_same_file() {
 async fn on_sqlite_an_older_copy_that_was_restored_in_place_is_noticed() {
     let rig = Rig::sqlite();
     let ledger = rig.open().await;
-    let ended = case(claim(&ledger, refund("a", "1", 0)).await);
+    let ended = claimed(claim(&ledger, refund("a", "1", 0)).await);
     let copy = rig.path().with_extension("copy");
     alter(&rig, &format!("VACUUM INTO '{}'", copy.display()));
-    let lost = case(claim(&ledger, refund("b", "2", 0)).await);
+    let lost = claimed(claim(&ledger, refund("b", "2", 0)).await);
     ledger.finish(ended, &succeeded("a", "1"), false).await.unwrap();
     let mut file = rusqlite::Connection::open(rig.path()).unwrap();
     restore(&mut file, &copy);
     let unknown = claim(&ledger, refund("c", "3", 0)).await;
-    assert_eq!(suspicion(&unknown), Some(Why::LedgerForgot));
-    assert_eq!(ledger.finish(lost, &succeeded("b", "1"), false).await.unwrap(), Held::Yes);
+    assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerForgot));
+    assert_eq!(ledger.finish(lost, &succeeded("b", "1"), false).await.unwrap(), LeaseStatus::Held);
     assert_eq!(word(&claim(&ledger, refund("b", "2", 1)).await), "finished");
     assert_eq!(
         word(&claim(&ledger, refund("a", "1", 1)).await),

@@ -159,5 +159,5 @@ async fn on_postgres_the_first_of_a_names_addresses_that_answers_is_used() {
     let settings = Settings::read(&url.as_str().replace(&one, &two)).unwrap();
     let Settings::Postgres(_) = &settings else { panic!("for PostgreSQL") };
     let ledger = Ledger::open(&settings, &opening(1, KEY)).await.unwrap();
-    assert_eq!(word(&claim(&ledger, ask("a", 0)).await), "fresh");
+    assert_eq!(word(&claim(&ledger, request("a", 0)).await), "fresh");
 }

@@ -50,7 +50,7 @@ fn an_unclear_otp_is_sent_again_after_the_spacing() {
 #[test]
 fn eko_s_wish_stretches_the_spacing() {
     let after = Some(Duration::from_secs(60));
-    let verdict = Verdict::Unclear { cause: Cause::RateLimited, after, if_not: IfNot::Repeat };
+    let verdict = Verdict::Unclear { cause: Cause::RateLimited, after, fallback: Fallback::Repeat };
     let step = answered(&an_otp(), &history([attempt(1.0, verdict)]), 1.0);
     assert_eq!(step, retry_after(60.0, Cause::RateLimited));
 }

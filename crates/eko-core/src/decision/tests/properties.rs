@@ -18,12 +18,12 @@ fn after() -> impl Strategy<Value = Option<Duration>> {
     ])
 }
 
-fn if_not() -> impl Strategy<Value = IfNot> {
+fn fallback() -> impl Strategy<Value = Fallback> {
     prop_oneof![
-        Just(IfNot::Repeat),
-        Just(IfNot::Wait),
-        Just(IfNot::Refuse(refusal(Code::EkoRefused))),
-        Just(IfNot::Refuse(refusal(Code::NotRefundable))),
+        Just(Fallback::Repeat),
+        Just(Fallback::Wait),
+        Just(Fallback::Refuse(refusal(Code::EkoRefused))),
+        Just(Fallback::Refuse(refusal(Code::NotRefundable))),
     ]
 }
 
@@ -32,10 +32,10 @@ fn verdict() -> impl Strategy<Value = Verdict> {
         Just(done()),
         Just(refused(Code::WrongOtp)),
         (cause(), after()).prop_map(|(cause, after)| Verdict::NotNow { cause, after }),
-        (cause(), after(), if_not()).prop_map(|(cause, after, if_not)| Verdict::Unclear {
+        (cause(), after(), fallback()).prop_map(|(cause, after, fallback)| Verdict::Unclear {
             cause,
             after,
-            if_not
+            fallback
         }),
     ]
 }
@@ -53,8 +53,8 @@ fn reading() -> impl Strategy<Value = Reading> {
     ]
 }
 
-fn why() -> impl Strategy<Value = Why> {
-    prop_oneof![Just(Why::Redelivered), Just(Why::TidDoubted)]
+fn why() -> impl Strategy<Value = SuspicionReason> {
+    prop_oneof![Just(SuspicionReason::Redelivered), Just(SuspicionReason::TidDoubted)]
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -120,8 +120,8 @@ struct Question {
     expiry: Option<f64>,
     history: History,
     policy: Policy,
-    turn: Turn,
-    chance: f64,
+    trigger: Trigger,
+    jitter: f64,
     now: f64,
 }
 
@@ -129,7 +129,7 @@ impl Question {
     fn put(&self, mut command: Command) -> Step {
         command.expiry = self.expiry.map(at);
         let task = Task::of(&command);
-        decide(task, &self.history, &self.policy, self.turn, self.chance, now(self.now))
+        decide(task, &self.history, &self.policy, self.trigger, self.jitter, now(self.now))
     }
 }
 
@@ -139,11 +139,11 @@ prop_compose! {
         history in any_history(),
         policy in any_policy(),
         is_ready in any::<bool>(),
-        chance in 0.0_f64..=1.0,
+        jitter in 0.0_f64..=1.0,
         now in seconds(),
     ) -> Question {
-        let turn = if is_ready { Turn::Ready } else { Turn::Answered };
-        Question { expiry, history, policy, turn, chance, now }
+        let trigger = if is_ready { Trigger::Ready } else { Trigger::Answered };
+        Question { expiry, history, policy, trigger, jitter, now }
     }
 }
 
@@ -169,13 +169,13 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 let age = attempt.age.proven.saturating_add(lasting);
                 let ended_age = ended.map_or(Duration::ZERO, |ended| ended.age.proven);
                 let age = age.max(ended_age.saturating_add(policy.settle_quiet));
-                over = (age, later(attempt.began, lasting));
+                over = (age, saturating_add(attempt.began, lasting));
                 match ended.map(|ended| &ended.verdict) {
                     None | Some(Verdict::Unclear { .. }) => {
                         (open, was_doubted) = (true, true);
                         never = matches!(
                             ended.map(|ended| &ended.verdict),
-                            Some(Verdict::Unclear { if_not: IfNot::Wait, .. })
+                            Some(Verdict::Unclear { fallback: Fallback::Wait, .. })
                         );
                     }
                     Some(Verdict::Refused(_)) => open = was_doubted,
@@ -187,8 +187,8 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 let is_beside = open && (never || !is_proven(&pending, over));
                 pending.clear();
                 let lasting = lasting + policy.call_timeout;
-                let (age, eko_time) =
-                    (suspicion.age.proven.saturating_add(lasting), later(suspicion.at, lasting));
+                let age = suspicion.age.proven.saturating_add(lasting);
+                let eko_time = saturating_add(suspicion.at, lasting);
                 over = match is_beside {
                     true => (over.0.max(age), over.1.max(eko_time)),
                     false => (age, eko_time),
@@ -226,7 +226,8 @@ fn is_proven(pending: &[(Duration, Option<Timestamp>)], over: (Duration, Timesta
 fn is_not_refundable(attempt: &Attempt) -> bool {
     match attempt.ended.as_ref().map(|ended| &ended.verdict) {
         Some(
-            Verdict::Refused(refusal) | Verdict::Unclear { if_not: IfNot::Refuse(refusal), .. },
+            Verdict::Refused(refusal)
+            | Verdict::Unclear { fallback: Fallback::Refuse(refusal), .. },
         ) => refusal.problem.code == Code::NotRefundable,
         _ => false,
     }
@@ -264,7 +265,7 @@ proptest! {
     #[test]
     fn who_inquires_first_needs_the_same_proof(question in question()) {
         prop_assume!(question.policy.preflight && question.history.attempts() == 0);
-        let feared = suspicion(0.0, Why::Redelivered);
+        let feared = suspicion(0.0, SuspicionReason::Redelivered);
         let entries = std::iter::once(feared).chain(question.history.entries.iter().cloned());
         let is_pending = matches!(
             question.history.entries.last(),
@@ -303,7 +304,7 @@ proptest! {
 
     #[test]
     fn no_otp_is_sent_again_after_the_give_up_time(question in question()) {
-        let give_up = later(question.history.first_received, question.policy.give_up_otp);
+        let give_up = saturating_add(question.history.first_received, question.policy.give_up_otp);
         prop_assume!(question.history.attempts() > 0 && at(question.now) >= give_up);
         prop_assert_ne!(question.put(an_otp()), Step::Attempt);
     }
@@ -321,7 +322,7 @@ proptest! {
         if let Some(delay) = delay(&question.put(a_refund())) {
             prop_assert!(delay <= policy.retry.max.max(policy.settle.initial), "{delay:?}");
         }
-        let future = later(at(question.now), policy.retry.max.max(policy.otp_resend_spacing));
+        let future = saturating_add(at(question.now), policy.retry.max.max(policy.otp_resend_spacing));
         let ends = question.history.entries.iter().all(|entry| match entry {
             Entry::Attempt(Attempt { began, ended, .. }) => {
                 ended.as_ref().map_or(*began, |ended| ended.at) <= at(question.now)
@@ -329,7 +330,7 @@ proptest! {
             Entry::Inquiry(_) | Entry::Suspicion(_) => true,
         });
         if let Some(delay) = delay(&question.put(an_otp())).filter(|_| ends) {
-            prop_assert!(later(at(question.now), delay) <= future, "{delay:?}");
+            prop_assert!(saturating_add(at(question.now), delay) <= future, "{delay:?}");
         }
     }
 
@@ -339,8 +340,8 @@ proptest! {
     ) {
         prop_assume!(!is_open(&question.history, &question.policy));
         if let Some(delay) = delay(&question.put(a_refund())) {
-            let due = later(at(question.now), delay);
-            let give_up = later(at(0.0), question.policy.give_up_refund);
+            let due = saturating_add(at(question.now), delay);
+            let give_up = saturating_add(at(0.0), question.policy.give_up_refund);
             prop_assert!(due <= give_up, "past the give-up time: {delay:?}");
             prop_assert!(question.expiry.is_none_or(|expiry| due <= at(expiry)), "{delay:?}");
         }

@@ -100,7 +100,7 @@ fn another_transaction_in_progress_is_waited_out_then_inquired() {
 
 #[test]
 fn a_suspicion_is_inquired_before_a_first_attempt() {
-    for why in [Why::Redelivered, Why::TidDoubted] {
+    for why in [SuspicionReason::Redelivered, SuspicionReason::TidDoubted] {
         let history = history([suspicion(30.0, why)]);
         assert_eq!(ready(&a_refund(), &history, 0.0), Step::Inquire);
     }
@@ -108,7 +108,7 @@ fn a_suspicion_is_inquired_before_a_first_attempt() {
 
 #[test]
 fn a_suspicion_that_proves_empty_allows_a_first_attempt() {
-    for why in [Why::Redelivered, Why::TidDoubted] {
+    for why in [SuspicionReason::Redelivered, SuspicionReason::TidDoubted] {
         let pending = |last| {
             answered(
                 &a_refund(),
@@ -126,22 +126,22 @@ fn a_suspicion_that_proves_empty_allows_a_first_attempt() {
 #[test]
 fn preflight_inquires_before_a_first_attempt() {
     let policy = Policy { preflight: true, ..policy() };
-    let step = |turn, entries: &[Entry], seconds| {
+    let step = |trigger, entries: &[Entry], seconds| {
         let history = history(entries.iter().cloned());
-        decide(Task::of(&a_refund()), &history, &policy, turn, EVEN, now(seconds))
+        decide(Task::of(&a_refund()), &history, &policy, trigger, EVEN, now(seconds))
     };
-    let after = |reading| step(Turn::Answered, &[read(reading, 1.0, 1)], 1.0);
-    assert_eq!(step(Turn::Ready, &[], 0.0), Step::Inquire);
+    let after = |reading| step(Trigger::Answered, &[read(reading, 1.0, 1)], 1.0);
+    assert_eq!(step(Trigger::Ready, &[], 0.0), Step::Inquire);
     // Somebody else's call may still be executed, as after a redelivery.
-    let pending = |last| step(Turn::Answered, &[read(Reading::RefundPending, last, 2)], last);
+    let pending = |last| step(Trigger::Answered, &[read(Reading::RefundPending, last, 2)], last);
     assert_eq!(pending(179.9), inquire_after(10.0, Cause::Pending));
     assert_eq!(pending(180.0), Step::Attempt);
     assert_eq!(after(refunded()), succeeded(ConfirmedBy::Inquiry));
     // Eko itself judges what its inquiry does not forbid.
     assert_eq!(after(Reading::NotFound), Step::Attempt);
     let silent = [read(Reading::NoAnswer(Cause::Network), 1.0, 1)];
-    assert_eq!(step(Turn::Answered, &silent, 1.0), inquire_after(5.0, Cause::Pending));
-    assert_eq!(step(Turn::Ready, &silent, 6.0), Step::Inquire);
-    let late = step(Turn::Answered, &silent, 86_400.0);
+    assert_eq!(step(Trigger::Answered, &silent, 1.0), inquire_after(5.0, Cause::Pending));
+    assert_eq!(step(Trigger::Ready, &silent, 6.0), Step::Inquire);
+    let late = step(Trigger::Answered, &silent, 86_400.0);
     assert_eq!(end(&late), ends("failed", Code::EkoUnavailable));
 }

@@ -13,7 +13,8 @@ fn an_unclear_refund_is_inquired_at_once() {
 fn where_eko_wishes_it_the_first_inquiry_waits() {
     let limited = |seconds| {
         let after = Some(Duration::from_secs(seconds));
-        let verdict = Verdict::Unclear { cause: Cause::RateLimited, after, if_not: IfNot::Repeat };
+        let verdict =
+            Verdict::Unclear { cause: Cause::RateLimited, after, fallback: Fallback::Repeat };
         answered(&a_refund(), &history([attempt(1.0, verdict)]), 1.0)
     };
     assert_eq!(limited(60), inquire_after(60.0, Cause::RateLimited));
@@ -24,11 +25,11 @@ fn where_eko_wishes_it_the_first_inquiry_waits() {
 fn a_refund_seen_by_an_inquiry_has_succeeded() {
     for doubtful in [
         attempt(1.0, timed_out()),
-        attempt(1.0, unclear(IfNot::Wait)),
-        attempt(1.0, unclear(IfNot::Refuse(refusal(Code::WrongOtp)))),
+        attempt(1.0, unclear(Fallback::Wait)),
+        attempt(1.0, unclear(Fallback::Refuse(refusal(Code::WrongOtp)))),
         open_attempt(0.0),
-        suspicion(30.0, Why::Redelivered),
-        suspicion(0.0, Why::TidDoubted),
+        suspicion(30.0, SuspicionReason::Redelivered),
+        suspicion(0.0, SuspicionReason::TidDoubted),
     ] {
         let history = history([doubtful, read(refunded(), 2.0, 1)]);
         assert_eq!(answered(&a_refund(), &history, 2.0), succeeded(ConfirmedBy::Inquiry));
@@ -142,7 +143,7 @@ fn what_never_becomes_clear_is_unresolved() {
 #[test]
 fn a_claimed_success_is_never_sent_again() {
     let claimed = |last, times| {
-        let claim = attempt(1.0, unclear(IfNot::Wait));
+        let claim = attempt(1.0, unclear(Fallback::Wait));
         let history = history([claim, read(Reading::RefundPending, last, times)]);
         answered(&a_refund(), &history, last)
     };
@@ -153,7 +154,8 @@ fn a_claimed_success_is_never_sent_again() {
 
 #[test]
 fn a_refusal_after_an_unclear_attempt_is_inquired_too() {
-    for doubtful in [attempt(1.0, timed_out()), open_attempt(0.0), suspicion(1.0, Why::Redelivered)]
+    for doubtful in
+        [attempt(1.0, timed_out()), open_attempt(0.0), suspicion(1.0, SuspicionReason::Redelivered)]
     {
         let refused_after = |readings: &[Entry]| {
             let before = [
@@ -176,7 +178,7 @@ fn a_refusal_after_an_unclear_attempt_is_inquired_too() {
 
 #[test]
 fn a_doubtful_refusal_holds_once_nothing_was_executed() {
-    let doubtful = |code| attempt(1.0, unclear(IfNot::Refuse(refusal(code))));
+    let doubtful = |code| attempt(1.0, unclear(Fallback::Refuse(refusal(code))));
     let step = |code, reading| {
         answered(&a_refund(), &history([doubtful(code), read(reading, 150.0, 2)]), 150.0)
     };
@@ -248,7 +250,7 @@ fn a_wall_clock_that_was_set_is_no_time_that_passed() {
     history.measure(now(6.0));
     // Ours was set a minute forward, and Eko's with it: five seconds have passed.
     let set = Now { wall: at(206.0), ..now(6.0) };
-    let step = decide(Task::of(&a_refund()), &history, &policy(), Turn::Answered, EVEN, set);
+    let step = decide(Task::of(&a_refund()), &history, &policy(), Trigger::Answered, EVEN, set);
     assert_eq!(step, inquire_after(10.0, Cause::Timeout));
 }
 
@@ -288,7 +290,7 @@ fn an_attempt_of_an_older_version_may_have_been_signed_when_it_was_sent() {
 fn a_suspected_attempt_that_began_long_before_is_over_sooner() {
     let over = |seconds| {
         let before = Duration::from_secs(100);
-        let why = Why::Redelivered;
+        let why = SuspicionReason::Redelivered;
         let suspicion = Suspicion { at: at(0.0), age: age(0.0), before, why };
         let history = history([Entry::Suspicion(suspicion), pending_twice(seconds, Some(seconds))]);
         answered(&a_refund(), &history, seconds) == Step::Attempt
@@ -298,7 +300,7 @@ fn a_suspected_attempt_that_began_long_before_is_over_sooner() {
 
 #[test]
 fn a_later_suspicion_takes_nothing_from_an_attempt_that_is_in_doubt() {
-    let why = Why::LedgerForgot;
+    let why = SuspicionReason::LedgerForgot;
     let long_known =
         Suspicion { at: at(20.0), age: age(20.0), before: Duration::from_secs(3_600), why };
     let after = |attempt: &Entry, seconds| {
@@ -312,9 +314,9 @@ fn a_later_suspicion_takes_nothing_from_an_attempt_that_is_in_doubt() {
     assert_eq!(end(&after(&open_attempt(10.0), 159.9)), None);
     assert_ne!(after(&open_attempt(10.0), 159.9), Step::Attempt, "our own call is not over");
     assert_eq!(after(&open_attempt(10.0), 160.0), Step::Attempt);
-    let claimed = attempt(1.0, unclear(IfNot::Wait));
+    let claimed = attempt(1.0, unclear(Fallback::Wait));
     assert_ne!(after(&claimed, 80_000.0), Step::Attempt, "nothing short of a 4 ends it");
-    let refused = attempt(1.0, unclear(IfNot::Refuse(refusal(Code::EkoRefused))));
+    let refused = attempt(1.0, unclear(Fallback::Refuse(refusal(Code::EkoRefused))));
     assert_eq!(end(&after(&refused, 151.0)), ends("rejected", Code::EkoRefused));
 }
 
@@ -334,7 +336,7 @@ fn a_refund_without_its_message_is_settled_and_never_attempted() {
     let lost = |entries: &[Entry], seconds| {
         let history = history(entries.iter().cloned());
         let task = Task::without(Message::Lost, Kind::Refund);
-        decide(task, &history, &policy(), Turn::Answered, EVEN, now(seconds))
+        decide(task, &history, &policy(), Trigger::Answered, EVEN, now(seconds))
     };
     assert_eq!(end(&lost(&[], 1.0)), ends("failed", Code::MessageLost));
     assert_eq!(lost(&[open_attempt(0.0)], 1.0), Step::Inquire);
@@ -349,7 +351,7 @@ fn a_refund_without_its_message_is_settled_and_never_attempted() {
 fn an_otp_without_its_message_may_have_been_sent() {
     let lost = |entry: Entry| {
         let task = Task::without(Message::Lost, Kind::RefundOtp);
-        end(&decide(task, &history([entry]), &policy(), Turn::Ready, EVEN, now(40.0)))
+        end(&decide(task, &history([entry]), &policy(), Trigger::Ready, EVEN, now(40.0)))
     };
     assert_eq!(lost(open_attempt(0.0)), ends("unresolved", Code::MessageLost));
     assert_eq!(lost(attempt(1.0, unavailable(None))), ends("failed", Code::MessageLost));
@@ -360,7 +362,7 @@ fn a_refund_that_our_settings_cannot_read_waits_for_them() {
     let unreadable = |seconds| {
         let history = history([open_attempt(0.0), pending_twice(150.0, Some(150.0))]);
         let task = Task::without(Message::Unreadable, Kind::Refund);
-        decide(task, &history, &policy(), Turn::Answered, EVEN, now(seconds))
+        decide(task, &history, &policy(), Trigger::Answered, EVEN, now(seconds))
     };
     assert_eq!(unreadable(150.0), retry_after(300.0, Cause::Misconfigured));
     assert_eq!(end(&unreadable(86_400.0)), ends("failed", Code::Timeout));

@@ -1,8 +1,8 @@
 //! `eko-worker dead`: the commands that need a person, listed, shown, sent once more or dropped.
 
+mod cursor;
 mod letter;
 mod replay;
-mod walk;
 
 use std::process::ExitCode;
 
@@ -17,13 +17,13 @@ use crate::config::{
     DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs,
 };
 use crate::output;
+use cursor::Cursor;
 use letter::{Letter, masked};
-use replay::{Judge, Ruling};
-use walk::Walk;
+use replay::{ReplayDecision, ReplayPolicy};
 
 /// What was done with one of them.
 #[derive(Serialize)]
-struct Deed {
+struct ActionReport {
     #[serde(flatten)]
     letter: Letter,
     done: bool,
@@ -49,12 +49,12 @@ pub async fn dead(args: &DeadArgs) -> anyhow::Result<ExitCode> {
 
 async fn list(args: &DeadListArgs) -> anyhow::Result<ExitCode> {
     let connection = OperatorConnection::open(&args.amqp.broker()?).await?;
-    let mut walk = Walk::begin(connection, &args.choice).await?;
+    let mut cursor = Cursor::begin(connection, &args.choice).await?;
     let mut letters = Vec::new();
-    while let Some((letter, _)) = walk.next().await? {
+    while let Some((letter, _)) = cursor.next().await? {
         letters.push(letter);
     }
-    walk.end().await?;
+    cursor.end().await?;
     match args.json {
         true => output::line(serde_json::to_string_pretty(&letters)?),
         false => letters.iter().for_each(output::line),
@@ -72,12 +72,12 @@ async fn show(args: &DeadShowArgs) -> anyhow::Result<ExitCode> {
         limit: u32::MAX,
     };
     let connection = OperatorConnection::open(&args.amqp.broker()?).await?;
-    let mut walk = Walk::begin(connection, &choice).await?;
+    let mut cursor = Cursor::begin(connection, &choice).await?;
     let mut found: Vec<(Letter, Value)> = Vec::new();
-    while let Some((letter, dead)) = walk.next().await? {
+    while let Some((letter, dead)) = cursor.next().await? {
         found.push((letter, masked(&dead.body)));
     }
-    walk.end().await?;
+    cursor.end().await?;
     if args.json {
         let all = found.iter().map(|(letter, message)| json!({"dead": letter, "message": message}));
         output::line(serde_json::to_string_pretty(&all.collect::<Vec<_>>())?);
@@ -93,36 +93,36 @@ async fn show(args: &DeadShowArgs) -> anyhow::Result<ExitCode> {
 
 async fn replay_all(args: &DeadReplayArgs) -> anyhow::Result<ExitCode> {
     args.choice.must_be_meant(args.yes, args.dry_run)?;
-    let (broker, judge) = (args.amqp.broker()?, Judge::new(&args.eko)?);
-    let mut walk = Walk::begin(OperatorConnection::open(&broker).await?, &args.choice).await?;
-    let mut deeds = Vec::new();
-    let went = replay_each(&mut walk, &judge, args, &mut deeds).await;
-    conclude(walk, went, &args.choice, deeds, args.json).await
+    let (broker, policy) = (args.amqp.broker()?, ReplayPolicy::new(&args.eko)?);
+    let mut cursor = Cursor::begin(OperatorConnection::open(&broker).await?, &args.choice).await?;
+    let mut reports = Vec::new();
+    let went = replay_each(&mut cursor, &policy, args, &mut reports).await;
+    conclude(cursor, went, &args.choice, reports, args.json).await
 }
 
 async fn replay_each(
-    walk: &mut Walk<'_>,
-    judge: &Judge,
+    cursor: &mut Cursor<'_>,
+    policy: &ReplayPolicy,
     args: &DeadReplayArgs,
-    deeds: &mut Vec<Deed>,
+    reports: &mut Vec<ActionReport>,
 ) -> anyhow::Result<()> {
-    while let Some((letter, dead)) = walk.next().await? {
-        walk.progress.at("asking Eko, sending");
-        let (done, new_id, detail) = match judge.judge(&letter, &dead.body, now()).await {
-            Ruling::Keep(why) => (false, None, format!("stays: {why}")),
-            Ruling::Send { id, why, .. } if args.dry_run => {
+    while let Some((letter, dead)) = cursor.next().await? {
+        cursor.progress.at("asking Eko, sending");
+        let (done, new_id, detail) = match policy.decide(&letter, &dead.body, now()).await {
+            ReplayDecision::Keep(why) => (false, None, format!("stays: {why}")),
+            ReplayDecision::Send { id, why, .. } if args.dry_run => {
                 let detail = format!("would be sent as {id}: {why}");
                 (true, Some(id), detail)
             }
-            Ruling::Send { id, kind, why } => {
-                let sent = replay::send(walk, dead, &letter, (&id, kind), now()).await;
+            ReplayDecision::Send { id, kind, why } => {
+                let sent = replay::send(cursor, dead, &letter, (&id, kind), now()).await;
                 sent.with_context(|| letter.to_string())?;
                 let detail = format!("sent as {id}: {why}");
                 (true, Some(id), detail)
             }
         };
-        walk.progress.clear();
-        deeds.push(tell(Deed { letter, done, new_id, detail }, args.json));
+        cursor.progress.clear();
+        reports.push(tell(ActionReport { letter, done, new_id, detail }, args.json));
     }
     Ok(())
 }
@@ -130,50 +130,50 @@ async fn replay_each(
 async fn drop_all(args: &DeadDropArgs) -> anyhow::Result<ExitCode> {
     args.choice.must_be_meant(args.yes, args.dry_run)?;
     let connection = OperatorConnection::open(&args.amqp.broker()?).await?;
-    let mut walk = Walk::begin(connection, &args.choice).await?;
-    let mut deeds = Vec::new();
-    let went = drop_each(&mut walk, args, &mut deeds).await;
-    conclude(walk, went, &args.choice, deeds, args.json).await
+    let mut cursor = Cursor::begin(connection, &args.choice).await?;
+    let mut reports = Vec::new();
+    let went = drop_each(&mut cursor, args, &mut reports).await;
+    conclude(cursor, went, &args.choice, reports, args.json).await
 }
 
 async fn drop_each(
-    walk: &mut Walk<'_>,
+    cursor: &mut Cursor<'_>,
     args: &DeadDropArgs,
-    deeds: &mut Vec<Deed>,
+    reports: &mut Vec<ActionReport>,
 ) -> anyhow::Result<()> {
-    while let Some((letter, dead)) = walk.next().await? {
+    while let Some((letter, dead)) = cursor.next().await? {
         if !args.dry_run {
-            walk.settle(dead).await.with_context(|| letter.to_string())?;
+            cursor.settle(dead).await.with_context(|| letter.to_string())?;
         }
-        walk.progress.clear();
+        cursor.progress.clear();
         let detail = if args.dry_run { "would be dropped" } else { "dropped" }.to_owned();
-        deeds.push(tell(Deed { letter, done: true, new_id: None, detail }, args.json));
+        reports.push(tell(ActionReport { letter, done: true, new_id: None, detail }, args.json));
     }
     Ok(())
 }
 
 /// At once, so that what is done stands there also where the next one fails.
-fn tell(deed: Deed, json: bool) -> Deed {
+fn tell(report: ActionReport, json: bool) -> ActionReport {
     if !json {
-        output::line(format_args!("{}: {}", deed.letter, deed.detail));
+        output::line(format_args!("{}: {}", report.letter, report.detail));
     }
-    deed
+    report
 }
 
 async fn conclude(
-    walk: Walk<'_>,
+    cursor: Cursor<'_>,
     went: anyhow::Result<()>,
     choice: &DeadChoice,
-    deeds: Vec<Deed>,
+    reports: Vec<ActionReport>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if json {
-        output::line(serde_json::to_string_pretty(&deeds)?);
+        output::line(serde_json::to_string_pretty(&reports)?);
     }
-    let ended = walk.end().await;
+    let ended = cursor.end().await;
     went.and(ended)?;
-    let is_all_done = deeds.iter().all(|deed| deed.done);
-    let letters: Vec<_> = deeds.into_iter().map(|deed| deed.letter).collect();
+    let is_all_done = reports.iter().all(|report| report.done);
+    let letters: Vec<_> = reports.into_iter().map(|report| report.letter).collect();
     Ok(if is_all_done { all_found(choice, &letters) } else { ExitCode::FAILURE })
 }
 

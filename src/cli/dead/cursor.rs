@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use super::letter::Letter;
 use crate::broker::{DeadLetter, DeadLetters, OperatorConnection};
+use crate::cli::now;
+use crate::cli::progress::Progress;
 use crate::command::normal_tid;
 use crate::config::DeadChoice;
-use crate::operate::now;
-use crate::operate::progress::Progress;
 use crate::output;
 
-/// One way through the queue.
-pub(super) struct Walk<'a> {
+/// Reads through the queue once.
+pub(super) struct Cursor<'a> {
     /// Where the queue is.
     pub(super) connection: OperatorConnection,
     letters: DeadLetters,
@@ -27,7 +27,7 @@ pub(super) struct Walk<'a> {
     pub(super) progress: Progress,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Cursor<'a> {
     pub(super) async fn begin(
         connection: OperatorConnection,
         choice: &'a DeadChoice,

@@ -14,7 +14,7 @@ const TRIES: u32 = 3;
 
 /// The settings that are measured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stamps {
+pub(super) struct TimestampSettings {
     /// `EKO_STAMP_AGE`.
     pub(super) age: Duration,
     /// `EKO_STAMP_TOLERANCE`.
@@ -54,7 +54,7 @@ impl Taken {
 /// # Errors
 /// A setting that is not true, with what to set; or that nothing could be measured.
 pub(super) async fn check(
-    Stamps { age, tolerance }: Stamps,
+    TimestampSettings { age, tolerance }: TimestampSettings,
     probe: impl AsyncFn(Duration) -> Taken,
 ) -> anyhow::Result<String> {
     let beside = BESIDE.min(tolerance / 2);
@@ -110,7 +110,7 @@ mod tests {
 
     /// What is told of an Eko that accepts timestamps up to this age.
     async fn told(age: u64, tolerance: u64, accepts: u64) -> Result<String, String> {
-        let settings = Stamps { age: seconds(age), tolerance: seconds(tolerance) };
+        let settings = TimestampSettings { age: seconds(age), tolerance: seconds(tolerance) };
         let probe = async |age| if age <= seconds(accepts) { Taken::Yes } else { Taken::No };
         check(settings, probe).await.map_err(|error| error.to_string())
     }
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_measured_is_not_known() {
-        let settings = Stamps { age: seconds(80), tolerance: seconds(120) };
+        let settings = TimestampSettings { age: seconds(80), tolerance: seconds(120) };
         for (answer, expected) in [
             (Taken::No, "not known: Eko takes no timestamp of this worker"),
             (Taken::Unknown(Cause::Network), "not known: Eko could not be reached"),
@@ -162,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_timestamp_that_a_worker_has_used_is_not_taken_for_refused() {
-        let settings = Stamps { age: seconds(0), tolerance: seconds(120) };
+        let settings = TimestampSettings { age: seconds(0), tolerance: seconds(120) };
         let asked = Mutex::new(Vec::new());
         let probe = async |age: Duration| {
             asked.lock().unwrap().push(age);

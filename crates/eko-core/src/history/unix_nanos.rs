@@ -1,4 +1,4 @@
-//! A moment as the ledger keeps it: nanoseconds since the epoch, in a quarter of the work that
+//! A time as the ledger keeps it: nanoseconds since the epoch, in a quarter of the work that
 //! writing it for a person takes.
 
 use std::fmt;
@@ -7,33 +7,33 @@ use jiff::Timestamp;
 use serde::de::{Error, Visitor};
 use serde::{Deserializer, Serializer};
 
-/// Writes a moment.
-pub fn serialize<S: Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_i128(moment.as_nanosecond())
+/// Writes a time.
+pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i128(time.as_nanosecond())
 }
 
-/// Reads a moment, also one that was written for a person.
+/// Reads a time, also one that was written for a person.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-    deserializer.deserialize_any(Moment)
+    deserializer.deserialize_any(UnixNanos)
 }
 
-/// The same for a moment that may be absent.
+/// The same for a time that may be absent.
 pub mod optional {
     use jiff::Timestamp;
     use serde::{Deserializer, Serializer};
 
-    /// Writes a moment that is there.
+    /// Writes a time that is there.
     pub fn serialize<S: Serializer>(
-        moment: &Option<Timestamp>,
+        time: &Option<Timestamp>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        match moment {
-            Some(moment) => super::serialize(moment, serializer),
+        match time {
+            Some(time) => super::serialize(time, serializer),
             None => serializer.serialize_none(),
         }
     }
 
-    /// Reads a moment that is there.
+    /// Reads a time that is there.
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Timestamp>, D::Error> {
@@ -41,9 +41,9 @@ pub mod optional {
     }
 }
 
-struct Moment;
+struct UnixNanos;
 
-impl Visitor<'_> for Moment {
+impl Visitor<'_> for UnixNanos {
     type Value = Timestamp;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,20 +74,20 @@ mod tests {
     #[test]
     fn a_moment_is_kept_to_the_nanosecond() {
         for nanoseconds in [0, 1, -1, 1_795_317_283_893_952_832] {
-            let moment = Timestamp::from_nanosecond(nanoseconds).unwrap();
-            let now = Now { wall: moment, process: 7, monotonic: Duration::ZERO };
+            let time = Timestamp::from_nanosecond(nanoseconds).unwrap();
+            let now = Now { wall: time, process: 7, monotonic: Duration::ZERO };
             let kept = serde_json::to_string(&History::new(now)).unwrap();
             let begin = format!(r#"{{"first_received":{nanoseconds},"measured""#);
             assert!(kept.starts_with(&begin), "{kept}");
             let read: History = serde_json::from_str(&kept).unwrap();
-            assert_eq!(read.first_received, moment);
+            assert_eq!(read.first_received, time);
         }
     }
 
     #[test]
     fn what_is_no_moment_is_named() {
-        for (moment, why) in [("true", "nanoseconds since the epoch"), ("\"noon\"", "year")] {
-            let kept = format!(r#"{{"first_received":{moment},"entries":[]}}"#);
+        for (time, why) in [("true", "nanoseconds since the epoch"), ("\"noon\"", "year")] {
+            let kept = format!(r#"{{"first_received":{time},"entries":[]}}"#);
             let error = serde_json::from_str::<History>(&kept).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }

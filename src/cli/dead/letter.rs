@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::broker::DeadLetter;
+use crate::cli::any_defaults;
 use crate::command::{Kind, is_mobile, normal_tid, parse};
-use crate::operate::any_defaults;
 use crate::privacy::{mask, scrub};
 
 /// What stands in place of what must not be shown.

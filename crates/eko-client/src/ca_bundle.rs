@@ -9,22 +9,22 @@ use eko_connect::pem;
 
 /// `EKO_CA_FILE`: who signs the certificate of a private endpoint, in place of the system's.
 #[derive(Clone, Debug)]
-pub struct Roots(pub(super) Vec<Certificate>);
+pub struct CaBundle(pub(super) Vec<Certificate>);
 
-impl Roots {
+impl CaBundle {
     /// Reads a file in PEM format; what is wrong with it is told.
     pub fn read(path: &Path) -> Result<Self, String> {
         let name = path.display();
         let read = pem::certificates(path)?;
         // The client takes what it cannot read in silence, and would trust nobody.
         let mut store = RootCertStore::empty();
-        let mut roots = Vec::with_capacity(read.len());
+        let mut certificates = Vec::with_capacity(read.len());
         for certificate in read {
             let unusable = || format!("{name} holds a certificate that cannot be used");
-            roots.push(Certificate::from_der(&certificate).map_err(|_| unusable())?);
+            certificates.push(Certificate::from_der(&certificate).map_err(|_| unusable())?);
             store.add(certificate).map_err(|_| unusable())?;
         }
-        Ok(Self(roots))
+        Ok(Self(certificates))
     }
 }
 
@@ -32,10 +32,10 @@ impl Roots {
 mod tests {
     use super::*;
 
-    fn written(text: &str) -> Result<Roots, String> {
+    fn written(text: &str) -> Result<CaBundle, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Roots::read(file.path())
+        CaBundle::read(file.path())
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use crate::rules::{self, Caution, Circumstances, Row, TidState};
-use crate::{Answers, Ask, Claim, Error, Held, Request, Write, defer};
-use eko_core::history::Why;
+use crate::{Answers, Claim, ClaimRequest, Error, LeaseStatus, Request, Write, defer};
+use eko_core::history::SuspicionReason;
 
 /// What a batch asks about.
 #[derive(Debug, Default)]
@@ -25,9 +25,9 @@ impl Subjects {
         let mut subjects = Self::default();
         for request in batch {
             match request {
-                Request::Claim { ask, .. } => {
-                    subjects.ids.insert(ask.id.clone());
-                    subjects.tids.extend(refund_tid(ask).map(str::to_owned));
+                Request::Claim { request, .. } => {
+                    subjects.ids.insert(request.id.clone());
+                    subjects.tids.extend(refund_tid(request).map(str::to_owned));
                 }
                 Request::Write { write, .. } => {
                     subjects.ids.insert(write.id.clone());
@@ -35,7 +35,7 @@ impl Subjects {
                 Request::Parked { id, .. } | Request::Told { id } => {
                     subjects.ids.insert(id.clone());
                 }
-                Request::Census { .. }
+                Request::BacklogCounts { .. }
                 | Request::Stranded { .. }
                 | Request::Prune { .. }
                 | Request::Probe { .. }
@@ -73,12 +73,12 @@ fn lock(what: &str, name: &str) -> i64 {
     digest.iter().take(8).fold(0, |key, &byte| (key << 8) | i64::from(byte))
 }
 
-fn refund_tid(ask: &Ask) -> Option<&str> {
-    ask.tid.as_deref().filter(|_| ask.kind == "refund")
+fn refund_tid(request: &ClaimRequest) -> Option<&str> {
+    request.tid.as_deref().filter(|_| request.kind == "refund")
 }
 
 /// The rows of a batch, and which of them are to be written.
-pub(super) struct Book {
+pub(super) struct UnitOfWork {
     circumstances: Circumstances,
     rows: HashMap<String, Row>,
     /// The refunds of each tid.
@@ -94,10 +94,10 @@ pub(super) struct Book {
     pub(super) has_regressed: bool,
 }
 
-impl Book {
-    /// A book of what was loaded.
+impl UnitOfWork {
+    /// A unit of work over what was loaded.
     pub(super) fn new(circumstances: Circumstances, loaded: impl IntoIterator<Item = Row>) -> Self {
-        let mut book = Self {
+        let mut unit = Self {
             circumstances,
             rows: HashMap::new(),
             refunds: HashMap::new(),
@@ -108,16 +108,16 @@ impl Book {
             has_regressed: false,
         };
         for row in loaded {
-            book.put(row);
+            unit.put(row);
         }
-        book
+        unit
     }
 
     /// Deals with one request; its answer waits for the commit.
     pub(super) fn apply(&mut self, request: Request, answers: &mut Answers) {
         match request {
-            Request::Claim { ask, token, reply } => {
-                defer(answers, reply, self.claim(&ask, token));
+            Request::Claim { request, token, reply } => {
+                defer(answers, reply, self.claim(&request, token));
             }
             Request::Write { write, reply } if self.is_gone(&write) => {
                 self.gone.push(Request::Write { write, reply });
@@ -126,7 +126,7 @@ impl Book {
             Request::Parked { id, parked } => self.parked(&id, parked),
             Request::Told { id } => self.told(&id),
             // Upkeep is no part of a batch: whoever asks is told so instead of waiting.
-            Request::Census { reply } => defer(answers, reply, Err(Error::Closed)),
+            Request::BacklogCounts { reply } => defer(answers, reply, Err(Error::Closed)),
             Request::Stranded { reply, .. } => defer(answers, reply, Err(Error::Closed)),
             Request::Prune { reply, .. } => defer(answers, reply, Err(Error::Closed)),
             Request::Probe { reply } => defer(answers, reply, Err(Error::Closed)),
@@ -145,7 +145,7 @@ impl Book {
     /// From here on a refund that the ledger does not know may have been attempted.
     pub(super) fn distrust(&mut self) {
         self.circumstances.caution = Some(Caution {
-            why: Why::LedgerForgot,
+            why: SuspicionReason::LedgerForgot,
             known_for: Duration::ZERO,
             before: Duration::ZERO,
         });
@@ -165,40 +165,40 @@ impl Book {
         !self.writes_back && !self.rows.contains_key(&write.id)
     }
 
-    fn claim(&mut self, ask: &Ask, token: u64) -> Result<Claim, Error> {
-        let row = self.rows.get(&ask.id).cloned();
-        let tid = rules::tid_that_matters(row.as_ref(), ask)
+    fn claim(&mut self, request: &ClaimRequest, token: u64) -> Result<Claim, Error> {
+        let row = self.rows.get(&request.id).cloned();
+        let tid = rules::tid_that_matters(row.as_ref(), request)
             .map(|tid| self.tid_state(tid))
             .unwrap_or_default();
-        let (claim, changed) = rules::claim(row, &tid, ask, token, self.circumstances)?;
+        let (claim, changed) = rules::claim(row, &tid, request, token, self.circumstances)?;
         self.change(changed);
         Ok(claim)
     }
 
-    fn write(&mut self, write: Write) -> Held {
+    fn write(&mut self, write: Write) -> LeaseStatus {
         let Some(row) = self.rows.get_mut(&write.id) else {
             return self.write_back(write);
         };
         let held = rules::write(row, write, self.circumstances.now);
-        if held == Held::Yes {
+        if held == LeaseStatus::Held {
             self.changed.insert(row.id.clone());
         }
         held
     }
 
     /// Writes about a claimed command of which the store knows nothing any more.
-    fn write_back(&mut self, write: Write) -> Held {
+    fn write_back(&mut self, write: Write) -> LeaseStatus {
         let refund_of = write.asked.tid.as_deref().filter(|_| write.asked.kind == "refund");
         let tid = refund_of.map(|tid| self.tid_state(tid)).unwrap_or_default();
         let is_kept = write.is_kept;
         let Some(row) = rules::write_back(write, &tid, self.circumstances.now) else {
-            return Held::Lost;
+            return LeaseStatus::Lost;
         };
         if is_kept {
             self.missed.push(row.id.clone());
         }
         self.change(Some(row));
-        Held::Yes
+        LeaseStatus::Held
     }
 
     fn parked(&mut self, id: &str, parked: u32) {

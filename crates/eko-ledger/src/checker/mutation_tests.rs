@@ -1,19 +1,19 @@
-//! Planted bugs: each guard is taken away in a scenario that is sound with it.
+//! Mutations: each guard is taken away in a scenario that is sound with it.
 
 use super::promise::Broken;
 use super::scenario::{Mutation, Scenario};
 use super::*;
 
-/// A planted bug in the scenario that shows it.
-pub(super) struct Planted {
+/// A mutation in the scenario that shows it.
+pub(super) struct MutationTest {
     pub(super) scenario: Scenario,
 }
 
-/// Each planted bug as a test of the checker, and all of them for the simulation.
-macro_rules! planted {
+/// Each mutation as a test of the checker, and all of them for the simulation.
+macro_rules! mutations {
     ($($test:ident $mutation:ident $scenario:ident $broken:ident),* $(,)?) => {
-        pub(super) const PLANTED: &[Planted] = &[$(
-            Planted {
+        pub(super) const MUTATION_TESTS: &[MutationTest] = &[$(
+            MutationTest {
                 scenario: Scenario { mutations: &[Mutation::$mutation], ..$scenario },
             }
         ),*];
@@ -34,7 +34,7 @@ macro_rules! planted {
 /// has an edge.
 const LAGGING: Scenario = Scenario { faults: Faults { all: 3, ..FAILOVER.faults }, ..FAILOVER };
 
-planted! {
+mutations! {
     planted_forget_refunded ForgetRefunded RIVALS ExecutedTwice,
     planted_interrupted_as_fresh InterruptedAsFresh ALONE ExecutedTwice,
     planted_one_reading OneReading UNDATED ExecutedTwice,

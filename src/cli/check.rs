@@ -10,12 +10,12 @@ use crate::app::start::{opening, tls_provider};
 use crate::app::{mispaired, outdated};
 use crate::broker::{self, Paired, Refusals, Session};
 use crate::config::{CheckArgs, Config};
-use crate::eko::{Called, Client, reproduces_the_known_answer};
+use crate::eko::{CallResult, Client, reproduces_the_known_answer};
 use crate::gate::Gate;
 use crate::ledger::{self, Ledger, Overview};
 use crate::output;
 use crate::verdict::Reading;
-use stamps::{Stamps, Taken};
+use stamps::{Taken, TimestampSettings};
 
 /// The first RabbitMQ that dead-letters at least once, which parked commands need.
 const OLDEST_BROKER: (u32, u32) = (3, 10);
@@ -203,32 +203,33 @@ async fn check_eko(config: &Config) -> Vec<Finding> {
     };
     let initiator_id = config.defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
     let user_code = config.defaults.user_code.as_deref().unwrap_or_default();
-    let called = client.probe(initiator_id, user_code).await;
-    let skew = called.skew.unwrap_or_default();
+    let result = client.probe(initiator_id, user_code).await;
+    let skew = result.skew.unwrap_or_default();
     let probe = async |age| {
-        let called = client.probe_aged(initiator_id, user_code, age, skew).await;
-        Taken::of(&called.meaning)
+        let result = client.probe_aged(initiator_id, user_code, age, skew).await;
+        Taken::of(&result.meaning)
     };
-    let settings = Stamps { age: config.eko.stamp_age, tolerance: config.policy.stamp_tolerance };
+    let settings =
+        TimestampSettings { age: config.eko.stamp_age, tolerance: config.policy.stamp_tolerance };
     let stamps = Finding::of("stamps", stamps::check(settings, probe).await);
-    vec![Finding::of("inquiry", tell_inquiry(&called)), tell_clock(&called), stamps]
+    vec![Finding::of("inquiry", tell_inquiry(&result)), tell_clock(&result), stamps]
 }
 
-fn tell_inquiry(called: &Called<Reading>) -> anyhow::Result<String> {
-    let told = means(&called.meaning);
-    if let Reading::NoAnswer(_) = called.meaning {
+fn tell_inquiry(result: &CallResult<Reading>) -> anyhow::Result<String> {
+    let told = means(&result.meaning);
+    if let Reading::NoAnswer(_) = result.meaning {
         let status =
-            called.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
+            result.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
         anyhow::bail!("{told}{status}");
     }
-    let took = called.took.as_millis();
+    let took = result.took.as_millis();
     Ok(format!("Eko took our signature and answered in {took} ms"))
 }
 
 /// An answer without a time is no fault; no answer tells nothing.
-fn tell_clock(called: &Called<Reading>) -> Finding {
-    let Some(skew) = called.skew else {
-        let is_answered = !matches!(called.meaning, Reading::NoAnswer(_));
+fn tell_clock(result: &CallResult<Reading>) -> Finding {
+    let Some(skew) = result.skew else {
+        let is_answered = !matches!(result.meaning, Reading::NoAnswer(_));
         let unknown = Finding::unknown("clock", "Eko did not tell its time");
         return Finding { ok: is_answered, ..unknown };
     };

@@ -11,7 +11,7 @@ use crate::rules::Row;
 
 /// What the table `begun` holds.
 #[derive(Default)]
-pub(super) struct Begun {
+pub(super) struct StagingTable {
     members: HashMap<String, Member>,
     /// The refunds among them: one a tid.
     refunds: HashMap<String, String>,
@@ -32,7 +32,7 @@ struct Member {
     batch: i64,
 }
 
-impl Begun {
+impl StagingTable {
     /// Makes memory and disk agree again after a commit that failed.
     pub(super) fn refresh(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         if self.is_stale {
@@ -190,14 +190,14 @@ mod tests {
             finished: None,
         };
         let transaction = connection.transaction().unwrap();
-        let mut begun = Begun::default();
-        begun.add(row.clone());
-        let taken = begun.take("a").unwrap();
-        begun.add(taken);
-        begun.write(&transaction).unwrap();
+        let mut staging = StagingTable::default();
+        staging.add(row.clone());
+        let taken = staging.take("a").unwrap();
+        staging.add(taken);
+        staging.write(&transaction).unwrap();
         assert_eq!(read_all(&transaction).unwrap(), [row]);
-        assert!(begun.take("a").is_some());
-        begun.write(&transaction).unwrap();
+        assert!(staging.take("a").is_some());
+        staging.write(&transaction).unwrap();
         assert_eq!(read_all(&transaction).unwrap(), []);
     }
 }

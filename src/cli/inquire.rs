@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::app::start::tls_provider;
 use crate::config::InquireArgs;
-use crate::eko::{Called, Client};
+use crate::eko::{CallResult, Client};
 use crate::outcome::{Answer, Receipt};
 use crate::output;
 use crate::verdict::Reading;
@@ -37,8 +37,8 @@ pub async fn inquire(args: &InquireArgs) -> anyhow::Result<ExitCode> {
     let (tid, (settings, defaults)) = (args.tid()?, args.eko.eko()?);
     let initiator_id = defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
     let user_code = defaults.user_code.as_deref().unwrap_or_default();
-    let called = Client::new(settings)?.look_up(tid, initiator_id, user_code).await;
-    let told = told(tid, &called);
+    let call = Client::new(settings)?.look_up(tid, initiator_id, user_code).await;
+    let told = told(tid, &call);
     match args.json {
         true => output::line(serde_json::to_string_pretty(&told)?),
         false => {
@@ -48,23 +48,23 @@ pub async fn inquire(args: &InquireArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let is_answered = !matches!(called.meaning, Reading::NoAnswer(_));
+    let is_answered = !matches!(call.meaning, Reading::NoAnswer(_));
     Ok(if is_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn told<'a>(tid: &'a str, called: &'a Called<Reading>) -> Told<'a> {
-    let (result, eko) = match &called.meaning {
+fn told<'a>(tid: &'a str, call: &'a CallResult<Reading>) -> Told<'a> {
+    let (result, eko) = match &call.meaning {
         Reading::Refunded(receipt, answer) => (Some(receipt), Some(answer)),
         _ => (None, None),
     };
     Told {
         tid,
-        reading: called.meaning.as_str(),
-        means: means(&called.meaning),
+        reading: call.meaning.as_str(),
+        means: means(&call.meaning),
         result,
         eko,
-        http_status: called.http_status,
-        clock_skew_seconds: called.skew,
+        http_status: call.http_status,
+        clock_skew_seconds: call.skew,
     }
 }
 

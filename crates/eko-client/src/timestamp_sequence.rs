@@ -5,8 +5,8 @@
 //! Timestamps may run ahead of it, since more than 1,000 calls a second take more than there are
 //! milliseconds. A process uses timestamps up to [`FREE`] after the base as it likes, and a new one
 //! begins behind those. Later ones must be reserved first: whoever keeps the reservation
-//! ([`Stamps::wanted`], [`Stamps::reserve`]) gives the highest one to the next process
-//! ([`Stamps::start`]).
+//! ([`TimestampSequence::wanted`], [`TimestampSequence::reserve`]) gives the highest one to the next process
+//! ([`TimestampSequence::start`]).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -35,7 +35,7 @@ const WRONG: i64 = 2 * MAX_AHEAD;
 
 /// The timestamps of one process.
 #[derive(Debug)]
-pub(super) struct Stamps {
+pub(super) struct TimestampSequence {
     age: Duration,
     newest: AtomicI64,
     reserved: AtomicI64,
@@ -49,7 +49,7 @@ pub(super) struct Stamps {
     turn: Mutex<()>,
 }
 
-impl Stamps {
+impl TimestampSequence {
     /// Timestamps that lie so far in the past: `EKO_STAMP_AGE`.
     pub(super) fn new(age: Duration) -> Self {
         Self {
@@ -178,24 +178,25 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000_000;
 
-    fn stamps() -> Stamps {
-        Stamps::new(Duration::ZERO)
+    fn timestamps() -> TimestampSequence {
+        TimestampSequence::new(Duration::ZERO)
     }
 
     /// Draws until none is left; how many there were.
-    fn drain(stamps: &Stamps, now: i64) -> usize {
-        std::iter::from_fn(|| stamps.draw(now).ok()).count()
+    fn drain(timestamps: &TimestampSequence, now: i64) -> usize {
+        std::iter::from_fn(|| timestamps.draw(now).ok()).count()
     }
 
     #[test]
     fn no_two_stamps_are_equal_under_concurrency() {
-        let stamps = stamps();
-        stamps.reserve(NOW + MAX_AHEAD);
+        let timestamps = timestamps();
+        timestamps.reserve(NOW + MAX_AHEAD);
         let seen = Mutex::new(HashSet::new());
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let mine: Vec<i64> = (0..5_000).map(|_| stamps.draw(NOW).unwrap()).collect();
+                    let mine: Vec<i64> =
+                        (0..5_000).map(|_| timestamps.draw(NOW).unwrap()).collect();
                     assert!(mine.windows(2).all(|pair| pair[0] < pair[1]));
                     seen.lock().unwrap().extend(mine);
                 });
@@ -206,50 +207,50 @@ mod tests {
 
     #[test]
     fn a_stamp_never_goes_back_with_the_clock() {
-        let stamps = stamps();
-        assert_eq!(stamps.draw(NOW), Ok(NOW));
-        assert_eq!(stamps.draw(NOW - 500), Ok(NOW + 1));
-        assert_eq!(stamps.draw(NOW + 1_000), Ok(NOW + 1_000));
+        let timestamps = timestamps();
+        assert_eq!(timestamps.draw(NOW), Ok(NOW));
+        assert_eq!(timestamps.draw(NOW - 500), Ok(NOW + 1));
+        assert_eq!(timestamps.draw(NOW + 1_000), Ok(NOW + 1_000));
     }
 
     #[test]
     fn an_aged_stamp_lies_in_the_past() {
-        let stamps = Stamps::new(Duration::from_secs(80));
-        assert_eq!(stamps.draw(NOW), Ok(NOW - 80_000));
-        assert_eq!(stamps.draw(NOW), Ok(NOW - 79_999));
+        let timestamps = TimestampSequence::new(Duration::from_secs(80));
+        assert_eq!(timestamps.draw(NOW), Ok(NOW - 80_000));
+        assert_eq!(timestamps.draw(NOW), Ok(NOW - 79_999));
     }
 
     #[test]
     fn stamps_run_ahead_only_where_they_are_free_or_reserved() {
-        let stamps = stamps();
-        assert_eq!(drain(&stamps, NOW), 1_001, "this millisecond's and a second of free ones");
-        assert_eq!(stamps.draw(NOW), Err(Duration::from_millis(1)));
-        assert_eq!(stamps.draw(NOW + 1), Ok(NOW + 1_001), "time allows it");
-        stamps.reserve(NOW + 3_000);
-        assert_eq!(drain(&stamps, NOW + 1), 1_999);
-        assert_eq!(stamps.newest(), NOW + 3_000);
-        assert_eq!(stamps.draw(NOW + 1), Err(Duration::from_millis(2_000)));
+        let timestamps = timestamps();
+        assert_eq!(drain(&timestamps, NOW), 1_001, "this millisecond's and a second of free ones");
+        assert_eq!(timestamps.draw(NOW), Err(Duration::from_millis(1)));
+        assert_eq!(timestamps.draw(NOW + 1), Ok(NOW + 1_001), "time allows it");
+        timestamps.reserve(NOW + 3_000);
+        assert_eq!(drain(&timestamps, NOW + 1), 1_999);
+        assert_eq!(timestamps.newest(), NOW + 3_000);
+        assert_eq!(timestamps.draw(NOW + 1), Err(Duration::from_millis(2_000)));
     }
 
     #[test]
     fn no_reservation_lets_stamps_run_a_minute_ahead() {
-        let stamps = stamps();
-        stamps.reserve(NOW + 100_000);
-        stamps.raise(NOW + MAX_AHEAD - 1);
-        assert_eq!(stamps.draw(NOW), Ok(NOW + MAX_AHEAD));
-        assert_eq!(stamps.draw(NOW), Err(Duration::from_millis(1)));
-        assert_eq!(stamps.draw(NOW - 500), Err(Duration::from_millis(501)));
-        assert_eq!(stamps.draw(NOW + 1), Ok(NOW + MAX_AHEAD + 1));
+        let timestamps = timestamps();
+        timestamps.reserve(NOW + 100_000);
+        timestamps.raise(NOW + MAX_AHEAD - 1);
+        assert_eq!(timestamps.draw(NOW), Ok(NOW + MAX_AHEAD));
+        assert_eq!(timestamps.draw(NOW), Err(Duration::from_millis(1)));
+        assert_eq!(timestamps.draw(NOW - 500), Err(Duration::from_millis(501)));
+        assert_eq!(timestamps.draw(NOW + 1), Ok(NOW + MAX_AHEAD + 1));
     }
 
     #[test]
     fn a_restart_repeats_no_stamp() {
         let age = Duration::from_secs(10);
         for (burst, reservation) in [(1, None), (1_001, None), (30_000, Some(NOW + 25_000))] {
-            let former = Stamps::new(age);
-            reservation.into_iter().for_each(|until| former.reserve(until));
-            let used: HashSet<i64> = (0..burst).map(|_| former.draw(NOW).unwrap()).collect();
-            let new = Stamps::new(age);
+            let previous = TimestampSequence::new(age);
+            reservation.into_iter().for_each(|until| previous.reserve(until));
+            let used: HashSet<i64> = (0..burst).map(|_| previous.draw(NOW).unwrap()).collect();
+            let new = TimestampSequence::new(age);
             new.start(NOW, reservation);
             new.reserve(NOW + MAX_AHEAD);
             assert!((0..5_000).all(|_| !used.contains(&new.draw(NOW).unwrap())), "{burst}");
@@ -261,15 +262,15 @@ mod tests {
         let mut ceiling = None;
         for start in 0..1_000 {
             let now = NOW + 400 * start;
-            let stamps = stamps();
-            stamps.start(now, ceiling);
+            let timestamps = timestamps();
+            timestamps.start(now, ceiling);
             for call in 0..20 {
                 let now = now + 10 * call;
-                if let Some(until) = stamps.wants(now) {
-                    stamps.reserve(until);
+                if let Some(until) = timestamps.wants(now) {
+                    timestamps.reserve(until);
                     ceiling = ceiling.max(Some(until));
                 }
-                let stamp = stamps.draw(now);
+                let stamp = timestamps.draw(now);
                 assert!(stamp.is_ok_and(|stamp| stamp < now + 2_000), "{stamp:?} at {now}");
             }
         }
@@ -277,55 +278,55 @@ mod tests {
 
     #[test]
     fn a_reservation_is_wanted_only_while_stamps_run_ahead() {
-        let stamps = stamps();
-        assert_eq!(stamps.wants(NOW), None, "nothing was drawn yet");
-        (0..500).for_each(|_| assert!(stamps.draw(NOW).is_ok()));
-        assert_eq!(stamps.wants(NOW), None, "half a second ahead");
-        (0..471).for_each(|_| assert!(stamps.draw(NOW).is_ok()));
-        assert_eq!(stamps.wants(NOW), Some(NOW + 970 + FIRST_STEP));
-        assert_eq!(stamps.wants(NOW + 500), None, "time has caught up");
+        let timestamps = timestamps();
+        assert_eq!(timestamps.wants(NOW), None, "nothing was drawn yet");
+        (0..500).for_each(|_| assert!(timestamps.draw(NOW).is_ok()));
+        assert_eq!(timestamps.wants(NOW), None, "half a second ahead");
+        (0..471).for_each(|_| assert!(timestamps.draw(NOW).is_ok()));
+        assert_eq!(timestamps.wants(NOW), Some(NOW + 970 + FIRST_STEP));
+        assert_eq!(timestamps.wants(NOW + 500), None, "time has caught up");
         let mut until = NOW + 970 + FIRST_STEP;
         for step in [500, 1_000, 2_000, 4_000, 4_000] {
-            stamps.reserve(until);
-            stamps.raise(until - step / LEAST);
-            assert_eq!(stamps.wants(NOW), None, "there is one");
-            stamps.raise(until - step / LEAST + 1);
+            timestamps.reserve(until);
+            timestamps.raise(until - step / LEAST);
+            assert_eq!(timestamps.wants(NOW), None, "there is one");
+            timestamps.raise(until - step / LEAST + 1);
             until += step - step / LEAST + 1;
-            assert_eq!(stamps.wants(NOW), Some(until));
+            assert_eq!(timestamps.wants(NOW), Some(until));
         }
-        stamps.raise(NOW + MAX_AHEAD + 1);
-        assert_eq!(stamps.wants(NOW), None, "none would help");
+        timestamps.raise(NOW + MAX_AHEAD + 1);
+        assert_eq!(timestamps.wants(NOW), None, "none would help");
     }
 
     #[test]
     fn a_clock_that_was_far_ahead_holds_nothing_back_once_it_is_right() {
-        let stamps = stamps();
+        let timestamps = timestamps();
         let hour = 3_600_000;
-        assert_eq!(stamps.draw(NOW + hour), Ok(NOW + hour));
-        assert_eq!(stamps.draw(NOW), Ok(NOW));
-        assert_eq!(stamps.draw(NOW), Ok(NOW + 1));
-        stamps.reserve(NOW + hour);
-        assert_eq!(drain(&stamps, NOW), 999, "and allows nothing");
-        stamps.reserve(NOW + 2_000);
-        assert_eq!(drain(&stamps, NOW), 1_000);
-        stamps.start(NOW + 5_000, Some(NOW + hour));
-        assert_eq!(stamps.draw(NOW + 5_001), Ok(NOW + 6_001));
+        assert_eq!(timestamps.draw(NOW + hour), Ok(NOW + hour));
+        assert_eq!(timestamps.draw(NOW), Ok(NOW));
+        assert_eq!(timestamps.draw(NOW), Ok(NOW + 1));
+        timestamps.reserve(NOW + hour);
+        assert_eq!(drain(&timestamps, NOW), 999, "and allows nothing");
+        timestamps.reserve(NOW + 2_000);
+        assert_eq!(drain(&timestamps, NOW), 1_000);
+        timestamps.start(NOW + 5_000, Some(NOW + hour));
+        assert_eq!(timestamps.draw(NOW + 5_001), Ok(NOW + 6_001));
     }
 
     #[tokio::test]
     async fn who_waits_goes_on_with_a_reservation_or_with_time() {
-        let stamps = stamps();
-        assert_eq!(drain(&stamps, NOW), 1_001);
-        assert_eq!(stamps.wanted(|| NOW).await, NOW + 1_000 + FIRST_STEP);
-        let next = stamps.next(|| NOW);
+        let timestamps = timestamps();
+        assert_eq!(drain(&timestamps, NOW), 1_001);
+        assert_eq!(timestamps.wanted(|| NOW).await, NOW + 1_000 + FIRST_STEP);
+        let next = timestamps.next(|| NOW);
         tokio::pin!(next);
         assert!(futures_util::poll!(&mut next).is_pending());
-        stamps.reserve(NOW + 2_000);
+        timestamps.reserve(NOW + 2_000);
         assert_eq!(next.await, NOW + 1_001);
-        assert_eq!(drain(&stamps, NOW), 999);
+        assert_eq!(drain(&timestamps, NOW), 999);
         let asked = AtomicI64::new(0);
         let clock = || NOW + 500 * asked.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(stamps.next(clock).await, NOW + 2_001);
+        assert_eq!(timestamps.next(clock).await, NOW + 2_001);
         assert_eq!(asked.into_inner(), 4, "0, 500 and 1,000 ms do not allow it, 1,500 ms do");
     }
 }

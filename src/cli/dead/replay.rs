@@ -11,13 +11,13 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::cursor::Cursor;
 use super::letter::Letter;
-use super::walk::Walk;
 use crate::broker::{DeadLetter, Replay};
+use crate::cli::inquire::means;
 use crate::command::{Command, Defaults, Kind, Request, parse};
 use crate::config::EkoArgs;
 use crate::eko::Client;
-use crate::operate::inquire::means;
 use crate::verdict::Reading;
 
 /// What tells a replay's id, with its number.
@@ -30,53 +30,65 @@ const LONGEST_ID: usize = 64;
 const KEPT: usize = 30;
 
 /// What is to be done with a dead letter.
-pub(super) enum Ruling {
+pub(super) enum ReplayDecision {
     /// Send it, under this id, for this reason.
     Send { id: String, kind: Kind, why: String },
     /// Leave it where it is, for this reason.
     Keep(String),
 }
 
-/// Who judges dead letters.
-pub(super) struct Judge {
+/// Decides what a replay does with a dead letter.
+pub(super) struct ReplayPolicy {
     eko: Client,
     defaults: Defaults,
 }
 
-impl Judge {
+impl ReplayPolicy {
     pub(super) fn new(args: &EkoArgs) -> anyhow::Result<Self> {
         let (settings, defaults) = args.eko()?;
         Ok(Self { eko: Client::new(settings)?, defaults })
     }
 
     /// Whether it may be sent once more; Eko is asked about a refund.
-    pub(super) async fn judge(&self, letter: &Letter, body: &[u8], now: Timestamp) -> Ruling {
+    pub(super) async fn decide(
+        &self,
+        letter: &Letter,
+        body: &[u8],
+        now: Timestamp,
+    ) -> ReplayDecision {
         match letter.outcome.as_deref() {
             None | Some("failed" | "unresolved") => {}
             Some("invalid") => {
                 let why = "the same message would be invalid again: its publisher must correct it \
                            and send it under a new id";
-                return Ruling::Keep(why.to_owned());
+                return ReplayDecision::Keep(why.to_owned());
             }
-            Some(other) => return Ruling::Keep(format!("{other} is none that a replay mends")),
+            Some(other) => {
+                return ReplayDecision::Keep(format!("{other} is none that a replay mends"));
+            }
         }
         let command = match parse(body, None, &self.defaults).command {
             Ok(command) => command,
             Err(invalid) => {
-                return Ruling::Keep(format!("no valid command: {}", invalid.problem.message));
+                return ReplayDecision::Keep(format!(
+                    "no valid command: {}",
+                    invalid.problem.message
+                ));
             }
         };
         // One that the broker gave up has no event yet: it gets it, whatever it says.
         let is_told = letter.outcome.is_some();
         if is_told && command.expiry.is_some_and(|expiry| now >= expiry) {
-            return Ruling::Keep("its expirytime has passed: it would end expired".to_owned());
+            return ReplayDecision::Keep(
+                "its expirytime has passed: it would end expired".to_owned(),
+            );
         }
         let why = match self.about_refund(&command, is_told).await {
             Ok(why) => why,
-            Err(why) => return Ruling::Keep(why),
+            Err(why) => return ReplayDecision::Keep(why),
         };
         let id = if is_told { next_id(&command.id) } else { command.id.clone() };
-        Ruling::Send { id, kind: command.kind(), why }
+        ReplayDecision::Send { id, kind: command.kind(), why }
     }
 
     /// What Eko says of a refund: without a reading that it is pending nothing is sent.
@@ -88,9 +100,9 @@ impl Judge {
             }
         };
         let initiator_id = refund.initiator_id.expose();
-        let called = self.eko.look_up(&refund.tid, initiator_id, &refund.user_code).await;
-        let said = format!("Eko says: {}", means(&called.meaning));
-        match called.meaning {
+        let result = self.eko.look_up(&refund.tid, initiator_id, &refund.user_code).await;
+        let said = format!("Eko says: {}", means(&result.meaning));
+        match result.meaning {
             Reading::RefundPending => Ok(said),
             Reading::Refunded(..) if !is_told => {
                 Ok(format!("{said}; the worker tells it in the event that is still missing"))
@@ -109,7 +121,7 @@ impl Judge {
 
 /// Publishes it, confirmed, and only then takes it out of the queue.
 pub(super) async fn send(
-    walk: &Walk<'_>,
+    cursor: &Cursor<'_>,
     dead: DeadLetter,
     letter: &Letter,
     (id, kind): (&str, Kind),
@@ -121,11 +133,11 @@ pub(super) async fn send(
     // its ledger does not know of it.
     let is_suspect = kind == Kind::Refund;
     let replay = Replay { kind: kind.as_str(), id, of, body: &body, is_suspect, time };
-    walk.connection.replay(&dead, replay).await.context(
+    cursor.connection.replay(&dead, replay).await.context(
         "it may be sent, or not, and stays a dead letter; run it again: the worker takes it for \
          the same command",
     )?;
-    walk.settle(dead).await.context(
+    cursor.settle(dead).await.context(
         "it is sent, and stays a dead letter as well; run it again: the worker takes it for the \
          same command",
     )
@@ -179,7 +191,7 @@ mod tests {
         for id in &ids {
             let body =
                 format!(r#"{{"id":"{id}","type":"eko.refund_otp.request","data":{{"tid":1}}}}"#);
-            let defaults = crate::operate::any_defaults();
+            let defaults = crate::cli::any_defaults();
             assert!(parse(body.as_bytes(), None, &defaults).command.is_ok(), "{id}");
         }
     }
