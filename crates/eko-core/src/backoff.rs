@@ -26,7 +26,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The delay before the `nth` retry, counted from 1. `jitter` is drawn evenly from 0 to 1
-    /// and spreads it by [`JITTER`]; no delay is longer than `max`.
+    /// and spreads it by `JITTER`; no delay is longer than `max`.
     pub fn delay(&self, nth: u32, jitter: f64) -> Duration {
         let jittered = self.interval(nth).mul_f64(1.0 - JITTER + 2.0 * JITTER * jitter);
         jittered.min(self.max)
