@@ -288,7 +288,7 @@ mod tests {
             readiness: Readiness::default(),
             heartbeat,
             ledger: Arc::default(),
-            refusals: Refusals::new("eko"),
+            refusals: Refusals::new("eko", CancellationToken::new()),
         };
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let _server = Server::start(free, shared).unwrap();
@@ -314,7 +314,7 @@ mod tests {
             readiness: Readiness::default(),
             heartbeat: Heartbeat::stopped_for(Duration::ZERO),
             ledger: Arc::default(),
-            refusals: Refusals::new("eko"),
+            refusals: Refusals::new("eko", CancellationToken::new()),
         };
         let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
         let error = format!("{:#}", healthcheck(port).unwrap_err());

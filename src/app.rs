@@ -68,7 +68,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         readiness: readiness.clone(),
         heartbeat: Heartbeat::start(),
         ledger: Arc::default(),
-        refusals: Refusals::new(&config.broker.prefix),
+        refusals: Refusals::new(&config.broker.prefix, stop.clone()),
     };
     let (opened, refusals) = (Arc::clone(&shared.ledger), shared.refusals.clone());
     let admin = Server::start(config.admin_addr, shared)

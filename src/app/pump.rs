@@ -161,21 +161,7 @@ impl Pump {
         let kind = consumer.kind;
         *care = Care::default();
         tracing::info!(kind = kind.as_str(), "the consumer lasts; as many at a time as usual");
-        self.took(kind, consumer.relax().await)
-    }
-
-    /// Begins with what came while a consumer was registered anew; tells whether it was.
-    fn took(&self, kind: Kind, renewed: Result<Vec<Delivery>, crate::broker::Error>) -> bool {
-        match renewed {
-            Ok(left) => {
-                left.into_iter().for_each(|delivery| self.begin(kind, delivery));
-                true
-            }
-            Err(error) => {
-                tracing::warn!(kind = kind.as_str(), %error, "the consumer could not be renewed");
-                false
-            }
-        }
+        is_renewed(kind, consumer.relax(|delivery| self.begin(kind, delivery)).await)
     }
 
     /// Has the broker deliver; tells whether that went well.
@@ -215,10 +201,10 @@ impl Pump {
     async fn renew(&self, consumer: &mut QueueConsumer) -> bool {
         let kind = consumer.kind;
         let renewed = tokio::select! {
-            renewed = consumer.renew() => renewed,
+            renewed = consumer.renew(|delivery| self.begin(kind, delivery)) => renewed,
             () = self.stop.cancelled() => return true,
         };
-        self.took(kind, renewed)
+        is_renewed(kind, renewed)
     }
 
     /// How many journeys of this pump there are.
@@ -227,13 +213,21 @@ impl Pump {
     }
 
     fn begin(&self, kind: Kind, delivery: Delivery) {
-        let held = Arc::clone(&self.held);
-        let (worker, metrics) = (Arc::clone(&self.worker), Arc::clone(&self.metrics));
+        let worker = Arc::clone(&self.worker);
+        self.spawn(kind, async move { worker.handle(delivery).await });
+    }
+
+    fn spawn(
+        &self,
+        kind: Kind,
+        journey: impl Future<Output = Result<(), crate::broker::Error>> + Send + 'static,
+    ) {
+        let (held, metrics) = (Arc::clone(&self.held), Arc::clone(&self.metrics));
         let lost = self.lost.clone();
         self.metrics.holds(kind, 1);
         // Boxed once, in place: moved as it is, all its states would be copied on the way.
         let journey = Box::write(Box::new_uninit(), async move {
-            let handled = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
+            let handled = AssertUnwindSafe(journey).catch_unwind();
             match handled.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -271,16 +265,15 @@ impl Pump {
         }
     }
 
-    /// Takes no more and parks what has not begun.
-    async fn park(&self, consumer: &mut QueueConsumer) -> bool {
+    /// Takes no more and parks what has not begun. Where no queue takes it, it waits in hand, and
+    /// nobody waits for it.
+    async fn park(&self, consumer: &mut QueueConsumer) {
         consumer.cancel();
+        let kind = consumer.kind;
         while let Some(delivery) = consumer.next().await {
-            if let Err(error) = self.worker.park(delivery, consumer.kind).await {
-                tracing::warn!(%error, "a delivery could not be set aside; it comes again");
-                return false;
-            }
+            let worker = Arc::clone(&self.worker);
+            self.spawn(kind, async move { worker.park(delivery, kind).await });
         }
-        true
     }
 
     /// Leaves everything in the broker until it can be worked with again. Tells whether
@@ -326,8 +319,8 @@ impl Pump {
             | Reason::RateLimited
             | Reason::Ledger => {
                 let requests = self.worker.gate.probe_requests();
-                self.park(consumer).await
-                    && self.wait_for_probe(consumer.kind, reason, requests).await
+                self.park(consumer).await;
+                self.wait_for_probe(consumer.kind, reason, requests).await
             }
         }
     }
@@ -361,6 +354,14 @@ impl Pump {
             }
         }
     }
+}
+
+/// Whether a consumer was registered anew.
+fn is_renewed(kind: Kind, renewed: Result<(), crate::broker::Error>) -> bool {
+    if let Err(error) = &renewed {
+        tracing::warn!(kind = kind.as_str(), %error, "the consumer could not be renewed");
+    }
+    renewed.is_ok()
 }
 
 /// What of the broker's keeps a kind from being consumed.

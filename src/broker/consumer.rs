@@ -20,16 +20,18 @@ use super::refusals::Refusals;
 use super::replier::Replier;
 use super::topology::{Names, WaitingQueue, text};
 use super::{Error, PublishedOutcome};
+use crate::backoff::Backoff;
 use crate::command::Kind;
 use crate::event::Event;
-use crate::order::{Copy, Owed, Placed, Reason};
+use crate::order::{Copy, Owed, Placed};
 
 /// How long a delivery is held at most while no queue takes its copy: shorter than the broker waits
 /// for an ack.
 const LONGEST_HELD: Duration = Duration::from_secs(20 * 60);
 
-/// How long it is held at least: when it is requeued, the broker counts that.
-const SHORTEST_HELD: Duration = Duration::from_secs(2 * 60);
+/// How long it is held at least, by how often it came back already: when it is requeued, the
+/// broker counts that, and gives it up at some count.
+const HELD: Backoff = Backoff { initial: Duration::from_secs(2 * 60), max: LONGEST_HELD };
 
 /// A copy that is to be parked.
 #[derive(Clone, Copy, Debug)]
@@ -165,19 +167,17 @@ impl Delivery {
         let queue = WaitingQueue::refused(self.0.kind, times);
         let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
         match self.0.envelope.is_cut {
-            true => Ok(Placed::Yes),
+            true => Ok(Placed::Left),
             false => self.put(queue, LONGEST_HELD, copy).await,
         }
     }
 
     /// Puts a copy into a retry queue, where it waits. Where no queue takes it, it waits in hand until
-    /// its time is over; what has not begun need not.
+    /// its time is over.
     pub(crate) async fn park(&self, parking: Parking<'_>) -> Result<Placed, Error> {
         let copy = parking.copy;
-        let patience = match copy.reason {
-            Reason::Retry(_) | Reason::Busy => copy.delay.clamp(SHORTEST_HELD, LONGEST_HELD),
-            Reason::Ledger | Reason::Paused => Duration::ZERO,
-        };
+        let shortest = HELD.delay(self.0.envelope.returned.saturating_add(1), 0.5);
+        let patience = copy.delay.max(shortest).min(LONGEST_HELD);
         let queue = WaitingQueue::retry(parking.kind.unwrap_or(self.0.kind), copy.delay);
         // What cannot be copied, since its body is not at hand, goes back.
         match self.0.envelope.is_cut {
@@ -200,7 +200,11 @@ impl Delivery {
             if began.elapsed() + wait >= patience {
                 return Ok(Placed::No);
             }
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // The next worker has it sooner.
+                () = self.0.refusals.stopped() => return Ok(Placed::No),
+            }
         }
         Ok(Placed::Yes)
     }

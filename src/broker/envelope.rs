@@ -59,6 +59,8 @@ pub(crate) struct Envelope {
     pub(crate) waited: Duration,
     /// Whether the broker delivered it before: somebody may have died over it.
     pub(crate) redelivered: bool,
+    /// How often it came back to its queue, as the broker counts.
+    pub(super) returned: u32,
     /// What the broker has refused of its command's end, if the copy waited for that: it has ended.
     pub(crate) refused: Option<Owed>,
     /// How often it has refused that.
@@ -187,6 +189,7 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         age: header(AGE).as_deref().and_then(read_age),
         waited: Duration::ZERO,
         redelivered,
+        returned: properties.headers().as_ref().map_or(0, returned),
         refused: header(REFUSED).as_deref().map(read_owed),
         refusals: count(REFUSALS),
         unread: header(UNREAD),
@@ -215,6 +218,20 @@ fn last_death(properties: &BasicProperties) -> Option<&FieldTable> {
         },
         _ => None,
     }
+}
+
+/// How often the broker says that a message came back.
+fn returned(headers: &FieldTable) -> u32 {
+    let count = match headers.inner().get("x-delivery-count") {
+        Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::LongInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::LongUInt(count)) => Some(*count),
+        Some(AMQPValue::ShortInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::ShortShortInt(count)) => u32::try_from(*count).ok(),
+        Some(AMQPValue::ShortShortUInt(count)) => Some((*count).into()),
+        _ => None,
+    };
+    count.unwrap_or_default()
 }
 
 pub(super) fn read(table: &FieldTable, name: &str) -> Option<String> {

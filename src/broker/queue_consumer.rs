@@ -145,20 +145,19 @@ impl QueueConsumer {
         u32::from(self.shared.settings.prefetch) * 2
     }
 
-    /// As many deliveries at a time as the settings say, again; those that came before that.
-    pub(crate) async fn relax(&mut self) -> Result<Vec<Delivery>, Error> {
+    /// As many deliveries at a time as the settings say, again. `begin` gets those that come before
+    /// that, each at once: what comes behind them may wait for their room.
+    pub(crate) async fn relax(&mut self, mut begin: impl FnMut(Delivery)) -> Result<(), Error> {
         self.cancel();
-        let mut left = Vec::new();
         while let Some(delivery) = self.next().await {
-            left.push(delivery);
+            begin(delivery);
         }
         self.carefully(false);
         if let Some(line) = &self.line {
             let qos = line.channel.basic_qos(self.prefetch, BasicQosOptions::default());
             line.monitor.unless_closed(qos).await?;
         }
-        self.resume().await?;
-        Ok(left)
+        self.resume().await
     }
 
     /// Gives its connection up; what is not settled is delivered again.
@@ -184,20 +183,20 @@ impl QueueConsumer {
     }
 
     /// Registers the consumer anew, on a connection of its own unless there was something left to
-    /// deliver, which is given back: RabbitMQ 3.10 delivers nothing any more where a queue was
+    /// deliver, which `begin` gets as in [`Self::relax`]: RabbitMQ 3.10 delivers nothing any more where a queue was
     /// deleted and declared again at once, tells nobody, and counts the consumer as well. With
     /// the old channel goes what the broker believes to have delivered.
-    pub(crate) async fn renew(&mut self) -> Result<Vec<Delivery>, Error> {
+    pub(crate) async fn renew(&mut self, mut begin: impl FnMut(Delivery)) -> Result<(), Error> {
         self.cancel();
-        let mut left = Vec::new();
+        let mut was_idle = true;
         while let Some(delivery) = self.next().await {
-            left.push(delivery);
+            was_idle = false;
+            begin(delivery);
         }
-        if left.is_empty() {
+        if was_idle {
             self.leave().await;
         }
-        self.resume().await?;
-        Ok(left)
+        self.resume().await
     }
 
     /// Tells the broker to deliver no more; what it has sent already still comes, and then an end.

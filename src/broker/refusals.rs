@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::Error;
 use super::topology::{Names, WaitingQueue};
 use crate::backoff::Backoff;
@@ -27,6 +29,7 @@ const RECENT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Refusals {
     names: Arc<Names>,
+    stop: CancellationToken,
     known: Arc<Mutex<BTreeMap<WaitingQueue, Refusal>>>,
 }
 
@@ -43,8 +46,15 @@ struct Refusal {
 
 impl Refusals {
     /// Nothing is known of the queues under a prefix.
-    pub(crate) fn new(prefix: &str) -> Self {
-        Self { names: Arc::new(Names::new(prefix)), known: Arc::default() }
+    ///
+    /// `stop`: the worker is asked to stop.
+    pub(crate) fn new(prefix: &str, stop: CancellationToken) -> Self {
+        Self { names: Arc::new(Names::new(prefix)), stop, known: Arc::default() }
+    }
+
+    /// Waits until the worker is asked to stop.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Whether a queue may be tried now.
@@ -137,8 +147,10 @@ mod tests {
 
     #[test]
     fn many_that_try_a_queue_at_once_are_one_try() {
-        let (refusals, queue) =
-            (Refusals::new("eko"), WaitingQueue::retry(Kind::Refund, Duration::ZERO));
+        let (refusals, queue) = (
+            Refusals::new("eko", CancellationToken::new()),
+            WaitingQueue::retry(Kind::Refund, Duration::ZERO),
+        );
         let refused =
             Error::Refused { exchange: String::new(), routing_key: String::new(), why: "full" };
         assert!(refusals.may_try(queue));

@@ -4,6 +4,7 @@ mod stamps;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::inquire::means;
 use crate::app::start::{opening, tls_provider};
@@ -103,7 +104,7 @@ fn check_signature() -> Finding {
 }
 
 async fn check_broker(config: &Config, ledger: Option<&Overview>) -> Vec<Finding> {
-    let refusals = Refusals::new(&config.broker.prefix);
+    let refusals = Refusals::new(&config.broker.prefix, CancellationToken::new());
     let session = match broker::connect(&config.broker, &refusals, 0).await {
         Ok(session) => session,
         Err(error) => {

@@ -1,5 +1,8 @@
 //! Queues of the worker's own that take no commands, since somebody has given them a limit.
 
+use std::time::Duration;
+
+use lapin::BasicProperties;
 use serde_json::Value;
 
 use crate::load::node::Node;
@@ -113,6 +116,52 @@ fn do_to_servers(node: &Node, rig: &Rig, what: &str) {
         let said = node.eval(&format!("sys:{what}({server})."));
         assert!(said.contains("ok"), "no such queue: {said}");
     }
+}
+
+#[tokio::test]
+async fn what_a_paused_kind_cannot_park_waits_in_hand_and_is_not_dead_lettered() {
+    let node = own_node();
+    let mut rig = waits_for_an_hour(&node).start().await;
+    for level in LEVELS {
+        fill(&node, &rig, level).await;
+    }
+    rig.stop_worker().await;
+    let may_read = r"^.*\.(refund|refund_otp|ledger|commands|dead|retry)$";
+    let limited = node.user("limited", [".*", ".*", may_read]);
+    rig.settings.insert("AMQP_URL".to_owned(), limited);
+    rig.spawn_worker();
+    let paused = [("kind", "transfer_otp"), ("reason", "topology")];
+    rig.until_metrics("the kind is paused", |now| now.value("paused", &paused) == 1.0).await;
+    let strayed = transfer_otp("strayed", "strayed").to_string().into_bytes();
+    rig.broker.command("eko.refund.request", strayed, BasicProperties::default()).await;
+    for level in LEVELS {
+        until_refused(&mut rig, level).await;
+    }
+    rig.stub().on_refund("772", [refunded("772")]);
+    assert_eq!(rig.outcome_of(&refund("refund", "772")).await.told(), "succeeded response");
+    assert_eq!(rig.broker.count("dead").await, Some(0));
+    let free = queue(1_800_000);
+    rig.broker.purge(&free).await;
+    let waits = async || rig.broker.count(&free).await.filter(|&count| count == 1);
+    eventually("it waits where there is room again", waits).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_hands_back_at_once_what_waits_in_hand() {
+    let node = own_node();
+    let mut rig = waits_for_an_hour(&node).start().await;
+    for level in LEVELS {
+        fill(&node, &rig, level).await;
+    }
+    publish_some_that_wait(&rig, 1).await;
+    for level in LEVELS {
+        until_refused(&mut rig, level).await;
+    }
+    let began = std::time::Instant::now();
+    rig.stop_worker().await;
+    // `SHUTDOWN_GRACE` is 25 s.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(rig.broker.count("transfer_otp").await, Some(1));
 }
 
 #[tokio::test]

@@ -98,6 +98,8 @@ pub struct Acknowledging {
     pub published: Option<Published>,
     /// The how manieth copy was parked, where that replaces older ones.
     pub parked: Option<u32>,
+    /// Nobody publishes the rest of what is owed but whoever looks for it in the ledger.
+    is_left: bool,
 }
 
 /// What follows from a delivery is not safe, or nothing follows from it yet.
@@ -199,18 +201,27 @@ impl ParkingRefused {
         match placed {
             Placed::Yes => Order::Acknowledge(Acknowledging::of(published)),
             Placed::No => Order::Requeue(Requeuing { published: Some(published) }),
+            Placed::Left => {
+                Order::Acknowledge(Acknowledging { is_left: true, ..Acknowledging::of(published) })
+            }
         }
     }
 }
 
 impl Acknowledging {
     fn of(published: Published) -> Self {
-        Self { published: Some(published), parked: None }
+        Self { published: Some(published), ..Self::default() }
+    }
+
+    /// A copy is parked.
+    pub(super) const fn of_copy(parked: Option<u32>) -> Self {
+        Self { published: None, parked, is_left: false }
     }
 
     /// It is acknowledged.
     pub fn acknowledged<C>(self) -> Order<C> {
         match (self.published, self.parked) {
+            _ if self.is_left => Order::End(End::Over),
             (Some(published), _) => published.settled(),
             (None, Some(parked)) => Order::NoteParked(NotingParked { parked }),
             (None, None) => Order::End(End::Over),

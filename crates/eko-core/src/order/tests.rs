@@ -242,6 +242,10 @@ fn what_a_queue_refuses_waits_and_the_dead_letter_is_noted() {
     expect!(acknowledging.acknowledged::<ClaimedCommand>(), NotePublished);
     let requeuing = expect!(published().parked::<ClaimedCommand>(Placed::No), Requeue);
     expect!(requeuing.requeued::<ClaimedCommand>(), NotePublished);
+    // Nobody has a copy: the ledger must go on saying that the event is not published.
+    let acknowledging = expect!(published().parked::<ClaimedCommand>(Placed::Left), Acknowledge);
+    assert!(acknowledging.published.is_some(), "what was refused is counted");
+    assert_eq!(expect!(acknowledging.acknowledged::<ClaimedCommand>(), End), End::Over);
 }
 
 #[test]

@@ -91,6 +91,8 @@ pub enum Placed {
     Yes,
     /// It takes none, or there is nothing to copy.
     No,
+    /// There is nothing to copy, and the ledger has all that is owed.
+    Left,
 }
 
 /// The parked copy is safe.
@@ -164,8 +166,8 @@ impl Parking {
     pub const fn parked<C>(self, placed: Placed) -> Order<C> {
         let parked = if self.replaces { Some(self.copy.parked) } else { None };
         match placed {
-            Placed::Yes => Order::Acknowledge(Acknowledging { published: None, parked }),
-            Placed::No => Order::Requeue(Requeuing { published: None }),
+            Placed::Yes => Order::Acknowledge(Acknowledging::of_copy(parked)),
+            Placed::No | Placed::Left => Order::Requeue(Requeuing { published: None }),
         }
     }
 }

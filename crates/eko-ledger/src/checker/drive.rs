@@ -324,7 +324,7 @@ impl World {
         let message = self.slots[slot].message.unwrap();
         match placed {
             Placed::Yes => self.messages.push(parked(message, &parking.copy, self.now)),
-            Placed::No => self.left = self.left(|left| &mut left.nacks).unwrap(),
+            Placed::No | Placed::Left => self.left = self.left(|left| &mut left.nacks).unwrap(),
         }
         self.keep(slot, parking.parked(placed));
     }
