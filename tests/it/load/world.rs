@@ -18,8 +18,10 @@ use crate::rig::{ACCESS_KEY, DEVELOPER_KEY, INITIATOR, Rig, USER_CODE, eventuall
 /// The queue that keeps every event until the end.
 pub(crate) const EVENTS: &str = "all-events";
 /// Without any new event for this long, what is missing is lost: longer than every wait that
-/// the settings allow, a lease and `SETTLE_GIVE_UP` included.
-const SILENCE: Duration = Duration::from_secs(100);
+/// the settings allow, a lease and `SETTLE_GIVE_UP` included. A broker that is killed while a copy is on
+/// its way back puts it into its queue again after 180 s
+/// (`dead_letter_worker_publisher_confirm_timeout`).
+const SILENCE: Duration = Duration::from_secs(220);
 
 /// What a world is made of.
 pub(crate) struct Setup {
