@@ -162,10 +162,10 @@ impl Delivery {
     /// Puts a copy where it waits until what the broker has refused of its end is published again:
     /// until then nobody else waits for it.
     pub(crate) async fn park_refused(&self, event: &Event, refused: Owed) -> Result<Placed, Error> {
-        // What cannot be copied cannot wait: it would come again at once, and all would get it again.
         let times = self.0.envelope.refusals.saturating_add(1);
         let queue = WaitingQueue::refused(self.0.kind, times);
         let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
+        // What cannot be copied cannot wait: it would come again at once, and all would get it again.
         match self.0.envelope.is_cut {
             true => Ok(Placed::Left),
             false => self.put(queue, LONGEST_HELD, copy).await,

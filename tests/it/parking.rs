@@ -50,6 +50,26 @@ async fn until_refused(rig: &mut Rig, level: u32) {
     .await;
 }
 
+/// All queues in which an OTP command may wait that is to wait for about an hour are full.
+async fn fill_all(node: &Node, rig: &Rig) {
+    for level in LEVELS {
+        fill(node, rig, level).await;
+    }
+}
+
+async fn until_all_refuse(rig: &mut Rig) {
+    for level in LEVELS {
+        until_refused(rig, level).await;
+    }
+}
+
+/// Purges one of the full queues: what waits in hand goes there.
+async fn until_it_waits_in(rig: &Rig, free: &str) {
+    rig.broker.purge(free).await;
+    let waits = async || rig.broker.count(free).await.filter(|&count| count == 1);
+    eventually("it waits where there is room again", waits).await;
+}
+
 /// The queues that `/readyz` says refuse.
 async fn refusing(rig: &mut Rig) -> Vec<String> {
     let (status, body) = rig.worker().get("/readyz").await;
@@ -122,9 +142,7 @@ fn do_to_servers(node: &Node, rig: &Rig, what: &str) {
 async fn what_a_paused_kind_cannot_park_waits_in_hand_and_is_not_dead_lettered() {
     let node = own_node();
     let mut rig = waits_for_an_hour(&node).start().await;
-    for level in LEVELS {
-        fill(&node, &rig, level).await;
-    }
+    fill_all(&node, &rig).await;
     rig.stop_worker().await;
     let may_read = r"^.*\.(refund|refund_otp|ledger|commands|dead|retry)$";
     let limited = node.user("limited", [".*", ".*", may_read]);
@@ -134,29 +152,20 @@ async fn what_a_paused_kind_cannot_park_waits_in_hand_and_is_not_dead_lettered()
     rig.until_metrics("the kind is paused", |now| now.value("paused", &paused) == 1.0).await;
     let strayed = transfer_otp("strayed", "strayed").to_string().into_bytes();
     rig.broker.command("eko.refund.request", strayed, BasicProperties::default()).await;
-    for level in LEVELS {
-        until_refused(&mut rig, level).await;
-    }
+    until_all_refuse(&mut rig).await;
     rig.stub().on_refund("772", [refunded("772")]);
     assert_eq!(rig.outcome_of(&refund("refund", "772")).await.told(), "succeeded response");
     assert_eq!(rig.broker.count("dead").await, Some(0));
-    let free = queue(1_800_000);
-    rig.broker.purge(&free).await;
-    let waits = async || rig.broker.count(&free).await.filter(|&count| count == 1);
-    eventually("it waits where there is room again", waits).await;
+    until_it_waits_in(&rig, &queue(1_800_000)).await;
 }
 
 #[tokio::test]
 async fn a_worker_that_stops_hands_back_at_once_what_waits_in_hand() {
     let node = own_node();
     let mut rig = waits_for_an_hour(&node).start().await;
-    for level in LEVELS {
-        fill(&node, &rig, level).await;
-    }
+    fill_all(&node, &rig).await;
     publish_some_that_wait(&rig, 1).await;
-    for level in LEVELS {
-        until_refused(&mut rig, level).await;
-    }
+    until_all_refuse(&mut rig).await;
     let began = std::time::Instant::now();
     rig.stop_worker().await;
     // `SHUTDOWN_GRACE` is 25 s.
@@ -168,13 +177,9 @@ async fn a_worker_that_stops_hands_back_at_once_what_waits_in_hand() {
 async fn commands_that_no_queue_takes_wait_in_hand_and_hold_up_nobody() {
     let node = own_node();
     let mut rig = waits_for_an_hour(&node).start().await;
-    for level in LEVELS {
-        fill(&node, &rig, level).await;
-    }
+    fill_all(&node, &rig).await;
     publish_some_that_wait(&rig, 1).await;
-    for level in LEVELS {
-        until_refused(&mut rig, level).await;
-    }
+    until_all_refuse(&mut rig).await;
     for nth in 0..20 {
         let id = format!("other-{nth}");
         let other = rig.outcome_of(&transfer_otp(&id, &id)).await;
@@ -188,9 +193,7 @@ async fn commands_that_no_queue_takes_wait_in_hand_and_hold_up_nobody() {
     assert_eq!(metrics.value("consumers_lost_total", &[]), 0.0);
 
     let free = queue(1_800_000);
-    rig.broker.purge(&free).await;
-    let waits = async || rig.broker.count(&free).await.filter(|&count| count == 1);
-    eventually("it waits where there is room again", waits).await;
+    until_it_waits_in(&rig, &free).await;
     let metrics = rig.metrics().await;
     assert_eq!(metrics.value("commands_total", &[("kind", "transfer_otp")]), 20.0);
     let free = rig.broker.name(&free);
