@@ -98,6 +98,11 @@ fn read_age(text: &str) -> Option<CopyAge> {
 }
 
 impl Envelope {
+    /// Whether it was delivered before, itself or as a copy: only then can its command have a row.
+    pub(crate) const fn is_back(&self) -> bool {
+        self.redelivered || self.parked > 0
+    }
+
     /// What a copy says of the calls, where `known` were made. A copy is never redelivered
     /// itself: that its message was, so that somebody may have died over a call, would be
     /// forgotten with a lost ledger.

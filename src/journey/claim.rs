@@ -16,9 +16,7 @@ impl Journey<'_> {
     /// nothing but the delivery.
     pub(super) async fn enter(&mut self, entering: Entering) -> Option<Order<ClaimedCommand>> {
         let Some(kind) = self.subject.kind else { return Some(entering.entered()) };
-        // Only a command that was seen before can have a row whose message is looked for.
-        let envelope = self.delivery.envelope();
-        let is_known = envelope.redelivered || envelope.parked > 0;
+        let is_known = self.delivery.envelope().is_back();
         let waits = is_known.then(|| self.worker.waiting.note(self.subject.command_id));
         if is_known && self.has_ended(kind).await {
             return Some(entering.entered());

@@ -2,7 +2,7 @@
 
 use super::{Journey, delivered};
 use crate::broker::{self, Delivery, Error};
-use crate::command::Kind;
+use crate::command::{self, Kind};
 use crate::decision::Message;
 use crate::ledger::ClaimedCommand;
 use crate::metrics;
@@ -42,6 +42,8 @@ impl Journey<'_> {
 
     /// Puts a copy where it waits.
     pub(super) async fn park(&mut self, parking: Parking) -> Result<Order<ClaimedCommand>, Error> {
+        // Where no queue takes it, its message is in hand for longer than its row says.
+        let _waits = self.worker.waiting.note(&self.subject.id);
         let copy = parking.copy;
         let first_received = match (copy.reason, copy.age) {
             (Reason::Retry(_), Some(age)) => age.first_received,
@@ -53,8 +55,6 @@ impl Journey<'_> {
             }
         };
         self.received.span.parked(copy.reason.as_str());
-        // Where no queue takes it, its message is in hand for longer than its row says.
-        let _waits = self.worker.waiting.note(&self.subject.id);
         let traceparent = self.received.traceparent();
         let (kind, traceparent) = (self.subject.kind, Some(traceparent.as_str()));
         let copy = broker::Parking { copy, kind, first_received, traceparent };
@@ -75,6 +75,8 @@ impl Journey<'_> {
 impl Worker {
     /// Puts back what was delivered while nothing of its kind may begin.
     pub(crate) async fn park(&self, delivery: Delivery, kind: Kind) -> Result<(), Error> {
+        let id = delivery.envelope().is_back().then(|| self.id_of(&delivery)).flatten();
+        let _waits = id.as_deref().map(|id| self.waiting.note(id));
         let mut order: Order<ClaimedCommand> = Order::set_aside(delivered(&delivery, None));
         loop {
             order = match order {
@@ -86,6 +88,15 @@ impl Worker {
                 Order::Acknowledge(_) => return delivery.ack().await,
                 _ => return delivery.requeue().await,
             }
+        }
+    }
+
+    /// The id of what was delivered, where it has one.
+    fn id_of(&self, delivery: &Delivery) -> Option<String> {
+        let correlation_id = delivery.envelope().correlation_id.as_deref();
+        match command::parse(delivery.body(), correlation_id, &self.defaults).command {
+            Ok(command) => Some(command.id),
+            Err(invalid) => invalid.id,
         }
     }
 
