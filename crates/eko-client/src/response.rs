@@ -1,6 +1,6 @@
 //! What is taken out of an HTTP response: its body, and the times in its headers.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use memchr::memchr_iter;
@@ -89,8 +89,8 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            Some(date.duration_since(SystemTime::from(now)).unwrap_or_default())
+            let date = Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()?;
+            Some(date.duration_since(now).try_into().unwrap_or_default())
         }
     }
 }

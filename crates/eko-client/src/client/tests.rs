@@ -58,7 +58,7 @@ fn found(tx_status: u8) -> String {
 }
 
 fn dated(ago: u64) -> String {
-    let time = SystemTime::from(now()) - Duration::from_secs(ago);
+    let time = SystemTime::try_from(now()).unwrap() - Duration::from_secs(ago);
     format!("Date: {}\r\n", httpdate::fmt_http_date(time))
 }
 
