@@ -2,10 +2,9 @@
 //! failure is invisible to `rate()`.
 
 use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry,
 };
 
 use crate::broker::WaitingQueue;
@@ -151,7 +150,17 @@ pub(super) struct ProcessCollectors;
 
 impl ProcessCollectors {
     /// Adds them to a scrape.
+    #[cfg(target_os = "linux")]
     pub(super) fn encode(text: &mut Vec<u8>) -> Result<(), prometheus::Error> {
+        use prometheus::process_collector::ProcessCollector;
+        use prometheus::{Encoder as _, TextEncoder};
+
         TextEncoder::new().encode(&ProcessCollector::for_self().collect(), text)
+    }
+
+    /// Adds nothing: they are read from Linux's `/proc`.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn encode(_text: &mut Vec<u8>) -> Result<(), prometheus::Error> {
+        Ok(())
     }
 }
