@@ -194,7 +194,7 @@ impl Server {
         let stopped = stop.clone();
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             if let Err(error) = runtime.block_on(serve(listener, shared, stopped)) {
-                tracing::error!(%error, "the admin server failed");
+                tracing::error!(%error, "the admin server has stopped");
             }
             drop(end);
         })?;
@@ -205,7 +205,9 @@ impl Server {
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         if tokio::time::timeout(GOODBYE, self.ended).await.is_err() {
-            tracing::debug!("somebody still reads an answer of the admin server");
+            tracing::debug!(
+                "the admin server did not stop in time: a client still reads its answer"
+            );
         }
     }
 }
@@ -256,8 +258,14 @@ async fn count(ledger: &Ledger, metrics: &Metrics) {
             let now = now();
             metrics.counted(&backlog_counts, |since| now.duration_since(since).as_secs_f64());
         }
-        Ok(Err(error)) => tracing::warn!(%error, "the ledger could not be counted"),
-        Err(_) => tracing::warn!("the ledger did not answer in time to be counted"),
+        Ok(Err(error)) => tracing::warn!(
+            %error,
+            "the ledger could not be counted: its metrics keep their last values"
+        ),
+        Err(_) => tracing::warn!(
+            "the ledger did not answer in time and could not be counted: its metrics keep their \
+             last values"
+        ),
     }
 }
 

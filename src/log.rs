@@ -82,7 +82,7 @@ pub(crate) fn dropped() -> u64 {
 fn panicked(panic: &PanicHookInfo<'_>) {
     let why = panic.payload_as_str().unwrap_or("no reason is told");
     let at = panic.location().map(tracing::field::display);
-    tracing::error!(why, at, "a thread panicked: this is a mistake in the program");
+    tracing::error!(why, at, "a thread panicked: this is a bug in eko-worker");
 }
 
 /// Ends the log however `run` ends.

@@ -30,17 +30,18 @@ pub(crate) fn on_signal(grace: Duration) -> std::io::Result<CancellationToken> {
     let stop = token.clone();
     let watch = async move {
         either(&mut term, &mut int).await;
-        tracing::info!("asked to stop: finishing what is in flight");
+        tracing::info!("asked to stop: finishing the calls in flight");
         stop.cancel();
         let timeout = grace.saturating_add(LAST_STEPS);
         match tokio::time::timeout(timeout, either(&mut term, &mut int)).await {
             Ok(()) => tracing::warn!(
-                "asked to stop again: ending at once; what is in flight is settled later"
+                "asked to stop again: ending at once; commands in flight are settled after the \
+                 next start"
             ),
             Err(_) => tracing::error!(
                 seconds = timeout.as_secs(),
-                "the worker has not ended by itself: ending at once; what is in flight is settled \
-                 later"
+                "the worker did not stop within its time: ending at once; commands in flight are \
+                 settled after the next start"
             ),
         }
         log::end();

@@ -27,13 +27,13 @@ pub(super) async fn take_care(
         match caretaker.mend().await {
             Ok(()) => known.clear(),
             Err(Error::Topology(why)) if !known.contains(&why) => return why,
-            Err(error) => tracing::debug!(%error, "exchanges and bindings were not looked after"),
+            Err(error) => tracing::debug!(%error, "exchanges and bindings could not be checked"),
         }
         for kind in Kind::ALL {
             match caretaker.refused_waiting(kind).await {
                 Ok(Some(count)) => metrics.refused_waiting(kind, count),
                 Ok(None) => {}
-                Err(error) => tracing::debug!(%error, "what waits was not counted"),
+                Err(error) => tracing::debug!(%error, "the waiting messages could not be counted"),
             }
         }
     }

@@ -139,9 +139,9 @@ impl Keeper {
             other,
             ledger = id,
             place,
-            "this ledger has taken over from another one, as LEDGER_ADOPT asks for: until \
-             LEDGER_RETENTION has passed, refunds that it does not know are inquired first; \
-             remove LEDGER_ADOPT"
+            "this ledger has taken over the queues from another one, as LEDGER_ADOPT asks: refunds \
+             that it does not know are inquired first until LEDGER_RETENTION has passed; remove \
+             LEDGER_ADOPT now"
         );
         Ok(())
     }
@@ -157,9 +157,9 @@ impl Keeper {
             Paired::Other(other) => return Ok(Err(self.mispaired(&other))),
             Paired::Unknown if !self.has_warned.swap(true, Ordering::Relaxed) => tracing::warn!(
                 prefix = self.prefix,
-                "it cannot be checked whether this ledger belongs to these queues: the user of \
-                 AMQP_URL lacks the configure permission for exchange and queue {}.ledger (with read and \
-                 write for the exchange), or at least the read permission for the queue",
+                "the worker cannot check whether this ledger belongs to these queues: give the \
+                 user of AMQP_URL the configure permission for exchange and queue {}.ledger, with \
+                 read and write for the exchange; or at least the read permission for the queue",
                 self.prefix
             ),
             Paired::Unknown | Paired::Nobody | Paired::Ours => {}
@@ -174,16 +174,21 @@ impl Keeper {
         match (self.worker.mispaired(), &problem) {
             (Some(Mispaired::OldPrimary(_)), Some(Mispaired::OldPrimary(_))) => {}
             (_, Some(Mispaired::OldPrimary(why))) => {
-                tracing::error!(why, "this server is not the ledger's any more");
+                tracing::error!(
+                    why,
+                    "another PostgreSQL server has taken over the ledger: consumption is paused"
+                );
                 self.worker.metrics.forgot(1);
             }
             (None, Some(Mispaired::HeldElsewhere(why))) => {
                 tracing::warn!(why, "waiting to consume");
             }
             (None, Some(Mispaired::OtherLedger(why))) => {
-                tracing::error!(why, "this ledger is not the queues' ledger");
+                tracing::error!(why, "the queues belong to another ledger: consumption is paused");
             }
-            (Some(_), None) => tracing::info!("the ledger is the queues' ledger again"),
+            (Some(_), None) => {
+                tracing::info!("the queues belong to this ledger again: consumption resumes");
+            }
             (Some(_), Some(_)) | (None, None) => {}
         }
         self.readiness.without_ledger(problem.as_ref().map(|problem| problem.why().to_owned()));
@@ -203,7 +208,7 @@ impl Keeper {
             };
             // The session ends by itself, if it is lost.
             if let Err(error) = looked {
-                tracing::debug!(%error, "the register could not be written");
+                tracing::debug!(%error, "the ledger's register in the broker could not be written");
             }
             if self.worker.mispaired().is_some() {
                 strange = strange.max(1);
@@ -228,7 +233,10 @@ impl Keeper {
             match looked.await {
                 Ok(true) => strange = 0,
                 Ok(false) => strange = strange.saturating_add(1),
-                Err(error) => tracing::debug!(%error, "the pairing could not be looked at"),
+                Err(error) => tracing::debug!(
+                    %error,
+                    "the pairing of queues and ledger could not be read"
+                ),
             }
         }
     }
@@ -293,8 +301,8 @@ pub(super) fn say(identity: &Identity) {
             ledger = id,
             place,
             promise,
-            "this ledger is new and knows of no earlier command; if there was another one, stop \
-             and set LEDGER_URL to it"
+            "this ledger is new and knows no earlier command: if these queues had another ledger, \
+             stop the worker and set LEDGER_URL to that one"
         );
     } else {
         let adopted = adopted.map(tracing::field::display);

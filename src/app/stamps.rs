@@ -17,7 +17,10 @@ pub(super) async fn begin(eko: &Client, ledger: &Ledger) {
         Ok(ceiling) => ceiling,
         Err(error) => {
             // Eko refuses a timestamp that it has seen, and a refund that it refuses so is inquired.
-            tracing::warn!(%error, "the timestamps of an earlier process are not known");
+            tracing::warn!(
+                %error,
+                "the timestamps that an earlier process reserved could not be read"
+            );
             None
         }
     };

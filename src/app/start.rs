@@ -83,7 +83,9 @@ impl Rereading {
                 | (self.broker.urls.refresh_as_asked() != Refreshed::Fixed)
                 | ledger.is_some();
             if !has_files {
-                tracing::info!("asked to read the secrets again: none is given as a file");
+                tracing::info!(
+                    "SIGHUP was received, but no secret is given as a file: nothing was read"
+                );
             }
             self.reconnect_now.notify_waiters();
         }

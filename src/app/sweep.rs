@@ -85,7 +85,10 @@ impl Sweep {
         let Stranded { open, untold } = match self.worker.ledger.stranded(AT_ONCE).await {
             Ok(stranded) => stranded,
             Err(error) => {
-                tracing::debug!(%error, "the ledger was not searched for commands without a message");
+                tracing::debug!(
+                    %error,
+                    "the ledger could not be searched for commands without a message"
+                );
                 return;
             }
         };
@@ -163,8 +166,8 @@ impl Sweep {
                 tracing::warn!(
                     command_id = id,
                     %error,
-                    "the event of a command without a message could not be published; it is told \
-                     later"
+                    "the event of a command without a message could not be published: it is \
+                     published later"
                 );
                 self.open.remove(id);
                 // Those whose queues took it should not get it again each round.

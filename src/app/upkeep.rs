@@ -30,8 +30,13 @@ pub(super) async fn forget_finished(worker: Arc<Worker>, retention: Duration) {
         };
         match forget_all(|| worker.ledger.prune(before, BATCH), PAUSE).await {
             Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "finished commands forgotten"),
-            Err(error) => tracing::warn!(%error, "finished commands could not be forgotten"),
+            Ok(forgotten) => {
+                tracing::debug!(forgotten, "finished commands were deleted from the ledger");
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "finished commands could not be deleted from the ledger: trying again later"
+            ),
         }
     }
 }

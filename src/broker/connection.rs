@@ -332,6 +332,6 @@ impl Session {
 pub(super) async fn close(connection: &Connection) {
     let goodbye = connection.close(200, "bye".into());
     if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-        tracing::debug!("a connection was gone before it was closed");
+        tracing::debug!("a connection was lost before it was closed");
     }
 }

@@ -268,7 +268,8 @@ impl Delivery {
             tracing::warn!(
                 event_id = event.id,
                 reply_to = reply_to.as_str(),
-                "reply_to names a queue of the worker's own: there is no reply"
+                "reply_to names a queue of the worker itself: no reply is sent; the event is \
+                 published as always"
             );
             return;
         }

@@ -172,7 +172,7 @@ impl OperatorConnection {
     pub(crate) async fn close(self) {
         let goodbye = self.connection.close(200, "bye".into());
         if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-            tracing::debug!("the connection was gone before it was closed");
+            tracing::debug!("the connection was lost before it was closed");
         }
     }
 }

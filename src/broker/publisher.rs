@@ -149,7 +149,7 @@ impl Line {
         tokio::spawn(async move {
             let closed = old.close(200, "another one follows".into());
             if !matches!(tokio::time::timeout(BATCH_TIMEOUT, closed).await, Ok(Ok(()))) {
-                tracing::debug!("a channel that is used no more was not closed");
+                tracing::debug!("an unused channel could not be closed");
             }
         });
         (self.since, self.state) = (now(), State::Fine);

@@ -213,7 +213,10 @@ impl QueueConsumer {
         tokio::spawn(async move {
             let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
             if let Err(error) = monitor.unless_closed(cancel).await {
-                tracing::debug!(kind = kind.as_str(), %error, "the consumer was gone already");
+                tracing::debug!(
+                    kind = kind.as_str(), %error,
+                    "the consumer could not be cancelled: it had ended already"
+                );
             }
         });
     }

@@ -91,7 +91,7 @@ impl Refusals {
                     queue,
                     tries,
                     %error,
-                    "a queue in which commands wait takes none: they go to the next one"
+                    "a queue for waiting commands refuses them: they are put into the next one"
                 );
             }
         }
@@ -106,7 +106,7 @@ impl Refusals {
         let now = now();
         (refusal.tries, refusal.until) = (0, now);
         let queue = self.names.waiting(queue);
-        tracing::info!(queue, "a queue in which commands wait takes them again");
+        tracing::info!(queue, "a queue for waiting commands accepts them again");
     }
 
     /// How often each queue took nothing.

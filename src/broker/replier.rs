@@ -65,7 +65,7 @@ impl Replier {
             flushed.await.ok()
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, flush).await.is_err() {
-            tracing::debug!("replies were not taken in time");
+            tracing::debug!("replies were not confirmed in time");
         }
     }
 }
@@ -106,7 +106,7 @@ impl Line {
         let Some((connection, _)) = self.open.take() else { return };
         let goodbye = connection.close(200, "bye".into());
         if !matches!(tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-            tracing::debug!("the connection for replies was gone before it was closed");
+            tracing::debug!("the connection for replies was lost before it was closed");
         }
     }
 }

@@ -132,7 +132,8 @@ impl<'a> Journey<'a> {
             tracing::warn!(
                 command_id = command.id,
                 tid,
-                "an inquiry contradicts itself or tells of another transaction"
+                "the answer to an inquiry contradicts itself or names another transaction: it is \
+                 not believed"
             );
         }
         let witness = Witness { command_id: &command.id, is_own_account };
@@ -196,7 +197,8 @@ impl Worker {
         if self.gate.saw_clock(skew, self.now()) {
             tracing::error!(
                 skew_seconds = skew,
-                "Eko's clock and ours are too far apart: it would soon refuse our timestamps"
+                "Eko's clock and ours differ too much: consumption pauses before Eko refuses our \
+                 timestamps; correct this machine's clock"
             );
         }
     }

@@ -169,8 +169,8 @@ impl Journey<'_> {
             (Claim::Unknown, Asking::Command(_) | Asking::Refusal { .. }) => tracing::warn!(
                 command_id = self.subject.command_id,
                 kind = metrics::label(self.subject.kind),
-                "the event of a command that has ended was refused, and the ledger does not know \
-                 it any more: it is not told again"
+                "a finished command's event was refused, and the ledger no longer has it: it is \
+                 not published again"
             ),
             _ => {}
         }

@@ -130,7 +130,7 @@ impl Journey<'_> {
             event_id = event.id,
             kind = metrics::label(kind),
             refused = refused.is_some(),
-            "command seen before: answered from the ledger"
+            "command seen before: its event is published again from the ledger"
         );
         let span = self.received.span.publish(|| otel::Publish {
             exchange: self.delivery.exchange(),
@@ -205,7 +205,8 @@ impl Worker {
         if refused.dead_letter {
             tracing::error!(
                 event_id = event.id,
-                "the queue for dead letters refuses a command: it waits and is put there later"
+                "the queue for dead letters refuses a command: the command waits and is published \
+                 there later"
             );
         } else if owed.dead_letter {
             self.metrics.dead_lettered(kind, event.code.as_deref().unwrap_or_default());
@@ -218,8 +219,8 @@ impl Worker {
         tracing::warn!(
             event_id = event.id,
             message_type = event.message_type,
-            "a queue refuses an event, or does not confirm it (which one, the broker does not say): \
-             it waits and is told again"
+            "a queue refuses an event or does not confirm it: the event waits and is published \
+             again later; the broker does not say which queue"
         );
     }
 

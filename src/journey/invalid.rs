@@ -30,7 +30,7 @@ impl Worker {
             bytes = delivery.body().len(),
             command_id = id,
             why,
-            "a message cannot be read and is set aside"
+            "a message cannot be read: Eko is not asked to execute it"
         );
         self.metrics.unreadable(delivery.kind());
         let message = format!("the message cannot be read: {why}");

@@ -142,7 +142,8 @@ impl<'a> Orphan<'a> {
                 tid,
                 outcome = event.outcome,
                 code = event.code,
-                "a command's message never came back from the broker: it is settled from the ledger"
+                "a command's message never came back from the broker: the command was settled from \
+                 the ledger"
             );
             worker.metrics.orphaned(kind, &event.outcome);
         }

@@ -165,7 +165,8 @@ impl<W: Write> LineWriter<W> {
             self.told = dropped;
             tracing::warn!(
                 lines,
-                "log lines were dropped here: standard error was not read, or could not be written"
+                "log lines were dropped here: nobody read standard error, or it could not be \
+                 written"
             );
         }
     }

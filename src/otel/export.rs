@@ -49,7 +49,10 @@ impl trace::SpanExporter for Telling {
                 let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 // The first, the second, the fourth and so on: it may be away for long.
                 if failures.is_power_of_two() {
-                    tracing::warn!(%error, spans, failures, "spans could not be exported");
+                    tracing::warn!(
+                        %error, spans, failures,
+                        "spans could not be exported and are lost"
+                    );
                 }
             }
         }

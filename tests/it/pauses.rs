@@ -228,7 +228,7 @@ async fn a_hangup_without_key_files_changes_nothing() {
     rig.worker().process.signal("HUP");
     let worker = rig.worker();
     eventually("it says so", async || {
-        worker.log().contains("none is given as a file").then_some(())
+        worker.log().contains("no secret is given as a file").then_some(())
     })
     .await;
     assert_eq!(rig.outcome_of(&refund("after", "631")).await.told(), "succeeded response");
@@ -263,11 +263,11 @@ async fn a_hangup_reads_new_keys_and_ends_a_pause_at_once() {
     let says = async |what: &str| {
         eventually(what, async || worker.log().contains(what).then_some(())).await;
     };
-    says("could not be read again: the old key stays").await;
+    says("could not be read again: the old key stays in use").await;
     std::fs::write(&path, other).unwrap();
     let begin = Instant::now();
     worker.process.signal("HUP");
-    says("the key's file was read again: a new key").await;
+    says("the key's file was read again: the key is new").await;
     assert!(worker.log().contains("EKO_ACCESS_KEY"), "it is named");
     let first = rig.next_event().await;
     assert_eq!((first.command_id(), first.told().as_str()), ("three", "succeeded response"));

@@ -68,7 +68,7 @@ async fn a_password_that_changes_needs_no_restart_and_no_signal() {
     assert_eq!(rig.events_of(["meanwhile"]).await["meanwhile"].told(), "succeeded response");
     rig.worker().process.signal("HUP");
     let worker = rig.worker();
-    let says = async || worker.log().contains("it is the same URL").then_some(());
+    let says = async || worker.log().contains("the URL has not changed").then_some(());
     eventually("a hangup reads it again, too", says).await;
     let (code, out, _) = Worker::output(&["check"], &rig.settings).await;
     assert!(out.contains("ledger      ok"), "{code}: {out}");

@@ -147,7 +147,10 @@ impl Client {
         }
         match ReadyKeys::new(&self.credentials) {
             Ok(new) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = new,
-            Err(error) => tracing::error!(%error, "the new keys cannot be used"),
+            Err(error) => tracing::error!(
+                %error,
+                "the new keys are invalid: the previous keys stay in use"
+            ),
         }
     }
 
@@ -303,7 +306,7 @@ impl Client {
         // The URL of an inquiry holds the initiator's number.
         let why = format!("{:#}", anyhow::Error::new(error.without_url()));
         if self.unconnected.is_due(&why, deadline_after(Duration::ZERO)) {
-            tracing::warn!(error = why, "no connection to Eko: nothing was sent");
+            tracing::warn!(error = why, "no connection to Eko was made: nothing was sent");
         }
     }
 }

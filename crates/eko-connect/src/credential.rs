@@ -99,7 +99,7 @@ impl<T: Clone> Credential<T> {
                 (current.value, current.text) = (value, text);
                 tracing::info!(
                     setting = source.name,
-                    "the {what}'s file was read again: a new {what}",
+                    "the {what}'s file was read again: the {what} is new and is used from now on",
                     what = source.what
                 );
                 Refreshed::New
@@ -110,7 +110,7 @@ impl<T: Clone> Credential<T> {
                     tracing::warn!(
                         setting = source.name,
                         error,
-                        "the {what}'s file could not be read again: the old {what} stays",
+                        "the {what}'s file could not be read again: the old {what} stays in use",
                         what = source.what
                     );
                 }
@@ -127,7 +127,7 @@ impl<T: Clone> Credential<T> {
         if let (Refreshed::Same, Some(source)) = (refreshed, &self.0.source) {
             tracing::info!(
                 setting = source.name,
-                "the {what}'s file was read again: it is the same {what}",
+                "the {what}'s file was read again: the {what} has not changed",
                 what = source.what
             );
         }

@@ -249,9 +249,9 @@ impl Witness {
                 acknowledged,
                 found = counter,
                 missing = acknowledged - counter,
-                "the ledger has forgotten what it had committed: a server without its last commits \
-                 took over, or an older copy was restored; refunds that it does not know are \
-                 inquired first until LEDGER_RETENTION has passed; see the runbook"
+                "the ledger has lost commits: a server without its last commits took over, or an \
+                 older copy was restored; refunds that it does not know are inquired first until \
+                 LEDGER_RETENTION has passed; see the runbook"
             );
             self.count();
         }
@@ -267,9 +267,9 @@ impl Witness {
     pub(super) fn missed(&self, commands: &[String]) {
         tracing::error!(
             command_ids = commands.join(" "),
-            "the ledger has forgotten what it had committed: commands that this worker works on \
-             were missing and are written back; refunds that it does not know are inquired first \
-             until LEDGER_RETENTION has passed; see the runbook"
+            "the ledger has lost commits: commands that this worker works on were missing and are \
+             written back; refunds that it does not know are inquired first until LEDGER_RETENTION \
+             has passed; see the runbook"
         );
         self.count();
     }

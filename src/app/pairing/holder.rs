@@ -32,8 +32,8 @@ impl Keeper {
                 if !self.has_said_unheld.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         prefix = self.prefix,
-                        "a copy of this SQLite ledger would not be told from it: the user of \
-                         AMQP_URL lacks the configure permission for queue {}.ledger.holder",
+                        "the worker cannot notice a copy of this SQLite ledger: give the user of \
+                         AMQP_URL the configure permission for queue {}.ledger.holder",
                         self.prefix
                     );
                 }

@@ -47,9 +47,9 @@ impl Keeper {
                 acknowledged = known.commits,
                 found = meta.commits,
                 missing = known.commits - meta.commits,
-                "the ledger has forgotten what it had committed: an older copy was restored, or a \
-                 server without its last commits took over; refunds that it does not know are \
-                 inquired first until LEDGER_RETENTION has passed; see the runbook"
+                "the ledger has lost commits: an older copy was restored, or a server without its \
+                 last commits took over; refunds that it does not know are inquired first until \
+                 LEDGER_RETENTION has passed; see the runbook"
             );
             self.doubted.store(meta.timeline.unwrap_or_default(), Ordering::Relaxed);
             self.forget().await?;
@@ -89,9 +89,9 @@ impl Keeper {
         tracing::error!(
             before = known.timeline.filter(|_| !known.is_split),
             timeline,
-            "another server has taken over as the ledger's, and workers may have gone on with the \
-             old one: refunds that it does not know are inquired first until LEDGER_RETENTION has \
-             passed; see the runbook"
+            "another PostgreSQL server has taken over the ledger, and workers may still have used \
+             the old one: refunds that it does not know are inquired first until LEDGER_RETENTION \
+             has passed; see the runbook"
         );
         let noted = self.forget().await;
         if noted.is_err() {
@@ -114,10 +114,10 @@ impl Keeper {
         tracing::error!(
             prefix = self.prefix,
             ledger = id,
-            "the queue {}.ledger, which had this ledger's commits, says nothing of it: it was \
-             purged, deleted or lost, and an older copy of the ledger would not be noticed; refunds \
-             that the ledger does not know are inquired first until LEDGER_RETENTION has passed; \
-             see the runbook",
+            "the queue {}.ledger has lost the record of this ledger's commits: it was purged, \
+             deleted or lost, so an older copy of the ledger would not be noticed; refunds that \
+             the ledger does not know are inquired first until LEDGER_RETENTION has passed; see \
+             the runbook",
             self.prefix
         );
         self.forget().await
@@ -145,7 +145,7 @@ impl Keeper {
                 self.renew(pairing, (read.as_ref(), &meta), written).await?;
             }
             Err(error @ (ledger::Error::Away(_) | ledger::Error::Closed)) => {
-                tracing::debug!(%error, "the ledger did not tell its commits");
+                tracing::debug!(%error, "the ledger's commits could not be read");
             }
             // Also where nothing is claimed: its file may be gone, or its server refuse us.
             Err(error) => self.worker.pause_for_ledger(&error),
@@ -217,7 +217,7 @@ pub(in crate::app) async fn end(keeper: &Keeper, pairing: &Pairing) {
         keeper.renew(pairing, (read.as_ref(), &meta), &mut None).await.ok()
     };
     if keeper.worker.mispaired().is_none() && tokio::time::timeout(GOODBYE, last).await.is_err() {
-        tracing::debug!("the register was not written at the end");
+        tracing::debug!("the ledger's register in the broker was not written at the stop");
     }
 }
 
@@ -225,7 +225,7 @@ pub(in crate::app) async fn end(keeper: &Keeper, pairing: &Pairing) {
 async fn write(pairing: &Pairing, register: &Register) -> Result<bool, Error> {
     let is_written = pairing.write(register).await?;
     if !is_written {
-        tracing::debug!("the broker has no register for the ledger's commits");
+        tracing::debug!("the broker has no register of the ledger's commits");
     }
     Ok(is_written)
 }

@@ -136,7 +136,7 @@ async fn a_register_that_was_emptied_makes_the_worker_cautious_at_its_next_start
     admin.purge_queue("ledger").await;
     rig.start_worker().await;
     let log = rig.worker().log();
-    assert_eq!(log.matches("says nothing of it").count(), 1, "{log}");
+    assert_eq!(log.matches("has lost the record").count(), 1, "{log}");
     assert_eq!(regressions(&rig.metrics().await), 1.0);
     assert_eq!(rig.outcome_of(&refund("unknown", "782")).await.told(), "succeeded response");
     let asked = rig.simulator().state().await["inquiries"]["782"].as_u64();
@@ -208,7 +208,7 @@ async fn in_another_directory_the_same_command_is_not_executed_again() {
     rig.settings.insert("LEDGER_ADOPT".to_owned(), "true".to_owned());
     let mut second = run_in(&rig, "two");
     second.ready().await;
-    assert!(second.log().contains("has taken over from another one"), "{}", second.log());
+    assert!(second.log().contains("has taken over the queues from"), "{}", second.log());
     let calls = rig.simulator().calls("refund").await;
     rig.publish(&refund("again-2", "711")).await;
     let event = rig.next_event().await;
@@ -219,7 +219,7 @@ async fn in_another_directory_the_same_command_is_not_executed_again() {
     // Where the pairing fits already, there is nothing to adopt.
     let mut third = run_in(&rig, "two");
     third.ready().await;
-    assert!(!third.log().contains("has taken over from another one"), "{}", third.log());
+    assert!(!third.log().contains("has taken over the queues from"), "{}", third.log());
     third.process.terminate();
     assert_eq!(third.process.exit_code().await, 0);
     assert_eq!(rig.simulator().executions("711").await, 1);
@@ -276,7 +276,7 @@ async fn a_ledger_that_is_older_than_its_queues_is_noticed_and_nothing_runs_twic
     rig.start_worker().await;
     assert_eq!(regressions(&rig.metrics().await), 1.0);
     let log = rig.worker().log();
-    assert!(log.contains("the ledger has forgotten what it had committed"), "{log}");
+    assert!(log.contains("the ledger has lost commits"), "{log}");
     rig.publish(&refund("after-2", "732")).await;
     let event = rig.next_event().await;
     assert_eq!((event.command_id(), event.told().as_str()), ("after-2", "succeeded inquiry"));
@@ -341,14 +341,14 @@ async fn a_user_who_may_not_declare_is_told_by_the_register_whose_the_queues_are
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("may not declare it"), "{said}");
     rig.start_worker().await;
-    assert!(!rig.worker().log().contains("it cannot be checked"), "{}", rig.worker().log());
+    assert!(!rig.worker().log().contains("cannot check whether"), "{}", rig.worker().log());
     rig.stop_worker().await;
 
     node.permit("limited", ["^$", write, r"^.*\.(refund|refund_otp|transfer_otp)$"]);
     rig.start_worker().await;
     let log = rig.worker().log();
-    assert_eq!(log.matches("it cannot be checked").count(), 1);
-    assert_eq!(log.matches("a copy of this SQLite ledger would not be told").count(), 1, "{log}");
+    assert_eq!(log.matches("cannot check whether").count(), 1);
+    assert_eq!(log.matches("cannot notice a copy of this SQLite ledger").count(), 1, "{log}");
     rig.stop_worker().await;
     rig.finish().await;
 }

@@ -111,8 +111,8 @@ impl Client {
     fn tell_kept(&self) {
         if self.kept.is_due("", deadline_after(Duration::ZERO)) {
             tracing::warn!(
-                "an answer is older than its inquiry and says nothing: a gateway on the way to Eko \
-                 keeps answers, which it must not do"
+                "an answer is older than its inquiry and was ignored: a gateway in front of Eko \
+                 caches answers; turn that cache off"
             );
         }
     }
@@ -121,8 +121,8 @@ impl Client {
     fn tell_undated(&self) {
         if self.undated.is_due("", deadline_after(Duration::ZERO)) {
             tracing::warn!(
-                "the answer to an inquiry has no Date that can be read, though others of Eko's have \
-                 one, so it says nothing: let no gateway on the way to Eko remove that header"
+                "the answer to an inquiry has no readable Date header and was ignored: other \
+                 answers of Eko have one; make sure that no gateway in front of Eko removes it"
             );
         }
     }

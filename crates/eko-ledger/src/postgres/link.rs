@@ -194,7 +194,7 @@ impl Link {
         self.note_timeline(&client).await;
         let id = self.known_id(&client).await?;
         if self.problem.take().is_some() {
-            tracing::info!("connected to the ledger's server again");
+            tracing::info!("the connection to the ledger's server was restored");
         }
         let timeline = self.timeline.clone();
         let mut session = Session {
@@ -241,8 +241,8 @@ impl Link {
         if before.is_some_and(|before| before != timeline) {
             tracing::warn!(
                 timeline,
-                "another server took over as the ledger's: for a minute, refunds that it does not \
-                 know are inquired first"
+                "another PostgreSQL server has taken over the ledger: refunds that it does not \
+                 know are inquired first for one minute"
             );
             self.promoted = Some(now);
         }

@@ -72,9 +72,9 @@ pub(super) async fn prepare(
         tracing::warn!(
             copied,
             place = address.place(),
-            "this database is a copy of the one in which the ledger was made, or was restored from \
-             a dump of it: it has got an id of its own, and the queues of the ledger that it was \
-             copied from are not its own unless LEDGER_ADOPT=true says so"
+            "this database is a copy of the ledger's database, or was restored from a dump: it has \
+             got a ledger id of its own, and may use the queues of the original only after \
+             LEDGER_ADOPT=true"
         );
     }
     Ok(key)
@@ -153,7 +153,7 @@ async fn take_along(client: &Client, from: &str, to: &str) -> Result<(), Connect
         .concat();
     moves.push_str(&format!("UPDATE {old}.schema_version SET applied = {NEWEST}"));
     client.batch_execute(&moves).await?;
-    tracing::info!(from, to, "the ledger's tables were moved to a schema of their own");
+    tracing::info!(from, to, "the ledger's tables were moved from the old schema to the new one");
     Ok(())
 }
 
