@@ -65,7 +65,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The connection or channel is gone.
-    #[error("the broker's connection is lost: {0}")]
+    #[error("the connection to the broker was lost: {0}")]
     Lost(String),
     /// The broker did not take a message, or no queue did.
     #[error("the broker did not take a message for {exchange:?} with key {routing_key:?}: {why}")]

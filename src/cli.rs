@@ -44,7 +44,8 @@ pub fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<()> {
 pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
     tls_provider();
     let told = crate::ledger::show(&args.ledger()?, &args.what).await?;
-    let told = told.with_context(|| format!("the ledger knows nothing of {}", args.what))?;
+    let told = told
+        .with_context(|| format!("the ledger knows no command with the id or tid {}", args.what))?;
     output::print(&told);
     Ok(())
 }

@@ -181,7 +181,10 @@ fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Opti
         broker::Address::read(url.expose_secret()).is_some_and(|address| address.is_tls)
     };
     if !urls.iter().any(is_tls) {
-        files.refuse(reader, "is for amqps, and no node of AMQP_URL is amqps");
+        files.refuse(
+            reader,
+            "is only used with amqps, but AMQP_URL has no amqps address: remove it, or use amqps",
+        );
         return Some(TlsFiles::none(broker::TLS_SETTINGS));
     }
     let tls = files.read(reader)?;
@@ -214,7 +217,10 @@ fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
     let ca_bundle = ca_bundle.and_then(|path| reader.ca_bundle("EKO_CA_FILE", path));
     let base_url = base_url?;
     if ca_bundle.is_some() && base_url.scheme() != "https" {
-        reader.wrong("EKO_CA_FILE", "is for https, and EKO_BASE_URL is not");
+        reader.wrong(
+            "EKO_CA_FILE",
+            "is only used with https, but EKO_BASE_URL is http: remove it, or use https",
+        );
     }
     let user_agent = concat!("eko-worker/", env!("CARGO_PKG_VERSION"));
     let (timeout, stamp_age) = (timeout?, stamp_age?);

@@ -272,10 +272,10 @@ impl Keeper {
 /// One sentence for whoever has to settle it.
 pub(crate) fn mispaired(prefix: &str, other: &str, id: &str, place: &str) -> String {
     format!(
-        "the queues of AMQP_PREFIX {prefix} belong to the ledger {other}, and this worker has the \
-         ledger {id} ({place}), which does not know what was begun there: use the other ledger \
-         (LEDGER_URL); or let this one take over (LEDGER_ADOPT=true, or eko-worker ledger adopt), \
-         after which refunds that it does not know are inquired first; or choose another \
+        "the queues of AMQP_PREFIX {prefix} belong to the ledger {other}, but this worker has the \
+         ledger {id} ({place}), which does not know the commands of the other one: set LEDGER_URL \
+         to the other ledger; or let this one take over (LEDGER_ADOPT=true, or eko-worker ledger \
+         adopt), so that refunds that it does not know are inquired first; or choose another \
          AMQP_PREFIX for another deployment"
     )
 }
@@ -285,8 +285,8 @@ pub(crate) fn outdated(place: &str, timeline: Option<u32>, known: Option<u32>) -
     let number =
         |timeline: Option<u32>| timeline.map_or_else(|| "?".to_owned(), |it| it.to_string());
     format!(
-        "the PostgreSQL server of this ledger ({place}) is not the ledger's any more: it writes timeline \
-         {}, and a standby was promoted to timeline {} and has taken over; point LEDGER_URL at the \
+        "another PostgreSQL server has taken over this ledger ({place}): the server of LEDGER_URL \
+         writes timeline {}, but a standby was promoted to timeline {}; point LEDGER_URL at the \
          server that took over, and fence the old one (stop it, and do not start it as a primary)",
         number(timeline),
         number(known)

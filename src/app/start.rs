@@ -129,6 +129,6 @@ fn new_digest_key() -> anyhow::Result<[u8; 32]> {
     rustls::crypto::ring::default_provider()
         .secure_random
         .fill(&mut key)
-        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+        .map_err(|_| anyhow::anyhow!("the system provides no random bytes"))?;
     Ok(key)
 }

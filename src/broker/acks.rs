@@ -81,7 +81,8 @@ impl Ack {
 
     async fn settle(self, settlement: Settlement) -> Result<(), Error> {
         let (answer, settled) = oneshot::channel();
-        let gone = || Error::Lost("its channel is gone; the message comes again".to_owned());
+        let gone =
+            || Error::Lost("its channel was lost; the message is delivered again".to_owned());
         let request = Request { tag: self.tag, settlement, answer };
         self.acks.requests.send(request).await.map_err(|_| gone())?;
         settled.await.map_err(|_| gone())?

@@ -71,7 +71,7 @@ pub(crate) async fn connect(
     refusals: &Refusals,
     first: usize,
 ) -> Result<Session, Error> {
-    let mut last = Error::Lost("no node is named".to_owned());
+    let mut last = Error::Lost("AMQP_URL names no node".to_owned());
     // The password may be another one by now.
     let urls = settings.urls.renewed();
     let nodes = urls.iter().enumerate().cycle();
@@ -175,7 +175,7 @@ pub(super) async fn open_at(
     room: Arc<Room>,
 ) -> Result<Connection, Error> {
     let urls = settings.urls.renewed();
-    let gone = || Error::Lost("the node is named no longer".to_owned());
+    let gone = || Error::Lost("AMQP_URL no longer names this node".to_owned());
     open(urls.get(node).ok_or_else(gone)?, settings, what, room).await
 }
 

@@ -144,7 +144,9 @@ impl DeadLetters {
     pub(crate) async fn settle(&self, letter: DeadLetter) -> Result<(), Error> {
         match self.monitor.unless_closed(letter.acker.ack(BasicAckOptions::default())).await? {
             true => Ok(()),
-            false => Err(Error::Lost("its channel is gone; the message is back".to_owned())),
+            false => Err(Error::Lost(
+                "its channel was lost; the message is back in the queue".to_owned(),
+            )),
         }
     }
 

@@ -34,6 +34,6 @@ where
     asked.map_err(|failed| match failed {
         Failed::Said(error) => lost(error.to_string()),
         Failed::Silent => silent(),
-        Failed::None => lost("its name has no address".to_owned()),
+        Failed::None => lost("the host name has no address".to_owned()),
     })
 }

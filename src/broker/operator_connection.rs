@@ -71,7 +71,7 @@ impl OperatorConnection {
     /// # Errors
     /// What the last node said.
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
-        let mut last = Error::Lost("no node is named".to_owned());
+        let mut last = Error::Lost("AMQP_URL names no node".to_owned());
         for url in &settings.urls.value() {
             match open(url, settings, "operates", Room::unlimited()).await {
                 Ok(connection) => return Self::on(connection, settings).await,
@@ -142,13 +142,16 @@ impl OperatorConnection {
         let look = self.channel.exchange_declare(name, ExchangeKind::Topic, passive, table);
         self.monitor.unless_closed(look).await.map_err(refusal)?;
         let message = Message { exchange, routing_key, properties, body: body.to_vec() };
-        let unrouted = message.refused("no queue takes it; has a worker run with this prefix?");
+        let unrouted = message.refused(
+            "no queue takes it: start a worker with this AMQP_PREFIX once, so that its queues exist",
+        );
         // An operator is told rather than kept waiting for the end of an alarm.
         let routed = tokio::select! {
             biased;
             routed = self.publisher.publish(message) => routed,
             () = self.monitor.blocked() => {
-                let why = "it is short of memory or disk and takes no messages now";
+                let why = "the broker is short of memory or disk and takes no messages now: try \
+                           again later";
                 return Err(Error::Lost(why.to_owned()));
             }
         };

@@ -118,7 +118,7 @@ impl QueueConsumer {
             }
             Err(error) if soft_error(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
                 self.leave().await;
-                self.mismatch = Some(format!("queue {queue} can not be read: {}", said(&error)));
+                self.mismatch = Some(format!("queue {queue} cannot be read: {}", said(&error)));
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -174,7 +174,7 @@ fn say(reply: &Message, sent: Result<Routed, Error>) {
             dropped(reply, "there is no such queue");
         }
         Ok(Routed::Yes | Routed::No) => {}
-        Err(Error::Refused { .. }) => dropped(reply, "the queue refuses it: it may be full"),
+        Err(Error::Refused { .. }) => dropped(reply, "the queue refuses the reply: it may be full"),
         Err(error) => dropped(reply, error.to_string()),
     }
 }

@@ -61,7 +61,7 @@ async fn ask(
     };
     let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
     if !(METHOD_HEADER..=MAX_FRAME).contains(&size) {
-        return Err(io::Error::other("its first frame has an odd size"));
+        return Err(io::Error::other("its first frame has an unexpected size"));
     }
     let mut frame = vec![0; size];
     read(&mut stream, &mut frame).await?;

@@ -20,7 +20,7 @@ pub(crate) fn connector(files: &TlsFiles) -> Result<RustlsConnector, Wrong> {
             RustlsConnectorConfig::default().with_parsable_certificates(certificates)
         }
         None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
-            files.wrong_ca(format!("is needed, the system has no CA certificates: {error}"))
+            files.wrong_ca(format!("is needed, since the system has no CA certificates: {error}"))
         })?,
     };
     match files.own()? {

@@ -67,7 +67,7 @@ pub async fn check(args: &CheckArgs) -> anyhow::Result<()> {
             return Err(problems.into());
         }
     };
-    let read = ["each can be read".to_owned()];
+    let read = ["all are valid".to_owned()];
     let told: Vec<_> = read.iter().chain(&config.warnings).map(String::as_str).collect();
     let settings = Finding::of("settings", Ok(told.join("; ")));
     let mut checks = vec![settings, check_signature()];
@@ -77,7 +77,7 @@ pub async fn check(args: &CheckArgs) -> anyhow::Result<()> {
     checks.push(Finding::of("ledger", ledger));
     match tell(checks, args.json)? {
         true => Ok(()),
-        false => anyhow::bail!("not everything is in order"),
+        false => anyhow::bail!("at least one check has failed"),
     }
 }
 
@@ -97,8 +97,10 @@ fn tell(checks: Vec<Finding>, json: bool) -> anyhow::Result<bool> {
 
 fn check_signature() -> Finding {
     let result = match reproduces_the_known_answer() {
-        true => Ok("Eko's published example comes out".to_owned()),
-        false => Err(anyhow::anyhow!("Eko's published example does not come out")),
+        true => Ok("Eko's published example is signed as published".to_owned()),
+        false => Err(anyhow::anyhow!(
+            "Eko's published example is not signed as published: do not use this build"
+        )),
     };
     Finding::of("signature", result)
 }
@@ -108,7 +110,7 @@ async fn check_broker(config: &Config, ledger: Option<&Overview>) -> Vec<Finding
     let session = match broker::connect(&config.broker, &refusals, 0).await {
         Ok(session) => session,
         Err(error) => {
-            let unknown = |name| Finding::unknown(name, "the broker was not reached");
+            let unknown = |name| Finding::unknown(name, "the broker could not be reached");
             return vec![
                 Finding::of("broker", Err(error.into())),
                 unknown("topology"),
@@ -146,7 +148,7 @@ fn check_topology(session: &Session) -> anyhow::Result<String> {
     let mismatches = session.mismatches();
     anyhow::ensure!(mismatches.is_empty(), mismatches.join("; "));
     Ok(match session.is_unchecked {
-        true => "it is there, but this user may not compare its arguments",
+        true => "it exists, but this user may not compare its arguments",
         false => "it is declared",
     }
     .to_owned())
@@ -156,7 +158,8 @@ async fn check_permissions(config: &Config, session: &Session) -> anyhow::Result
     let holds = config.ledger.serves_one();
     let missing = session.missing_permissions(&config.broker, holds).await?;
     anyhow::ensure!(missing.is_empty(), "the user of AMQP_URL has {}", missing.join(", "));
-    Ok("this user may read the commands, and write events, dead letters and what waits".to_owned())
+    Ok("this user may read commands, and write events, dead letters and waiting commands"
+        .to_owned())
 }
 
 /// Whether the queues belong to the ledger, changing nothing.
@@ -180,7 +183,7 @@ async fn check_pairing(config: &Config, session: &Session, ledger: Option<&Overv
             Ok(format!("the queues of {prefix} belong to this ledger, {}", meta.id))
         }
         Ok((Paired::Nobody, _)) => Ok(format!(
-            "the queues of {prefix} belong to no ledger yet: the first worker's is theirs"
+            "the queues of {prefix} belong to no ledger yet: they will belong to the first worker's"
         )),
         Ok((Paired::Unknown, _)) => {
             Ok(format!("{UNKNOWN}: this user may neither declare nor read {prefix}.ledger"))
@@ -224,17 +227,17 @@ fn tell_inquiry(result: &CallResult<Reading>) -> anyhow::Result<String> {
         anyhow::bail!("{told}{status}");
     }
     let took = result.took.as_millis();
-    Ok(format!("Eko took our signature and answered in {took} ms"))
+    Ok(format!("Eko accepted our signature and answered in {took} ms"))
 }
 
 /// An answer without a time is no fault; no answer tells nothing.
 fn tell_clock(result: &CallResult<Reading>) -> Finding {
     let Some(skew) = result.skew else {
         let is_answered = !matches!(result.meaning, Reading::NoAnswer(_));
-        let unknown = Finding::unknown("clock", "Eko did not tell its time");
+        let unknown = Finding::unknown("clock", "Eko's answer has no Date");
         return Finding { ok: is_answered, ..unknown };
     };
-    let detail = format!("Eko's is {skew:+.1} s off ours");
+    let detail = format!("Eko's clock differs from ours by {skew:+.1} s");
     Finding { name: "clock", ok: Gate::is_right(skew), detail }
 }
 

@@ -71,17 +71,17 @@ fn told<'a>(tid: &'a str, call: &'a CallResult<Reading>) -> Told<'a> {
 /// What a reading says about the refund, with Eko's number for it.
 pub(super) fn means(reading: &Reading) -> String {
     match reading {
-        Reading::Refunded(..) => "4, refunded: nothing is left to be done",
+        Reading::Refunded(..) => "4, refunded: nothing is left to do",
         Reading::RefundPending => {
-            "3, refund pending: not refunded as of now; read twice, half a minute apart or more, \
-             it means that no refund is under way"
+            "3, refund pending: not refunded as of now; if a second inquiry says the same half a \
+             minute later or more, no refund is under way"
         }
         Reading::Succeeded => "0, the transfer itself succeeded: there is nothing to refund",
         Reading::Failed => "1, the transfer failed: there is nothing to refund",
-        Reading::InProgress => "2, 5, 6 or another number, not final: wait and read again",
+        Reading::InProgress => "2, 5, 6 or another number, not final: wait and inquire again",
         Reading::NotFound => "Eko does not find the tid, which proves nothing: ask Eko",
         Reading::Contradictory => {
-            "the answer contradicts itself or tells of another transaction: ask Eko"
+            "the answer contradicts itself or names another transaction: ask Eko"
         }
         Reading::NoAnswer(cause) => return format!("no answer: {}", cause.sentence()),
     }

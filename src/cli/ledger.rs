@@ -168,7 +168,7 @@ async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
         OperatorConnection::open(&broker).await.context("the register is not written yet")?;
     let written = register(&connection.pairing(), &ledger).await;
     connection.close().await;
-    written.context("the register is not written yet: a worker of this ledger will do it")
+    written.context("the register is not written yet: a worker with this ledger will write it")
 }
 
 async fn register(pairing: &Pairing, ledger: &Ledger) -> anyhow::Result<()> {

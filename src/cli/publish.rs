@@ -47,7 +47,9 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
             told.ok().flatten()
         }
         Err(Error::Lost(why)) => {
-            output::remark(format_args!("{id}: may be published, or not: {why}"));
+            output::remark(format_args!(
+                "{id}: it is not known whether the command was published: {why}"
+            ));
             None
         }
         Err(error) => return Err(error).context("nothing is published"),

@@ -9,36 +9,36 @@ use super::publish::duration;
 /// What to do with the dead letters.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum DeadArgs {
-    /// List them: takes none, and leaves them in their order
+    /// List dead letters. They stay in the queue, in their order
     List(DeadListArgs),
-    /// Show the message of one, without OTP and mobile numbers: takes none
+    /// Show one dead letter's message without OTP and mobile numbers. It stays in the queue
     Show(DeadShowArgs),
-    /// Send commands once more; a refund only where Eko says that it is pending
+    /// Send commands once more. A refund is sent only if Eko says that it is pending
     Replay(Box<DeadReplayArgs>),
-    /// Take them out of the queue for good
+    /// Remove dead letters from the queue for good
     Drop(DeadDropArgs),
 }
 
 /// Which dead letters: those for which all of this holds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeadChoice {
-    /// Ids of commands, or of their events
+    /// Ids of commands or of their events
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// Outcome or code, such as unresolved or timeout; of what the broker itself gave up, its
-    /// reason, such as `delivery_limit`; several may be given
+    /// Outcome or code, such as unresolved or timeout. For what the broker gave up, its reason,
+    /// such as `delivery_limit`. May be given several times
     #[arg(long, value_name = "WORD")]
     pub reason: Vec<String>,
-    /// Eko's id of the transaction; several may be given
+    /// Eko's id of the transaction. May be given several times
     #[arg(long)]
     pub tid: Vec<String>,
-    /// At least that old
+    /// Only dead letters that are at least this old, such as 30s or 5m
     #[arg(long, value_name = "DURATION")]
     pub older_than: Option<String>,
-    /// At most that old
+    /// Only dead letters that are at most this old, such as 24h or 90d
     #[arg(long, value_name = "DURATION")]
     pub newer_than: Option<String>,
-    /// At most that many
+    /// Highest number of dead letters
     #[arg(long, value_name = "N", default_value = "100")]
     pub limit: u32,
 }
@@ -49,7 +49,7 @@ pub struct DeadListArgs {
     /// Which of them
     #[command(flatten)]
     pub choice: DeadChoice,
-    /// One JSON document: a list
+    /// Print one JSON document: a list
     #[arg(long)]
     pub json: bool,
     /// Where the broker is
@@ -60,10 +60,10 @@ pub struct DeadListArgs {
 /// What to show.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeadShowArgs {
-    /// Id of a command, or of its event
+    /// Id of a command or of its event
     #[arg(value_name = "ID")]
     pub id: String,
-    /// One JSON document: a list, since a command may be there twice
+    /// Print one JSON document: a list, since a command may be there twice
     #[arg(long)]
     pub json: bool,
     /// Where the broker is
@@ -77,13 +77,13 @@ pub struct DeadReplayArgs {
     /// Which of them
     #[command(flatten)]
     pub choice: DeadChoice,
-    /// Only say what would be done; Eko is asked about refunds
+    /// Only say what would be done. Eko is still asked about refunds
     #[arg(long)]
     pub dry_run: bool,
-    /// Also where no ids are given
+    /// Confirm that all chosen dead letters are meant, if no ids are given
     #[arg(long)]
     pub yes: bool,
-    /// One JSON document: a list
+    /// Print one JSON document: a list
     #[arg(long)]
     pub json: bool,
     /// Where the broker is
@@ -103,10 +103,10 @@ pub struct DeadDropArgs {
     /// Only say what would be dropped
     #[arg(long)]
     pub dry_run: bool,
-    /// Also where no ids are given
+    /// Confirm that all chosen dead letters are meant, if no ids are given
     #[arg(long)]
     pub yes: bool,
-    /// One JSON document: a list
+    /// Print one JSON document: a list
     #[arg(long)]
     pub json: bool,
     /// Where the broker is
@@ -128,7 +128,8 @@ impl DeadChoice {
         if yes || dry_run || !self.ids.is_empty() {
             return Ok(());
         }
-        let why = "name the ids, or add --yes to mean all that are chosen; --dry-run tells them";
+        let why = "name the ids, or add --yes to confirm that all chosen dead letters are meant; \
+                   --dry-run lists them";
         Err(Problems(vec![why.to_owned()]))
     }
 }

@@ -9,16 +9,16 @@ use crate::{broker, ledger};
 /// What to do with the ledger.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum LedgerArgs {
-    /// Show which ledger it is, how much it has committed, and whether the queues are its own
+    /// Show its id, how many commits it has, and whether the queues belong to it
     Show(LedgerShowArgs),
-    /// Let it take over the queues from another ledger, such as one that was lost
+    /// Let it take over the queues of another ledger, such as one that was lost
     Adopt(LedgerAdoptArgs),
 }
 
 /// Which ledger to show.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LedgerShowArgs {
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     pub json: bool,
     /// Where it is, and its queues
@@ -29,7 +29,7 @@ pub struct LedgerShowArgs {
 /// Which ledger takes over.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LedgerAdoptArgs {
-    /// Make the ledger where there is none, or take one that has never kept a command
+    /// Create the ledger if it does not exist, or accept one that has never kept a command
     #[arg(long)]
     pub new: bool,
     /// Where it is, and its queues
@@ -43,9 +43,9 @@ pub struct LedgerAdoptArgs {
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct LedgerUrlArgs {
-    /// The ledger: a file for one worker (`sqlite://` and a relative path, `sqlite:///` and an
-    /// absolute one), created if missing; `postgres://` for several workers, with `sslmode=disable`,
-    /// `prefer`, `require`, `verify-ca` or `verify-full`, plain text only to loopback
+    /// The ledger. One worker: `sqlite://` and a relative path, or `sqlite:///` and an absolute
+    /// one; a missing file is created. Several workers: `postgres://`, with `sslmode=disable`,
+    /// `prefer`, `require`, `verify-ca` or `verify-full`. Plain text is allowed to loopback only
     #[arg(
         long,
         env,
@@ -57,16 +57,17 @@ pub struct LedgerUrlArgs {
     /// File that holds `LEDGER_URL`
     #[arg(long, env, value_name = "PATH")]
     pub ledger_url_file: Option<String>,
-    /// PEM file: who signs the PostgreSQL server's certificate [default: the system's CAs]
+    /// PEM file with the CA that signs the certificate of the PostgreSQL server [default: the
+    /// system's CAs]
     #[arg(long, env, value_name = "PATH")]
     pub ledger_ca_file: Option<String>,
-    /// PEM file: the worker's own certificate, for a PostgreSQL server that asks for one
+    /// PEM file with the worker's own certificate, for a PostgreSQL server that asks for one
     #[arg(long, env, value_name = "PATH")]
     pub ledger_client_cert_file: Option<String>,
-    /// PEM file: the key of `LEDGER_CLIENT_CERT_FILE`
+    /// PEM file with the key of `LEDGER_CLIENT_CERT_FILE`
     #[arg(long, env, value_name = "PATH")]
     pub ledger_client_key_file: Option<String>,
-    /// Lets `LEDGER_URL` be plain text beyond loopback
+    /// Allow `LEDGER_URL` to use plain text to other machines
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub ledger_allow_plaintext: bool,
 }
@@ -95,7 +96,11 @@ impl LedgerUrlArgs {
             reader.ledger(&self.ledger_url, file, tls.clone(), self.ledger_allow_plaintext)?;
         match ledger.has_tls() {
             true => ledger::check_tls(&tls).map_err(|(name, why)| reader.wrong(name, &why)).ok()?,
-            false => files.refuse(reader, "is for TLS, and LEDGER_URL does not use it"),
+            false => files.refuse(
+                reader,
+                "is only used with TLS, but LEDGER_URL does not use TLS: remove it, or use \
+                 sslmode=verify-full",
+            ),
         }
         Some(ledger)
     }

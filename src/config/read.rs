@@ -144,12 +144,14 @@ impl Reader {
     }
 
     pub(super) fn base_url(&mut self, name: &str, text: &str, allow_http: bool) -> Option<Url> {
-        let url = Url::parse(text.trim()).map_err(|error| format!("is no URL: {error}"));
+        let url = Url::parse(text.trim()).map_err(|error| format!("is not a URL: {error}"));
         let url = self.noted(name, url)?;
         let why = match url.scheme() {
             "https" => None,
             "http" if allow_http || is_loopback(&url) => None,
-            "http" => Some("plain http only goes to loopback, unless EKO_ALLOW_HTTP=true"),
+            "http" => Some(
+                "plain http is only allowed to loopback: use https, or set EKO_ALLOW_HTTP=true",
+            ),
             _ => Some("must begin with https://"),
         };
         let why = why.or_else(|| {
@@ -170,7 +172,7 @@ impl Reader {
     /// Where spans go; nowhere, if it is empty.
     pub(super) fn otlp(&mut self, name: &str, text: &str) -> Option<Url> {
         let text = Some(text.trim()).filter(|text| !text.is_empty())?;
-        let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"));
+        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"));
         let url = self.noted(name, url)?;
         if !matches!(url.scheme(), "http" | "https") {
             self.wrong(name, "must begin with http:// or https://");

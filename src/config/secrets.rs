@@ -59,8 +59,8 @@ fn server(text: &str, allow_plain: bool) -> Result<ledger::Address, String> {
     let address = ledger::Address::read(text)?;
     match address.may_be_plain() && !allow_plain {
         true => Err(
-            "plain text only goes to loopback: add sslmode=verify-full (who signs the server's \
-             certificate stands in LEDGER_CA_FILE), or set LEDGER_ALLOW_PLAINTEXT=true"
+            "plain text is only allowed to loopback: add sslmode=verify-full, with the server's CA \
+             in LEDGER_CA_FILE, or set LEDGER_ALLOW_PLAINTEXT=true"
                 .to_owned(),
         ),
         false => Ok(address),
@@ -73,7 +73,10 @@ impl Reader {
         let (name, given) = (setting.name, setting.given.filter(|text| !text.is_empty()));
         match (given, setting.file.filter(|path| !path.is_empty())) {
             (Some(_), Some(_)) => {
-                self.wrong(name, &format!("is given twice, as {name} and as {name}_FILE"));
+                self.wrong(
+                    name,
+                    &format!("is given twice, as {name} and as {name}_FILE: remove one of them"),
+                );
                 None
             }
             (Some(text), None) => Some(Secret { text: text.into(), file: None }),
@@ -127,7 +130,7 @@ impl Reader {
             Some(secret) => self.credential(&setting, secret, eko::Keys::read),
             None if self.problems.len() > before => None,
             None => {
-                self.wrong(name, &format!("is missing; set it, or {name}_FILE"));
+                self.wrong(name, &format!("is missing: set it, or {name}_FILE"));
                 None
             }
         }
@@ -194,8 +197,8 @@ fn wrong_node(node: &str, allow_plain: bool) -> Option<&'static str> {
             Some("must be amqp:// or amqps:// addresses such as amqp://user:password@host:5672/%2f")
         }
         Some(address) if address.is_tls || address.is_loopback || allow_plain => None,
-        Some(_) => {
-            Some("plain amqp only goes to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true")
-        }
+        Some(_) => Some(
+            "plain amqp is only allowed to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true",
+        ),
     }
 }

@@ -54,13 +54,16 @@ fn every_wrong_setting_is_named_with_the_reason() {
         ),
         (
             "--amqp-url=amqp://127.0.0.1,amqp://rabbit.example.com",
-            "AMQP_URL: node 2: plain amqp only goes to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true",
+            "AMQP_URL: node 2: plain amqp is only allowed to loopback: use amqps, or set AMQP_ALLOW_PLAINTEXT=true",
         ),
-        ("--amqp-ca-file=ca.pem", "AMQP_CA_FILE: is for amqps, and no node of AMQP_URL is amqps"),
+        (
+            "--amqp-ca-file=ca.pem",
+            "AMQP_CA_FILE: is only used with amqps, but AMQP_URL has no amqps address: remove it, or use amqps",
+        ),
         ("--amqp-prefix=", "AMQP_PREFIX: must be 1 to 100 of A-Z a-z 0-9 . _ -"),
         (
             "--eko-base-url=http://eko.example/v3",
-            "EKO_BASE_URL: plain http only goes to loopback, unless EKO_ALLOW_HTTP=true",
+            "EKO_BASE_URL: plain http is only allowed to loopback: use https, or set EKO_ALLOW_HTTP=true",
         ),
         ("--eko-base-url=ftp://eko.example", "EKO_BASE_URL: must begin with https://"),
         ("--eko-ca-file=no/such/file", "EKO_CA_FILE: cannot read no/such/file"),
@@ -200,7 +203,9 @@ fn a_secret_given_twice_is_refused() {
     let told = problems(&["--eko-access-key-file=somewhere"]);
     assert_eq!(
         told,
-        ["EKO_ACCESS_KEY: is given twice, as EKO_ACCESS_KEY and as EKO_ACCESS_KEY_FILE"]
+        [
+            "EKO_ACCESS_KEY: is given twice, as EKO_ACCESS_KEY and as EKO_ACCESS_KEY_FILE: remove one of them"
+        ]
     );
 }
 
@@ -369,7 +374,7 @@ fn plain_text_to_the_ledger_beyond_loopback_must_be_allowed() {
     for plain in [url.to_owned(), format!("{url}?sslmode=disable"), format!("{url}?sslmode=prefer")]
     {
         let told = told(&[&plain]);
-        assert!(told.starts_with("LEDGER_URL: plain text only goes to loopback"), "{told}");
+        assert!(told.starts_with("LEDGER_URL: plain text is only allowed to loopback"), "{told}");
         assert!(config(&[&plain, "--ledger-allow-plaintext"]).is_ok());
     }
     for mode in ["require", "verify-ca", "verify-full"] {
@@ -377,7 +382,7 @@ fn plain_text_to_the_ledger_beyond_loopback_must_be_allowed() {
     }
     assert!(config(&["--ledger-url=postgres://worker@127.0.0.1/eko"]).is_ok());
     let told = told(&["--ledger-ca-file=/ca.pem"]);
-    assert!(told.starts_with("LEDGER_CA_FILE: is for TLS, and LEDGER_URL"), "{told}");
+    assert!(told.starts_with("LEDGER_CA_FILE: is only used with TLS, but LEDGER_URL"), "{told}");
 }
 
 #[test]

@@ -29,11 +29,17 @@ impl TlsPaths<'_> {
             (Some(certificate), Some(key)) => Some(Some((certificate, key))),
             (None, None) => Some(None),
             (Some(_), None) => {
-                reader.wrong(key, &format!("is missing; {certificate} is set"));
+                reader.wrong(
+                    key,
+                    &format!("is missing, but {certificate} is set: set both, or neither"),
+                );
                 None
             }
             (None, Some(_)) => {
-                reader.wrong(certificate, &format!("is missing; {key} is set"));
+                reader.wrong(
+                    certificate,
+                    &format!("is missing, but {key} is set: set both, or neither"),
+                );
                 None
             }
         }

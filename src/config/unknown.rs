@@ -24,10 +24,11 @@ pub(super) fn unknown(
             let is_ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             // Further away it would be a guess that helps nobody.
             let hint = match distance <= name.len() / 3 {
-                true => format!("; is {nearest} meant?"),
+                true => format!("; did you mean {nearest}?"),
                 false => String::new(),
             };
-            (is_near || is_ours).then(|| format!("{name} is set and is no setting{hint}"))
+            (is_near || is_ours)
+                .then(|| format!("{name} is set, but there is no such setting{hint}"))
         })
         .collect();
     sentences.sort();
@@ -48,12 +49,15 @@ mod tests {
     fn a_typo_is_told_with_what_it_most_likely_means() {
         assert_eq!(
             told(&["EKO_TIMEOUTS"]),
-            ["EKO_TIMEOUTS is set and is no setting; is EKO_TIMEOUT meant?"]
+            ["EKO_TIMEOUTS is set, but there is no such setting; did you mean EKO_TIMEOUT?"]
         );
-        assert_eq!(told(&["AMPQ_URL"]), ["AMPQ_URL is set and is no setting; is AMQP_URL meant?"]);
+        assert_eq!(
+            told(&["AMPQ_URL"]),
+            ["AMPQ_URL is set, but there is no such setting; did you mean AMQP_URL?"]
+        );
         assert_eq!(
             told(&["LOG_FROMAT"]),
-            ["LOG_FROMAT is set and is no setting; is LOG_FORMAT meant?"]
+            ["LOG_FROMAT is set, but there is no such setting; did you mean LOG_FORMAT?"]
         );
     }
 
@@ -61,7 +65,10 @@ mod tests {
     fn what_begins_as_a_setting_and_is_none_is_told_too() {
         assert_eq!(
             told(&["WORKER_SPEED", "EKO_HOST_NAME"]),
-            ["EKO_HOST_NAME is set and is no setting", "WORKER_SPEED is set and is no setting",]
+            [
+                "EKO_HOST_NAME is set, but there is no such setting",
+                "WORKER_SPEED is set, but there is no such setting",
+            ]
         );
     }
 

@@ -49,7 +49,7 @@ fn fault_of_parts(rest: &str) -> Option<&'static str> {
     };
     match hosts.split(',').all(is_host) {
         true => None,
-        false => Some("has a port that is no number from 1 to 65535"),
+        false => Some("has an invalid port: it must be a number from 1 to 65535"),
     }
 }
 

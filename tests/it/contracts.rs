@@ -27,7 +27,7 @@ async fn config_tells_what_is_in_effect_and_no_secret() {
     assert_eq!(source("EKO_DEVELOPER_KEY"), "*** by environment");
     assert_eq!(source("REFUND_PREFLIGHT"), "redelivered by default");
     assert_eq!(source("WORKER_RATE_LIMIT"), "null by unset");
-    let warning = "EKO_TIMEOUTS is set and is no setting; is EKO_TIMEOUT meant?";
+    let warning = "EKO_TIMEOUTS is set, but there is no such setting; did you mean EKO_TIMEOUT?";
     assert_eq!(told["warnings"], serde_json::json!([warning]));
     for secret in [ACCESS_KEY, DEVELOPER_KEY, INITIATOR, "guest"] {
         assert!(!out.contains(secret) && !said.contains(secret), "{secret}: {out}{said}");
@@ -49,13 +49,14 @@ async fn a_mistyped_setting_is_warned_about_at_the_start_and_by_check() {
     let log = rig.worker().process.stderr.clone();
     let warned = async || {
         log.find(|line| {
-            let is_it =
-                line.contains("AMPQ_PREFIX is set and is no setting; is AMQP_PREFIX meant?");
+            let is_it = line.contains(
+                "AMPQ_PREFIX is set, but there is no such setting; did you mean AMQP_PREFIX?",
+            );
             (is_it && line.contains("WARN")).then_some(())
         })
     };
     eventually("the worker warns", warned).await;
     let (_, out, said) = Worker::output(&["check"], &rig.settings).await;
-    assert!(out.contains("AMPQ_PREFIX is set and is no setting"), "{out}{said}");
+    assert!(out.contains("AMPQ_PREFIX is set, but there is no such setting"), "{out}{said}");
     rig.finish().await;
 }

@@ -83,8 +83,8 @@ async fn a_second_worker_on_one_sqlite_ledger_is_refused() {
     let mut rig = Rig::start().await;
     let (code, _, said) = Worker::output(&["run"], &rig.settings).await;
     assert_ne!(code, 0, "{said}");
-    let why = "one SQLite ledger serves one worker";
-    assert!(said.contains(why) && said.contains("the same postgres:// ledger"), "{said}");
+    let why = "an SQLite ledger serves one worker";
+    assert!(said.contains(why) && said.contains("one PostgreSQL ledger (postgres://)"), "{said}");
     assert_eq!(rig.outcome_of(&refund("undisturbed", "651")).await.told(), "succeeded response");
     rig.finish().await;
 }

@@ -307,7 +307,10 @@ async fn dead_letters_are_chosen_by_id_reason_tid_and_age() {
         assert!(out.contains(part), "{part} is not in {out}");
     }
     let (code, shown) = run_json(&rig, &["dead", "show", &nameless]).await;
-    assert_eq!((code, shown[0]["message"].as_str()), (0, Some("8 bytes that are no JSON object")));
+    assert_eq!(
+        (code, shown[0]["message"].as_str()),
+        (0, Some("8 bytes that are not a JSON object"))
+    );
     until_dead(&rig, 3).await;
 
     let (code, _, said) = run(&rig, &["dead", "drop", "--reason", "failed"]).await;

@@ -84,7 +84,8 @@ async fn until_not_sent(rig: &mut Rig, why: &str) {
     let unclear = [("endpoint", "refund"), ("verdict", "unclear")];
     assert_eq!(metrics.value("eko_requests_total", &unclear), 0.0);
     let log = rig.worker().log();
-    let line = log.lines().find(|line| line.contains("no connection to Eko was made: nothing was sent"));
+    let line =
+        log.lines().find(|line| line.contains("no connection to Eko was made: nothing was sent"));
     let line = line.unwrap_or_else(|| panic!("it does not say so:\n{log}"));
     assert!(line.contains(why), "{line}");
     assert_eq!(rig.stub().all_requests().len(), 0, "no call leaves");

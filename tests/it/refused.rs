@@ -170,8 +170,9 @@ async fn a_copy_whose_command_the_ledger_does_not_know_any_more_begins_nothing()
     rig.settings.insert("LEDGER_URL".to_owned(), url);
     rig.settings.insert("LEDGER_ADOPT".to_owned(), "true".to_owned());
     rig.start_worker().await;
-    let forgotten =
-        async || (rig.worker().log().matches("it is not published again").count() == 2).then_some(());
+    let forgotten = async || {
+        (rig.worker().log().matches("it is not published again").count() == 2).then_some(())
+    };
     eventually("both copies are back", forgotten).await;
     assert_eq!(rig.stub().requests(&stub::refund("703")).len(), 1);
     assert_eq!(rig.stub().requests(TRANSFER_OTP).len(), 1);

@@ -110,5 +110,5 @@ async fn a_blank_variable_is_unset() {
     // Also one that a subcommand of a subcommand takes: it gets as far as the broker.
     let settings = blank(&["AMQP_ALLOW_PLAINTEXT"]);
     let (_, told, said) = Worker::output(&["dead", "list"], &settings).await;
-    assert!(said.contains("cannot look at the dead letters"), "{told}{said}");
+    assert!(said.contains("cannot read the dead letters"), "{told}{said}");
 }

@@ -55,8 +55,8 @@ pub enum Settings {
 impl Settings {
     /// Reads `LEDGER_URL`; what is wrong with it is told without repeating it.
     pub fn read(url: &str) -> Result<Self, String> {
-        let wrong = "must be sqlite:// and a path such as sqlite://eko-worker.db, or such as \
-                     postgres://user:password@host/database, with sslmode=disable, prefer, \
+        let wrong = "must be sqlite:// and a path, such as sqlite://eko-worker.db; or a URL such \
+                     as postgres://user:password@host/database, with sslmode=disable, prefer, \
                      require, verify-ca or verify-full";
         let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s));
         match url.strip_prefix("sqlite://") {
@@ -99,16 +99,16 @@ pub enum Error {
     #[error("the ledger's store failed: {0}")]
     Store(String),
     /// The server cannot be reached, or is not ready.
-    #[error("the ledger's server is away: {0}")]
+    #[error("the ledger's server is not available: {0}")]
     Away(String),
     /// Its file cannot be used now, for a reason that may pass: a full disk, somebody else's lock.
     #[error("the ledger's file cannot be used yet: {0}")]
     NotYet(String),
     /// The server does not let us in, by what `LEDGER_URL` says.
-    #[error("the ledger's server refuses: {0}")]
+    #[error("the ledger's server refuses the worker: {0}")]
     Refused(String),
     /// It was reached and cannot be a ledger.
-    #[error("the ledger's database does not fit: {0}")]
+    #[error("the ledger's database cannot be used: {0}")]
     Unfit(String),
     /// Another worker has it.
     #[error("{0}")]
@@ -282,7 +282,7 @@ impl Ledger {
         match settings {
             Settings::Sqlite { path } => sqlite::look(path),
             Settings::Postgres(server) => postgres::look(server).await,
-            Settings::Memory => anyhow::bail!("a ledger in memory cannot be looked at"),
+            Settings::Memory => anyhow::bail!("a ledger in memory cannot be shown"),
         }
     }
 

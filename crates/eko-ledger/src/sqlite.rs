@@ -120,7 +120,7 @@ pub(super) fn look(path: &Path) -> anyhow::Result<Overview> {
     let connection = open_to_read(path)?;
     let looked = || -> anyhow::Result<Overview> {
         let applied = applied(&connection)?;
-        anyhow::ensure!(applied > 0, "it holds no ledger");
+        anyhow::ensure!(applied > 0, "the file holds no ledger");
         let place = std::fs::canonicalize(path)?.display().to_string();
         Ok(Overview { place, promise: PROMISE.to_owned(), meta: meta::load(&connection, applied)? })
     };
@@ -140,7 +140,7 @@ pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
     let connection = open_to_read(path)?;
     let found = || -> anyhow::Result<Vec<Row>> {
         let applied = applied(&connection)?;
-        anyhow::ensure!(applied > 0, "it holds no ledger");
+        anyhow::ensure!(applied > 0, "the file holds no ledger");
         // One snapshot for both tables.
         let snapshot = connection.unchecked_transaction()?;
         let mut statement = snapshot.prepare(rows::BY_ID_OR_TID)?;
@@ -161,7 +161,8 @@ fn applied(connection: &Connection) -> anyhow::Result<usize> {
     let applied = usize::try_from(applied).unwrap_or(usize::MAX);
     anyhow::ensure!(
         applied <= MIGRATIONS.len(),
-        "it was written by a newer version of this program (schema {applied})"
+        "it was written by a newer version of eko-worker (schema {applied}): use that version or a \
+         later one"
     );
     Ok(applied)
 }

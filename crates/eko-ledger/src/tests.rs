@@ -663,7 +663,7 @@ on_both_stores! {
             }
         }
         let error = refused(&rig.settings()).await;
-        assert!(error.contains("newer version of this program (schema 99)"), "{error}");
+        assert!(error.contains("newer version of eko-worker (schema 99)"), "{error}");
     }
 }
 
@@ -773,7 +773,7 @@ async fn on_sqlite_a_second_worker_is_told_what_to_do() {
     let rig = Rig::sqlite();
     let _ledger = rig.open().await;
     let error = refused(&rig.settings()).await;
-    assert!(error.contains("is in use by another worker: one SQLite ledger serves one"), "{error}");
+    assert!(error.contains("is in use by another worker: an SQLite ledger serves one"), "{error}");
 }
 
 #[tokio::test]

@@ -114,11 +114,11 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 fn add_fault(state: &mut State, order: FaultOrder) -> Result<(), String> {
     let fault = Fault::from_name(&order.fault)
-        .ok_or_else(|| format!("fault: {} is no name of the table", order.fault))?;
+        .ok_or_else(|| format!("fault: {} is not a name of the table", order.fault))?;
     if let Some(text) = &order.retry_after
         && axum::http::HeaderValue::from_str(text).is_err()
     {
-        return Err("retry_after: is no header value".to_owned());
+        return Err("retry_after: is not a header value".to_owned());
     }
     let probability = order.probability.unwrap_or(1.0);
     if !(0.0..=1.0).contains(&probability) {

@@ -122,7 +122,7 @@ fn milliseconds(duration: jiff::SignedDuration) -> u64 {
 
 fn fault(text: &str) -> Result<(Option<Endpoint>, Fault, f64), String> {
     let (name, probability) = text.split_once('=').ok_or("it is not NAME=PROBABILITY")?;
-    let probability: f64 = probability.parse().map_err(|_| "the probability is no number")?;
+    let probability: f64 = probability.parse().map_err(|_| "the probability is not a number")?;
     if !(0.0..=1.0).contains(&probability) {
         return Err("the probability is not between 0 and 1".to_owned());
     }

@@ -76,10 +76,10 @@ impl Keeper {
     fn held_elsewhere(&self) -> Mispaired {
         let Identity { id, place, .. } = self.worker.ledger.identity();
         Mispaired::HeldElsewhere(format!(
-            "another worker with an SQLite ledger of this id ({id}, here {place}) holds the queues \
-             of AMQP_PREFIX {}: a second worker, or a copy of the ledger file; SQLite serves one \
-             worker: stop one of the two and keep the ledger that was in use; or, for several \
-             workers, use a PostgreSQL ledger (LEDGER_URL)",
+            "another worker with an SQLite ledger of this id ({id}, here {place}) uses the queues \
+             of AMQP_PREFIX {}: it is a second worker, or has a copy of the ledger file; an SQLite \
+             ledger serves one worker: stop one of the two, and keep the ledger that was in use; \
+             for several workers, use a PostgreSQL ledger (LEDGER_URL)",
             self.prefix
         ))
     }

@@ -64,21 +64,20 @@ pub(super) async fn check(
         [age, younger, older, tolerance].map(|duration| duration.as_secs_f64());
     if !is_taken(age).await? {
         let is_age = !age.is_zero() && is_taken(Duration::ZERO).await?;
-        anyhow::ensure!(
-            !is_age,
-            "Eko refuses a timestamp {age_s} s old: EKO_STAMP_AGE must be less"
+        anyhow::ensure!(!is_age, "Eko refuses a timestamp {age_s} s old: lower EKO_STAMP_AGE");
+        anyhow::bail!(
+            "not known: Eko accepts no timestamp of this worker; see the check `inquiry`"
         );
-        anyhow::bail!("not known: Eko takes no timestamp of this worker, see `inquiry`");
     }
     anyhow::ensure!(
         !is_taken(older).await?,
-        "Eko still accepts a timestamp {older_s} s old: EKO_STAMP_TOLERANCE must be more, or a \
-         refund could be repeated while the first can still execute"
+        "Eko still accepts a timestamp {older_s} s old: raise EKO_STAMP_TOLERANCE, or a refund \
+         could be repeated while Eko can still execute the first one"
     );
     anyhow::ensure!(
         is_taken(younger).await?,
-        "Eko refuses a timestamp {younger_s} s old already: EKO_STAMP_TOLERANCE must be less, so \
-         that a refund in doubt is settled no later than it can be"
+        "Eko refuses a timestamp {younger_s} s old: lower EKO_STAMP_TOLERANCE, so that a refund in \
+         doubt is settled sooner"
     );
     Ok(format!(
         "Eko accepts a timestamp {younger_s} s old and refuses one {older_s} s old, as \
@@ -129,19 +128,9 @@ mod tests {
     #[tokio::test]
     async fn a_setting_that_is_not_true_is_named_with_what_to_set() {
         for (age, tolerance, accepts, expected) in [
-            (
-                0,
-                120,
-                300,
-                "Eko still accepts a timestamp 125 s old: EKO_STAMP_TOLERANCE must be more",
-            ),
-            (
-                0,
-                120,
-                60,
-                "Eko refuses a timestamp 115 s old already: EKO_STAMP_TOLERANCE must be less",
-            ),
-            (80, 120, 60, "Eko refuses a timestamp 80 s old: EKO_STAMP_AGE must be less"),
+            (0, 120, 300, "Eko still accepts a timestamp 125 s old: raise EKO_STAMP_TOLERANCE"),
+            (0, 120, 60, "Eko refuses a timestamp 115 s old: lower EKO_STAMP_TOLERANCE"),
+            (80, 120, 60, "Eko refuses a timestamp 80 s old: lower EKO_STAMP_AGE"),
         ] {
             let told = told(age, tolerance, accepts).await.unwrap_err();
             assert!(told.starts_with(expected), "{told}");
@@ -152,7 +141,7 @@ mod tests {
     async fn what_cannot_be_measured_is_not_known() {
         let settings = TimestampSettings { age: seconds(80), tolerance: seconds(120) };
         for (answer, expected) in [
-            (Taken::No, "not known: Eko takes no timestamp of this worker"),
+            (Taken::No, "not known: Eko accepts no timestamp of this worker"),
             (Taken::Unknown(Cause::Network), "not known: Eko could not be reached"),
         ] {
             let told = check(settings, async |_| answer).await.unwrap_err().to_string();

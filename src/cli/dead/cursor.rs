@@ -33,7 +33,7 @@ impl<'a> Cursor<'a> {
         choice: &'a DeadChoice,
     ) -> anyhow::Result<Self> {
         let ages = choice.ages()?;
-        let letters = connection.dead_letters().await.context("cannot look at the dead letters")?;
+        let letters = connection.dead_letters().await.context("cannot read the dead letters")?;
         let progress = Progress::new("dead letters looked at", letters.count);
         let (began, seen, found) = (now(), 0, 0);
         Ok(Self { connection, letters, choice, ages, began, seen, found, progress })
@@ -67,7 +67,7 @@ impl<'a> Cursor<'a> {
         self.progress.clear();
         if left > 0 {
             output::remark(format_args!(
-                "{left} more were not looked at: --limit, or in somebody else's hands"
+                "{left} more were not looked at: --limit was reached, or another client holds them"
             ));
         }
         Ok(())

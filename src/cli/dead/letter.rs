@@ -130,7 +130,7 @@ fn is_number(text: &str) -> bool {
 /// a mistyped field may hold anything.
 pub(super) fn masked(body: &[u8]) -> Value {
     let Ok(Value::Object(message)) = serde_json::from_slice(body) else {
-        return json!(format!("{} bytes that are no JSON object", body.len()));
+        return json!(format!("{} bytes that are not a JSON object", body.len()));
     };
     let show = |(name, value): (String, Value)| {
         let shown = match (name.as_str(), value) {
@@ -181,7 +181,7 @@ mod tests {
             },
         });
         assert_eq!(shown, expected);
-        assert_eq!(masked(b"735193"), json!("6 bytes that are no JSON object"));
+        assert_eq!(masked(b"735193"), json!("6 bytes that are not a JSON object"));
     }
 
     #[test]

@@ -64,14 +64,14 @@ impl ReplayPolicy {
                 return ReplayDecision::Keep(why.to_owned());
             }
             Some(other) => {
-                return ReplayDecision::Keep(format!("{other} is none that a replay mends"));
+                return ReplayDecision::Keep(format!("a replay does not help with {other}"));
             }
         }
         let command = match parse(body, None, &self.defaults).command {
             Ok(command) => command,
             Err(invalid) => {
                 return ReplayDecision::Keep(format!(
-                    "no valid command: {}",
+                    "not a valid command: {}",
                     invalid.problem.message
                 ));
             }
@@ -105,9 +105,11 @@ impl ReplayPolicy {
         match result.meaning {
             Reading::RefundPending => Ok(said),
             Reading::Refunded(..) if !is_told => {
-                Ok(format!("{said}; the worker tells it in the event that is still missing"))
+                Ok(format!("{said}; the worker publishes that in the event that is still missing"))
             }
-            Reading::Refunded(..) => Err(format!("{said}; drop it once whoever waits knows")),
+            Reading::Refunded(..) => {
+                Err(format!("{said}; drop the dead letter once its sender knows"))
+            }
             Reading::Succeeded | Reading::Failed => Err(said),
             Reading::InProgress
             | Reading::NotFound
@@ -134,19 +136,19 @@ pub(super) async fn send(
     let is_suspect = kind == Kind::Refund;
     let replay = Replay { kind: kind.as_str(), id, of, body: &body, is_suspect, time };
     cursor.connection.replay(&dead, replay).await.context(
-        "it may be sent, or not, and stays a dead letter; run it again: the worker takes it for \
-         the same command",
+        "it may have been sent, and stays a dead letter: run the replay again; the worker treats \
+         both as the same command",
     )?;
     cursor.settle(dead).await.context(
-        "it is sent, and stays a dead letter as well; run it again: the worker takes it for the \
-         same command",
+        "it was sent, but stays a dead letter as well: run the replay again; the worker treats \
+         both as the same command",
     )
 }
 
 /// The message with another id, all else as it was, digit for digit.
 fn with_id(body: &[u8], id: &str) -> anyhow::Result<Vec<u8>> {
     let mut message: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(body).context("it is no JSON object")?;
+        serde_json::from_slice(body).context("the message is not a JSON object")?;
     let id = serde_json::value::to_raw_value(id)?;
     message.insert("id".to_owned(), &id);
     Ok(serde_json::to_vec(&message)?)

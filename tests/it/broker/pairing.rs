@@ -92,7 +92,7 @@ async fn of_two_copies_of_a_ledger_one_consumes_and_the_other_takes_its_place() 
     let waits = async || second.log().contains("holds the queues").then_some(());
     eventually("the copy's worker says why it waits", waits).await;
     let (path, id) = (rig.path("other.db").display().to_string(), id_of(&rig.settings).await);
-    for part in ["SQLite serves one worker", "LEDGER_URL", &path, &id] {
+    for part in ["an SQLite ledger serves one worker", "LEDGER_URL", &path, &id] {
         assert!(second.log().contains(part), "{part} is not named: {}", second.log());
     }
     let (status, body) = second.get("/readyz").await;

@@ -50,8 +50,8 @@ impl Address {
     /// Reads a URL; what is wrong with it may hold its password and is not repeated.
     pub fn read(url: &str) -> Result<Self, String> {
         let wrong = || {
-            "must be such as postgres://user:password@host/database?sslmode=verify-full, with \
-             sslmode=disable, prefer, require, verify-ca or verify-full"
+            "must be a URL such as postgres://user:password@host/database?sslmode=verify-full, \
+             with sslmode=disable, prefer, require, verify-ca or verify-full"
                 .to_owned()
         };
         let (mut ssl_mode, mut options) = (SslMode::Prefer, None);
@@ -65,9 +65,9 @@ impl Address {
             };
             match key.as_ref() {
                 "sslmode" => ssl_mode = SslMode::read(&value).ok_or_else(wrong)?,
-                "sslrootcert" => return Err("sslrootcert is set as LEDGER_CA_FILE".to_owned()),
-                "sslcert" => return Err("sslcert is set as LEDGER_CLIENT_CERT_FILE".to_owned()),
-                "sslkey" => return Err("sslkey is set as LEDGER_CLIENT_KEY_FILE".to_owned()),
+                "sslrootcert" => return Err("use LEDGER_CA_FILE, not sslrootcert".to_owned()),
+                "sslcert" => return Err("use LEDGER_CLIENT_CERT_FILE, not sslcert".to_owned()),
+                "sslkey" => return Err("use LEDGER_CLIENT_KEY_FILE, not sslkey".to_owned()),
                 "options" => options = Some(value.into_owned()),
                 _ => others.push(pair),
             }

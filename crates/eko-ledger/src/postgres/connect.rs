@@ -46,7 +46,7 @@ pub(super) async fn connect(address: &Address, tls: &TlsFiles) -> Result<Client,
     connected.await.map_err(|failed| match (failed, unresolved) {
         (Failed::Said(error), _) | (Failed::None, Some(error)) => error,
         (Failed::Silent, _) => unreached("no answer from its address"),
-        (Failed::None, None) => unreached("its name has no address"),
+        (Failed::None, None) => unreached("the host name has no address"),
     })
 }
 

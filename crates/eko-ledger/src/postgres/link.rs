@@ -227,8 +227,8 @@ impl Link {
             return Ok(found.id);
         }
         let why = format!(
-            "the database is another one than when this worker started, or a copy of it: it has the \
-             ledger {}, and this worker began with {known}; restart the worker if that is meant",
+            "the database has changed since this worker started, or is a copy: it has the ledger \
+             {}, but this worker began with {known}; if that is intended, restart the worker",
             found.id
         );
         Err(Error::Unfit(why).into())

@@ -215,5 +215,5 @@ fn count(number: i64) -> u32 {
 /// Reads a time.
 pub(super) fn time(milliseconds: i64) -> Result<Timestamp, Error> {
     Timestamp::from_millisecond(milliseconds)
-        .map_err(|_| Error::Store(format!("{milliseconds} is no time")))
+        .map_err(|_| Error::Store(format!("{milliseconds} is not a valid time")))
 }

@@ -120,7 +120,8 @@ impl Found {
         match self.applied <= NEWEST {
             true => Ok(()),
             false => Err(Error::Unfit(format!(
-                "it was written by a newer version of this program (schema {})",
+                "it was written by a newer version of eko-worker (schema {}): use that version or \
+                 a later one",
                 self.applied
             ))),
         }
@@ -136,7 +137,7 @@ async fn make_schema(client: &Client, schema: &str) -> Result<(), ConnectionErro
     let made = client.batch_execute(&format!("CREATE SCHEMA {}", quoted(schema))).await;
     made.map_err(|error| match error.code() {
         Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => Error::Unfit(format!(
-            "its user may not make the schema {schema}: an administrator runs CREATE SCHEMA \
+            "the user may not create the schema {schema}: an administrator must run CREATE SCHEMA \
              {schema} AUTHORIZATION and the user's name, once"
         ))
         .into(),
@@ -164,8 +165,8 @@ async fn ensure_letters(client: &Client) -> Result<(), ConnectionError> {
     match ENCODINGS.contains(&encoding.as_str()) {
         true => Ok(()),
         false => Err(Error::Unfit(format!(
-            "its encoding is {encoding}, in which not every letter that Eko may write can be kept: \
-             make a database with encoding UTF8 (createdb --encoding=UTF8 --template=template0)"
+            "its encoding is {encoding}, which cannot store every character that Eko may send: \
+             create a database with encoding UTF8 (createdb --encoding=UTF8 --template=template0)"
         ))
         .into()),
     }

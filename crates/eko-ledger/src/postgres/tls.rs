@@ -61,7 +61,7 @@ fn chain(
         (None, SslMode::Disable | SslMode::Prefer | SslMode::Require) => return Ok(None),
     }
     if roots.is_empty() {
-        let why = "is needed, the system has no CA certificates";
+        let why = "is needed, since the system has no CA certificates";
         return Err(files.wrong_ca(why.to_owned()));
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))

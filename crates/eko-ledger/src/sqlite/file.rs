@@ -87,11 +87,11 @@ fn check(path: &Path, id: FileId) -> Result<(), Error> {
         Ok(metadata) if FileId::of(&metadata) == id => return Ok(()),
         Ok(_) => "was replaced by another file".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => "was deleted".to_owned(),
-        Err(error) => format!("cannot be looked at ({error})"),
+        Err(error) => format!("cannot be checked ({error})"),
     };
     Err(Error::Store(format!(
-        "{} {what} while this worker uses it: nothing more is written; put the file back that \
-         was there, or stop the worker, restore the ledger and start it again",
+        "{} {what} while this worker uses it: nothing more is written; put the original file back, \
+         or stop the worker, restore the ledger and start the worker again",
         path.display()
     )))
 }
@@ -114,9 +114,8 @@ fn lock(file: File, path: &Path) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
-            "{} is in use by another worker: one SQLite ledger serves one worker. A second worker \
-             on the same AMQP_PREFIX needs the same postgres:// ledger; one with a \
-             ledger apart would be refused",
+            "{} is in use by another worker: an SQLite ledger serves one worker; several workers \
+             with one AMQP_PREFIX need one PostgreSQL ledger (postgres://) for all",
             path.display()
         ))
         .into()),

@@ -330,7 +330,8 @@ async fn on_sqlite_the_same_file_by_another_name_is_the_same_file() {
         let error = refused(&Settings::Sqlite { path: path.clone() }).await;
         assert!(error.contains("is in use by another worker"), "{}: {error}", path.display());
         assert!(
-            !error.contains("each its own") && error.contains("needs the same postgres:// ledger"),
+            !error.contains("each its own")
+                && error.contains("need one PostgreSQL ledger (postgres://)"),
             "it is no advice: {error}"
         );
     }
