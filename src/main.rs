@@ -17,7 +17,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Consumes refund and OTP commands from RabbitMQ, makes the signed calls of Eko's v3 API and
 /// publishes one true outcome for each.
 #[derive(Parser)]
-#[command(name = "eko-worker", version)]
+#[command(name = "eko-worker", version, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -27,25 +27,31 @@ struct Cli {
 enum Command {
     /// Run the worker until SIGTERM or SIGINT
     Run(Args),
-    /// Check the settings, and reach broker, Eko and ledger once: exit code 0, 1, or 2 for settings
+    /// Check the settings, and reach broker, Eko and ledger once
+    ///
+    /// Exit code: 0 all well, 1 a problem, 2 a wrong setting
     Check(CheckArgs),
-    /// Ask Eko what became of a transaction: reads only
+    /// Ask Eko for the state of a transaction. Changes nothing
     Inquire(InquireArgs),
-    /// Publish one command and wait for its outcome: exit code 0 succeeded, 3 not, 4 not known
+    /// Publish one command and wait for its outcome
+    ///
+    /// Exit code: 0 succeeded, 3 another outcome, 4 not known, 1 or 2 nothing was published
     Publish(PublishArgs),
     /// List, show, replay or drop the commands that need a person
     #[command(subcommand)]
     Dead(DeadArgs),
-    /// Show what the ledger knows of a command, or of all commands of a tid
+    /// Show what the ledger knows of a command or of a tid
     Show(ShowArgs),
-    /// Show which ledger it is, or let it take over the queues from another one
+    /// Show a ledger's id and state, or let it take over queues
     #[command(subcommand)]
     Ledger(LedgerArgs),
-    /// Ask the worker that runs on this machine whether it is well: exit code 0 or 1
+    /// Ask the worker on this machine whether it is alive
+    ///
+    /// Exit code: 0 yes, 1 no
     Healthcheck(HealthcheckArgs),
-    /// Print the settings in effect, each with its source, secrets masked
+    /// Print the settings in effect and their sources, secrets masked
     Config(ConfigArgs),
-    /// Print what messages look like: JSON Schemas, or all of it as AsyncAPI
+    /// Print JSON Schemas of messages, or an AsyncAPI document
     Schema(SchemaArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),

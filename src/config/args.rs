@@ -15,80 +15,83 @@ pub struct Args {
     /// Where Eko is
     #[command(flatten)]
     pub eko: EkoArgs,
-    /// Calls in flight at most, for each kind
+    /// Highest number of calls in flight, for each kind
     #[arg(long, env, value_name = "N", default_value = "64")]
     pub worker_concurrency: String,
-    /// Bodies of messages in the worker's hands at most, all together, such as 16MiB; each kind has a
-    /// third of it, and a larger body is refused
+    /// Highest total size of the message bodies in memory, such as 16MiB. Each kind has a third of
+    /// it. A larger body is refused
     #[arg(long, env, value_name = "BYTES", default_value = "16MiB")]
     pub worker_buffer: String,
-    /// Fewer calls in flight, down to one, while Eko fails, or answers nothing as fast as usual
+    /// Lower the number of calls in flight, down to one, while Eko fails or answers slower than
+    /// usual
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub worker_adaptive: bool,
-    /// Calls a second at most, over all kinds, of which each has a share [default: none]
+    /// Highest number of calls a second. All kinds share it [default: none]
     #[arg(long, env, value_name = "N")]
     pub worker_rate_limit: Option<String>,
-    /// First wait before a retry; each is about twice the one before, with jitter
+    /// Wait before the first retry. Each further wait is about twice as long, with jitter
     #[arg(long, env, value_name = "DURATION", default_value = "500ms")]
     pub retry_initial: String,
-    /// Longest wait before a retry; at most 1h
+    /// Longest wait before a retry, at most 1h
     #[arg(long, env, value_name = "DURATION", default_value = "5m")]
     pub retry_max: String,
-    /// When an OTP command is given up
+    /// Time after which an OTP command is given up
     #[arg(long, env, value_name = "DURATION", default_value = "2m")]
     pub retry_give_up_otp: String,
-    /// When a refund that is known not to be executed is given up
+    /// Time after which a refund is given up that is known not to be executed
     #[arg(long, env, value_name = "DURATION", default_value = "24h")]
     pub retry_give_up_refund: String,
-    /// Least time between re-sends of an OTP whose call ended unclear
+    /// Shortest time between calls for the same OTP, after a call ended unclear
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub otp_resend_spacing: String,
-    /// First wait between inquiries after an unclear refund
+    /// Wait before the second inquiry about an unclear refund. Further waits grow
     #[arg(long, env, value_name = "DURATION", default_value = "5s")]
     pub settle_poll: String,
-    /// How long after an unclear attempt "refund pending" counts as not executed (after a crash:
-    /// after its begin plus `EKO_TIMEOUT`), at least `EKO_TIMEOUT`, beyond loopback at least 15s
+    /// Time that an execution may take after Eko has accepted the call. "Refund pending" means not
+    /// executed only after `EKO_STAMP_TOLERANCE` and this time. At least `EKO_TIMEOUT`, and at
+    /// least 15s unless Eko is on loopback
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub settle_quiet: String,
-    /// When a refund whose outcome stays unknown becomes `unresolved`
+    /// Time after which a refund whose outcome is not known becomes `unresolved`
     #[arg(long, env, value_name = "DURATION", default_value = "24h")]
     pub settle_give_up: String,
-    /// Attempts of a refund that may have arrived, at most
+    /// Highest number of attempts of a refund, counting those that may have reached Eko
     #[arg(long, env, value_name = "N", default_value = "3")]
     pub refund_max_attempts: String,
-    /// How long nobody must have worked on a command, with its queue empty, until its message is taken
-    /// for lost and it is settled from the ledger: at least 2m unless `EKO_BASE_URL` is on loopback.
-    /// After six times that, a backlog in its queue does not matter
+    /// Time without work on a command, while its queue is empty, after which its message counts as
+    /// lost and the command is settled from the ledger. After six times as long the queue need not
+    /// be empty. At least 2m unless Eko is on loopback
     #[arg(long, env, value_name = "DURATION", default_value = "10m")]
     pub orphan_after: String,
-    /// When a refund is inquired before its first attempt: `redelivered` or `always`
+    /// Which refunds are inquired before their first attempt: those that are `redelivered`, or
+    /// `always`
     #[arg(long, env, value_name = "WHEN", default_value = "redelivered")]
     pub refund_preflight: String,
     /// Where the ledger is
     #[command(flatten)]
     pub ledger: LedgerUrlArgs,
-    /// Lets this ledger take over the queues from the one that they belong to: once, after a ledger
-    /// was lost; refunds that it does not know are then inquired first
+    /// Let this ledger take over the queues from another ledger that was lost. Refunds that it does
+    /// not know are then inquired first. Remove the setting afterwards
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub ledger_adopt: bool,
-    /// When finished commands are forgotten, so that the same id is a new command: at least 1h, and
-    /// the longest give-up time plus `EKO_STAMP_TOLERANCE` and `SETTLE_QUIET`
+    /// Time for which finished commands are kept. Afterwards the same id is a new command. At least
+    /// 1h, and at least the longest give-up time plus `EKO_STAMP_TOLERANCE` and `SETTLE_QUIET`
     #[arg(long, env, value_name = "DURATION", default_value = "90d")]
     pub ledger_retention: String,
-    /// Where /metrics, /healthz and /readyz are served
+    /// Address and port of /metrics, /healthz and /readyz
     #[arg(long, env, value_name = "ADDR:PORT", default_value = "127.0.0.1:9464")]
     pub admin_addr: String,
-    /// `text` or `json` [default: text on a terminal, else json]
+    /// Form of log lines: `text` or `json` [default: text on a terminal, else json]
     #[arg(long, env, value_name = "FORMAT")]
     pub log_format: Option<String>,
-    /// Which log lines are shown, such as `debug` or `info,eko=trace`; those of
-    /// the AMQP client only where it names `lapin`
+    /// Which log lines are written, such as `debug` or `info,eko=trace`. Lines of the AMQP client
+    /// are written only if it names `lapin`
     #[arg(long, env, value_name = "FILTER")]
     pub rust_log: Option<String>,
-    /// Collector of OpenTelemetry spans (OTLP over HTTP), such as `http://127.0.0.1:4318`
+    /// Collector that gets OpenTelemetry spans by OTLP over HTTP, such as `http://127.0.0.1:4318`
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub otel_exporter_otlp_endpoint: Option<String>,
-    /// How long calls in flight may go on after SIGTERM or SIGINT
+    /// Time that calls in flight may take after SIGTERM or SIGINT
     #[arg(long, env, value_name = "DURATION", default_value = "25s")]
     pub shutdown_grace: String,
 }
@@ -96,7 +99,7 @@ pub struct Args {
 /// Where the running worker is asked.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HealthcheckArgs {
-    /// Address that its `/healthz` listens on
+    /// Address and port of its /healthz
     #[arg(long, env, value_name = "HOST:PORT", default_value = "127.0.0.1:9464")]
     pub admin_addr: std::net::SocketAddr,
 }

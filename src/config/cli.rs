@@ -10,7 +10,7 @@ pub struct CheckArgs {
     /// The worker's settings
     #[command(flatten)]
     pub settings: Args,
-    /// One JSON document: `ok`, and `checks` with `name`, `ok` and `detail` of each
+    /// Print one JSON document: `ok`, and `checks` with `name`, `ok` and `detail`
     #[arg(long)]
     pub json: bool,
 }
@@ -21,7 +21,7 @@ pub struct InquireArgs {
     /// Eko's id of the transaction
     #[arg(value_name = "TID")]
     pub tid: String,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     pub json: bool,
     /// Where Eko is

@@ -11,8 +11,8 @@ use crate::{broker, eko};
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct AmqpArgs {
-    /// RabbitMQ; several nodes: comma-separated; `amqps` for TLS (1.2 and up), plain `amqp` only to
-    /// loopback. In a password, / ? # @ % are written as %2F %3F %23 %40 %25
+    /// RabbitMQ: one address, or those of several nodes with commas. `amqps` uses TLS 1.2 or later.
+    /// `amqp` is allowed to loopback only. In a password, write / ? # @ % as %2F %3F %23 %40 %25
     #[arg(
         long,
         env,
@@ -24,19 +24,22 @@ pub struct AmqpArgs {
     /// File that holds `AMQP_URL`
     #[arg(long, env, value_name = "PATH")]
     pub amqp_url_file: Option<String>,
-    /// PEM file: who signs the nodes' certificates, for `amqps` [default: the system's CAs]
+    /// PEM file with the CA that signs the certificates of the nodes, for `amqps` [default: the
+    /// system's CAs]
     #[arg(long, env, value_name = "PATH")]
     pub amqp_ca_file: Option<String>,
-    /// PEM file: the worker's own certificate, for `amqps`; it then logs in by it (EXTERNAL)
+    /// PEM file with the worker's own certificate, for `amqps`. The worker then logs in with it
+    /// (EXTERNAL)
     #[arg(long, env, value_name = "PATH")]
     pub amqp_client_cert_file: Option<String>,
-    /// PEM file: the key of `AMQP_CLIENT_CERT_FILE`
+    /// PEM file with the key of `AMQP_CLIENT_CERT_FILE`
     #[arg(long, env, value_name = "PATH")]
     pub amqp_client_key_file: Option<String>,
-    /// Lets `AMQP_URL` be plain `amqp` beyond loopback
+    /// Allow plain `amqp` in `AMQP_URL` to other machines
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub amqp_allow_plaintext: bool,
-    /// First part of the names of exchanges and queues, so that environments can share one broker
+    /// First part of the names of exchanges and queues. With different prefixes, environments can
+    /// share a broker
     #[arg(long, env, value_name = "NAME", default_value = "eko")]
     pub amqp_prefix: String,
 }
@@ -45,43 +48,43 @@ pub struct AmqpArgs {
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct EkoArgs {
-    /// Eko's API; plain http only to loopback. Production's is in your agreement with Eko, who also
-    /// must allow your address
+    /// Eko's API. Plain http is allowed to loopback only. The URL of production is in your
+    /// agreement with Eko, who must also allow your IP address
     #[arg(long, env, value_name = "URL", default_value = "https://staging.eko.in/ekoapi/v3")]
     pub eko_base_url: String,
-    /// Lets `EKO_BASE_URL` be plain http beyond loopback
+    /// Allow plain http in `EKO_BASE_URL` to other machines
     #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub eko_allow_http: bool,
-    /// PEM file: who signs the certificate of a private endpoint [default: the system's CAs]
+    /// PEM file with the CA that signs the certificate of a private endpoint [default: the system's
+    /// CAs]
     #[arg(long, env, value_name = "PATH")]
     pub eko_ca_file: Option<String>,
-    /// Eko's static key of the account (required)
+    /// Developer key of the account at Eko (required)
     #[arg(long, env, hide_env_values = true, value_name = "KEY")]
     pub eko_developer_key: Option<String>,
     /// File that holds `EKO_DEVELOPER_KEY`
     #[arg(long, env, value_name = "PATH")]
     pub eko_developer_key_file: Option<String>,
-    /// Key that signs each call (required)
+    /// Access key of the account at Eko. It signs each call (required)
     #[arg(long, env, hide_env_values = true, value_name = "KEY")]
     pub eko_access_key: Option<String>,
     /// File that holds `EKO_ACCESS_KEY`
     #[arg(long, env, value_name = "PATH")]
     pub eko_access_key_file: Option<String>,
-    /// `initiator_id` of commands that carry none: 10 digits
+    /// `initiator_id` for commands without one: 10 digits
     #[arg(long, env, hide_env_values = true, value_name = "NUMBER")]
     pub eko_initiator_id: Option<String>,
-    /// `user_code` of commands that carry none
+    /// `user_code` for commands without one
     #[arg(long, env, value_name = "CODE")]
     pub eko_user_code: Option<String>,
-    /// Longest a whole call of Eko may take, beyond loopback at least 5s
+    /// Longest time that a call of Eko may take. At least 5s unless Eko is on loopback
     #[arg(long, env, value_name = "DURATION", default_value = "30s")]
     pub eko_timeout: String,
-    /// How old a call's timestamp may be when Eko accepts it: until then Eko may still execute a call
-    /// that was held on its way; beyond loopback at least 60s
+    /// Age up to which Eko accepts the timestamp of a call. Until then it may still execute a call
+    /// that was delayed. At least 60s unless Eko is on loopback
     #[arg(long, env, value_name = "DURATION", default_value = "120s")]
     pub eko_stamp_tolerance: String,
-    /// How far in the past each call's timestamp lies, so that a refund in doubt is settled that much
-    /// sooner
+    /// Age of the timestamp when a call is signed. A refund in doubt is settled that much sooner
     #[arg(long, env, value_name = "DURATION", default_value = "0s")]
     pub eko_stamp_age: String,
 }

@@ -8,57 +8,57 @@ use super::{Problems, read};
 /// A command to publish; what its fields may hold the contract says.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PublishArgs {
-    /// What to ask of Eko
+    /// The kind of command
     #[arg(value_name = "KIND", value_parser = ["refund_otp", "refund", "transfer_otp"])]
     pub kind: String,
-    /// Its id; the same again is the same command, and is never executed twice [default: a new one]
+    /// Id of the command. The same id is the same command and is never executed twice [default: a
+    /// new id]
     #[arg(long)]
     pub id: Option<String>,
-    /// After it, the command is not started any more, such as 2026-11-21T09:10:00Z
+    /// Time after which the command is not started, such as 2026-11-21T09:10:00Z [default: none]
     #[arg(long, value_name = "TIME")]
     pub expirytime: Option<String>,
-    /// What the event repeats as its `correlationid`
+    /// Text that the event repeats as its `correlationid`
     #[arg(long, value_name = "ID")]
     pub correlationid: Option<String>,
     /// Eko's id of the failed transfer
     #[arg(long)]
     pub tid: Option<String>,
-    /// File that holds the OTP of a refund, or - for standard input [default: it is asked for on
-    /// the terminal]. There is no flag for the OTP itself: everybody on the machine can read
-    /// another's arguments
+    /// File with the OTP of a refund, or - for standard input. There is no flag for the OTP itself,
+    /// since other users of the machine can read arguments [default: ask on the terminal]
     #[arg(long, value_name = "PATH")]
     pub otp_file: Option<String>,
-    /// Reference of the OTP, from the event of its `refund_otp`
+    /// `otp_ref_id` from the event of the `refund_otp` command
     #[arg(long, value_name = "REF")]
     pub otp_ref_id: Option<String>,
-    /// Retailer that the service is run for [default: the worker's]
+    /// `user_code` of the retailer [default: the worker's]
     #[arg(long, value_name = "CODE")]
     pub user_code: Option<String>,
-    /// Registered number of the API user [default: the worker's]
+    /// `initiator_id`: the API user's registered number, 10 digits [default: the worker's]
     #[arg(long, value_name = "NUMBER")]
     pub initiator_id: Option<String>,
     /// Eko's service code [default: 80]
     #[arg(long, value_name = "N")]
     pub service_code: Option<String>,
-    /// Eko's state [default: 1]
+    /// Eko's `state` field [default: 1]
     #[arg(long, value_name = "N")]
     pub state: Option<String>,
     /// Eko's id of the recipient
     #[arg(long, value_name = "ID")]
     pub recipient_id: Option<String>,
-    /// Whole rupees
+    /// Amount in whole rupees
     #[arg(long, value_name = "RUPEES")]
     pub amount: Option<String>,
     /// The sender's mobile number
     #[arg(long, value_name = "NUMBER")]
     pub customer_id: Option<String>,
-    /// Our reference at Eko [default: made from the id]
+    /// `client_ref_id`: our reference at Eko [default: made from the id]
     #[arg(long, value_name = "REF")]
     pub client_ref_id: Option<String>,
-    /// How long to wait for the outcome
+    /// Longest time to wait for the outcome
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub timeout: String,
-    /// The event as it is, on one line
+    /// Print the event as it is, on one line
     #[arg(long)]
     pub json: bool,
     /// Where the broker is

@@ -7,7 +7,7 @@ use crate::ledger;
 /// What to show, and where it is kept.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShowArgs {
-    /// The id of a command, or a tid: all commands of it
+    /// Id of a command; or a tid, for all its commands
     #[arg(value_name = "COMMAND-ID | TID")]
     pub what: String,
     /// Where it is kept

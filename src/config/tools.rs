@@ -23,26 +23,26 @@ pub enum Contract {
         #[arg(value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)))]
         kind: String,
     },
-    /// JSON Schema of the events of a kind; `command`: of messages whose kind cannot be read
+    /// JSON Schema of the events of a kind. With `command`: of messages whose kind cannot be read
     Event {
-        /// The kind of command that they tell of
+        /// The kind of command
         #[arg(value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::as_str).into_iter().chain(["command"])))]
         kind: String,
     },
-    /// All of it, with examples, as an AsyncAPI 3 document
+    /// The whole contract, with examples, as an AsyncAPI 3 document
     Asyncapi,
 }
 
 /// How settings are shown, and the settings themselves.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgs {
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// All settings there are as docs/configuration.md, whatever is set
+    /// Print all settings as Markdown: docs/configuration.md. What is set does not matter
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
-    /// All settings there are as .env.example, whatever is set
+    /// Print all settings as .env.example. What is set does not matter
     #[arg(long, conflicts_with_all = ["json", "markdown"])]
     pub env_example: bool,
     #[command(flatten)]
@@ -52,13 +52,13 @@ pub struct ConfigArgs {
 /// For which shell.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct CompletionsArgs {
-    /// The shell that is to complete `eko-worker`
+    /// The shell
     pub shell: Shell,
 }
 
 /// Of which subcommand.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ManArgs {
-    /// A subcommand, such as `run`; else the program as a whole
+    /// A subcommand such as `run` [default: the whole program]
     pub subcommand: Option<String>,
 }

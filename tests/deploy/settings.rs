@@ -37,8 +37,10 @@ fn seconds(duration: &str) -> u64 {
 pub(super) fn known_settings() -> BTreeSet<String> {
     let help = Command::new(WORKER).args(["run", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let name = |part: &str| part.chars().take_while(|c| is_name(*c)).collect::<String>();
-    help.split("[env: ").skip(1).map(name).collect()
+    let name =
+        |part: &str| part.trim_start().chars().take_while(|c| is_name(*c)).collect::<String>();
+    // The help is wrapped: a name may begin the next line.
+    help.split("[env:").skip(1).map(name).collect()
 }
 
 #[test]
