@@ -312,7 +312,7 @@ fn nothing_of_a_malformed_address_is_told_but_what_is_wrong_with_it() {
         }
     }
     let second = told(&["--amqp-url=amqps://one.example.com,amqps://user:hunter2@two:x"]);
-    assert!(second.starts_with("AMQP_URL: node 2: has a port"), "{second}");
+    assert!(second.starts_with("AMQP_URL: node 2: has an invalid port"), "{second}");
     assert!(told(&["--amqp-url="]).starts_with("AMQP_URL: is empty"));
     assert!(told(&["--ledger-url= "]).starts_with("LEDGER_URL: is empty"));
 }
