@@ -7,7 +7,7 @@ const models = {
   "keda.sh/v1alpha1": await import("@kubernetes-models/keda/keda.sh/v1alpha1"),
   "monitoring.coreos.com/v1": await import("@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"),
 };
-const own = /^(v1|apps\/v1|policy\/v1|networking\.k8s\.io\/v1)$/;
+const own = /^(v1|apps\/v1|policy\/v1|networking\.k8s\.io\/v1|scheduling\.k8s\.io\/v1)$/;
 
 let wrong = 0;
 let judged = 0;

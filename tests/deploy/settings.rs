@@ -100,10 +100,11 @@ fn all_workers_together_keep_to_the_rate_that_eko_grants() {
     let scaled = read("deploy/k8s/components/keda/scaledobject.yaml");
     let most = number(&scaled, "maxReplicaCount:");
     let granted = number(&scaled, "eko-worker/eko-rate-limit:");
+    let surge = number(&read("deploy/k8s/base/deployment.yaml"), "maxSurge:");
     let each = number(&read("deploy/k8s/overlays/prod/worker.env"), "WORKER_RATE_LIMIT=");
     assert!(
-        most * each <= granted,
-        "{most} workers of {each} calls a second are more than {granted}"
+        (most + surge) * each <= granted,
+        "{most} workers and {surge} in a rollout, of {each} calls a second, are more than {granted}"
     );
 }
 
