@@ -8,6 +8,7 @@ mod contracts;
 mod dashboard;
 mod documents;
 mod metrics;
+mod package;
 mod page;
 mod settings;
 
