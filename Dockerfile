@@ -2,15 +2,15 @@
 # docker build -t eko-simulator --target simulator .
 #
 # Plain syntax on purpose, so that every engine with BuildKit or buildah can build it.
-ARG RUST_IMAGE=rust:1.95-trixie
+# The tag says what it is, the digest which one. renovate.json has both renewed.
+ARG RUST_IMAGE=rust:1.95-trixie@sha256:f49565f188ee00bc2a18dd418183f2c5f23ef7d6e691890517ed341a598f67c3
 
 FROM ${RUST_IMAGE} AS build
 ARG REVISION=unknown
 WORKDIR /src
 COPY . .
-# The cache mounts end with the step: the binaries leave them in the same one.
+# No cache of target/: cargo compares times, and would take a former build for that of older files. Layers compare content.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
     EKO_WORKER_REVISION="${REVISION}" \
     RUSTFLAGS="--remap-path-prefix=/src=/eko-worker --remap-path-prefix=/usr/local/cargo=/cargo" \
     cargo build --release --locked -p eko-worker -p eko-simulator --features otel \
