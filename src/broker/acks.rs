@@ -52,7 +52,8 @@ impl Acks {
         let most = usize::from(prefetch.max(1));
         let (requests, inbox) = mpsc::channel(most);
         let deliveries = Arc::default();
-        tokio::spawn(run(channel, monitor, Arc::clone(&deliveries), inbox, most));
+        let task = Task { channel, monitor, deliveries: Arc::clone(&deliveries), most };
+        tokio::spawn(task.run(inbox));
         Self { requests, deliveries }
     }
 
@@ -89,31 +90,38 @@ impl Ack {
     }
 }
 
-async fn run(
+/// The settling task of one channel.
+struct Task {
     channel: Channel,
     monitor: ConnectionMonitor,
     deliveries: Arc<Mutex<Deliveries>>,
-    mut inbox: mpsc::Receiver<Request>,
+    /// How many are settled at once at most.
     most: usize,
-) {
-    let mut batch = Vec::with_capacity(most);
-    while let Some(request) = inbox.recv().await {
-        batch.push(request);
-        // Confirms come for many at once. Whoever else got one may ask now.
-        tokio::task::yield_now().await;
-        while batch.len() < most
-            && let Ok(request) = inbox.try_recv()
-        {
+}
+
+impl Task {
+    async fn run(self, mut inbox: mpsc::Receiver<Request>) {
+        let mut batch = Vec::with_capacity(self.most);
+        while let Some(request) = inbox.recv().await {
             batch.push(request);
-        }
-        let plan = deliveries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .settle(batch.iter().map(|request| (request.tag, request.settlement)));
-        let settled = monitor.unless_closed(carry_out(&channel, plan)).await.map_err(Error::from);
-        for Request { answer, .. } in batch.drain(..) {
-            // Whoever asked may have given up waiting.
-            drop(answer.send(settled.clone()));
+            // Confirms come for many at once. Whoever else got one may ask now.
+            tokio::task::yield_now().await;
+            while batch.len() < self.most
+                && let Ok(request) = inbox.try_recv()
+            {
+                batch.push(request);
+            }
+            let plan = self
+                .deliveries
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .settle(batch.iter().map(|request| (request.tag, request.settlement)));
+            let settling = self.monitor.unless_closed(carry_out(&self.channel, plan));
+            let settled = settling.await.map_err(Error::from);
+            for Request { answer, .. } in batch.drain(..) {
+                // Whoever asked may have given up waiting.
+                drop(answer.send(settled.clone()));
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::config::{
 use crate::output;
 use cursor::Cursor;
 use letter::{Letter, masked};
-use replay::{ReplayDecision, ReplayPolicy};
+use replay::{ReplayDecision, ReplayPolicy, Sending};
 
 /// What was done with one of them.
 #[derive(Serialize)]
@@ -95,34 +95,35 @@ async fn replay_all(args: &DeadReplayArgs) -> anyhow::Result<ExitCode> {
     args.choice.must_be_meant(args.yes, args.dry_run)?;
     let (broker, policy) = (args.amqp.broker()?, ReplayPolicy::new(&args.eko)?);
     let mut cursor = Cursor::begin(OperatorConnection::open(&broker).await?, &args.choice).await?;
-    let mut reports = Vec::new();
+    let mut reports = Reports::new(args.json);
     let went = replay_each(&mut cursor, &policy, args, &mut reports).await;
-    conclude(cursor, went, &args.choice, reports, args.json).await
+    reports.conclude(cursor, went, &args.choice).await
 }
 
 async fn replay_each(
     cursor: &mut Cursor<'_>,
     policy: &ReplayPolicy,
     args: &DeadReplayArgs,
-    reports: &mut Vec<ActionReport>,
+    reports: &mut Reports,
 ) -> anyhow::Result<()> {
     while let Some((letter, dead)) = cursor.next().await? {
         cursor.progress.at("asking Eko, sending");
         let (done, new_id, detail) = match policy.decide(&letter, &dead.body, now()).await {
             ReplayDecision::Keep(why) => (false, None, format!("stays: {why}")),
-            ReplayDecision::Send { id, why, .. } if args.dry_run => {
+            ReplayDecision::Send(Sending { id, why, .. }) if args.dry_run => {
                 let detail = format!("would be sent as {id}: {why}");
                 (true, Some(id), detail)
             }
-            ReplayDecision::Send { id, kind, why } => {
-                let sent = replay::send(cursor, dead, &letter, (&id, kind), now()).await;
+            ReplayDecision::Send(sending) => {
+                let sent = replay::send(cursor, dead, letter.command_id.as_deref(), &sending).await;
                 sent.with_context(|| letter.to_string())?;
+                let Sending { id, why, .. } = sending;
                 let detail = format!("sent as {id}: {why}");
                 (true, Some(id), detail)
             }
         };
         cursor.progress.clear();
-        reports.push(tell(ActionReport { letter, done, new_id, detail }, args.json));
+        reports.add(ActionReport { letter, done, new_id, detail });
     }
     Ok(())
 }
@@ -131,15 +132,15 @@ async fn drop_all(args: &DeadDropArgs) -> anyhow::Result<ExitCode> {
     args.choice.must_be_meant(args.yes, args.dry_run)?;
     let connection = OperatorConnection::open(&args.amqp.broker()?).await?;
     let mut cursor = Cursor::begin(connection, &args.choice).await?;
-    let mut reports = Vec::new();
+    let mut reports = Reports::new(args.json);
     let went = drop_each(&mut cursor, args, &mut reports).await;
-    conclude(cursor, went, &args.choice, reports, args.json).await
+    reports.conclude(cursor, went, &args.choice).await
 }
 
 async fn drop_each(
     cursor: &mut Cursor<'_>,
     args: &DeadDropArgs,
-    reports: &mut Vec<ActionReport>,
+    reports: &mut Reports,
 ) -> anyhow::Result<()> {
     while let Some((letter, dead)) = cursor.next().await? {
         if !args.dry_run {
@@ -147,34 +148,46 @@ async fn drop_each(
         }
         cursor.progress.clear();
         let detail = if args.dry_run { "would be dropped" } else { "dropped" }.to_owned();
-        reports.push(tell(ActionReport { letter, done: true, new_id: None, detail }, args.json));
+        reports.add(ActionReport { letter, done: true, new_id: None, detail });
     }
     Ok(())
 }
 
-/// At once, so that what is done stands there also where the next one fails.
-fn tell(report: ActionReport, json: bool) -> ActionReport {
-    if !json {
-        output::line(format_args!("{}: {}", report.letter, report.detail));
-    }
-    report
+/// What was done with each, as it is printed: line by line, or as JSON at the end.
+struct Reports {
+    json: bool,
+    reports: Vec<ActionReport>,
 }
 
-async fn conclude(
-    cursor: Cursor<'_>,
-    went: anyhow::Result<()>,
-    choice: &DeadChoice,
-    reports: Vec<ActionReport>,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
-    if json {
-        output::line(serde_json::to_string_pretty(&reports)?);
+impl Reports {
+    const fn new(json: bool) -> Self {
+        Self { json, reports: Vec::new() }
     }
-    let ended = cursor.end().await;
-    went.and(ended)?;
-    let is_all_done = reports.iter().all(|report| report.done);
-    let letters: Vec<_> = reports.into_iter().map(|report| report.letter).collect();
-    Ok(if is_all_done { all_found(choice, &letters) } else { ExitCode::FAILURE })
+
+    /// Prints a line at once, so that what is done stands there also where the next one fails.
+    fn add(&mut self, report: ActionReport) {
+        if !self.json {
+            output::line(format_args!("{}: {}", report.letter, report.detail));
+        }
+        self.reports.push(report);
+    }
+
+    /// Prints what is left to print, and tells how all went.
+    async fn conclude(
+        self,
+        cursor: Cursor<'_>,
+        went: anyhow::Result<()>,
+        choice: &DeadChoice,
+    ) -> anyhow::Result<ExitCode> {
+        if self.json {
+            output::line(serde_json::to_string_pretty(&self.reports)?);
+        }
+        let ended = cursor.end().await;
+        went.and(ended)?;
+        let is_all_done = self.reports.iter().all(|report| report.done);
+        let letters: Vec<_> = self.reports.into_iter().map(|report| report.letter).collect();
+        Ok(if is_all_done { all_found(choice, &letters) } else { ExitCode::FAILURE })
+    }
 }
 
 /// Whether there was one for each id that was named.

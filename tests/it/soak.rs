@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::load::evidence::Evidence;
 use crate::load::node::Node;
 use crate::load::orders::Orders;
-use crate::load::report::fail;
+use crate::load::report::{Failure, fail};
 use crate::load::store::Store;
 use crate::load::world::{Setup, World};
 use chaos::{Chaos, Step};
@@ -94,11 +94,14 @@ async fn soak(numbers: &Numbers, store: Store) {
     let mut violations = world.until_all_told(&orders, &mut evidence).await;
     violations.extend(world.stop(&mut evidence).await);
     violations.extend(evidence.check(&orders, &world.simulator.state().await));
-    println!("{}", report::table(numbers, &orders, &evidence, &world, begun.elapsed()).await);
+    let (took, orders, evidence) = (begun.elapsed(), &orders, &evidence);
+    println!("{}", report::Run { numbers, orders, evidence, took }.table(&world).await);
     if violations.is_empty() {
         world.remove().await;
     } else {
-        fail(&format!("seed {}", numbers.seed), &orders, &evidence, world, &violations).await;
+        let title = &format!("seed {}", numbers.seed);
+        let violations = &violations;
+        fail(Failure { title, orders, evidence, violations }, world).await;
     }
 }
 

@@ -15,6 +15,7 @@ use super::cursor::Cursor;
 use super::letter::Letter;
 use crate::broker::{DeadLetter, Replay};
 use crate::cli::inquire::means;
+use crate::cli::now;
 use crate::command::{Command, Defaults, Kind, Request, parse};
 use crate::config::EkoArgs;
 use crate::eko::Client;
@@ -31,10 +32,20 @@ const KEPT: usize = 30;
 
 /// What is to be done with a dead letter.
 pub(super) enum ReplayDecision {
-    /// Send it, under this id, for this reason.
-    Send { id: String, kind: Kind, why: String },
+    /// Send it.
+    Send(Sending),
     /// Leave it where it is, for this reason.
     Keep(String),
+}
+
+/// How a dead letter is sent once more.
+pub(super) struct Sending {
+    /// Under this id.
+    pub(super) id: String,
+    /// To the queue of this kind.
+    pub(super) kind: Kind,
+    /// For this reason.
+    pub(super) why: String,
 }
 
 /// Decides what a replay does with a dead letter.
@@ -88,7 +99,7 @@ impl ReplayPolicy {
             Err(why) => return ReplayDecision::Keep(why),
         };
         let id = if is_told { next_id(&command.id) } else { command.id.clone() };
-        ReplayDecision::Send { id, kind: command.kind(), why }
+        ReplayDecision::Send(Sending { id, kind: command.kind(), why })
     }
 
     /// What Eko says of a refund: without a reading that it is pending nothing is sent.
@@ -121,20 +132,19 @@ impl ReplayPolicy {
     }
 }
 
-/// Publishes it, confirmed, and only then takes it out of the queue.
+/// Publishes the dead letter of a command, confirmed, and only then takes it out of the queue.
 pub(super) async fn send(
     cursor: &Cursor<'_>,
     dead: DeadLetter,
-    letter: &Letter,
-    (id, kind): (&str, Kind),
-    time: Timestamp,
+    of: Option<&str>,
+    Sending { id, kind, .. }: &Sending,
 ) -> anyhow::Result<()> {
-    let of = letter.command_id.as_deref().filter(|own| *own != id);
+    let of = of.filter(|own| own != id);
     let body = with_id(&dead.body, id)?;
     // The worker inquires before the attempt of a refund that may have been executed, also where
     // its ledger does not know of it.
-    let is_suspect = kind == Kind::Refund;
-    let replay = Replay { kind: kind.as_str(), id, of, body: &body, is_suspect, time };
+    let is_suspect = *kind == Kind::Refund;
+    let replay = Replay { kind: kind.as_str(), id, of, body: &body, is_suspect, time: now() };
     cursor.connection.replay(&dead, replay).await.context(
         "it may have been sent, and stays a dead letter: run the replay again; the worker treats \
          both as the same command",

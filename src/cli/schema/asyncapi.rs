@@ -185,8 +185,14 @@ fn messages() -> Value {
             .into_iter()
             .map(|(name, payload)| json!({"name": name, "payload": payload}))
             .collect();
-        let message = message(&name, "A command.", &trace, "id", &examples);
-        messages.insert(name, message);
+        let message = Message {
+            name: &name,
+            summary: "A command.",
+            headers: &trace,
+            correlation: "id",
+            examples: &examples,
+        };
+        messages.insert(name.clone(), message.to_json());
     }
     for (name, kind, outcome, says) in event_types() {
         let example: Value =
@@ -194,8 +200,14 @@ fn messages() -> Value {
         let mut headers = trace.clone();
         headers["required"] = json!(["traceparent"]);
         let examples = [json!({"name": outcome, "payload": example})];
-        let message = message(&name, says, &headers, "causationid", &examples);
-        messages.insert(name, message);
+        let message = Message {
+            name: &name,
+            summary: says,
+            headers: &headers,
+            correlation: "causationid",
+            examples: &examples,
+        };
+        messages.insert(name.clone(), message.to_json());
     }
     messages.insert(
         "dead".to_owned(),
@@ -220,29 +232,36 @@ fn messages() -> Value {
     Value::Object(messages)
 }
 
-fn message(
-    name: &str,
-    summary: &str,
-    headers: &Value,
-    correlation: &str,
-    examples: &[Value],
-) -> Value {
-    json!({
-        "name": name,
-        "summary": summary,
-        "contentType": CONTENT_TYPE,
-        "correlationId": {
-            "location": format!("$message.payload#/{correlation}"),
-            "description": "The id of the command.",
-        },
-        "headers": headers,
-        "payload": {
-            "schemaFormat": SCHEMA_FORMAT,
-            "schema": reference(&format!("components/schemas/{name}/schema")),
-        },
-        "bindings": {"amqp": {"messageType": name, "bindingVersion": BINDING}},
-        "examples": examples,
-    })
+/// What the document says of one type of message.
+struct Message<'a> {
+    name: &'a str,
+    summary: &'a str,
+    headers: &'a Value,
+    /// Which attribute names the command.
+    correlation: &'a str,
+    examples: &'a [Value],
+}
+
+impl Message<'_> {
+    fn to_json(&self) -> Value {
+        let Self { name, summary, headers, correlation, examples } = self;
+        json!({
+            "name": name,
+            "summary": summary,
+            "contentType": CONTENT_TYPE,
+            "correlationId": {
+                "location": format!("$message.payload#/{correlation}"),
+                "description": "The id of the command.",
+            },
+            "headers": headers,
+            "payload": {
+                "schemaFormat": SCHEMA_FORMAT,
+                "schema": reference(&format!("components/schemas/{name}/schema")),
+            },
+            "bindings": {"amqp": {"messageType": name, "bindingVersion": BINDING}},
+            "examples": examples,
+        })
+    }
 }
 
 fn schemas() -> Value {

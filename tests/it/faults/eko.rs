@@ -69,13 +69,13 @@ async fn eko_resets_one_call_in_ten_after_executing_it() {
     scene.finish().await;
 }
 
-/// Every call ends in this fault for a while.
-async fn every_call(row: u32, name: &'static str, order: serde_json::Value, ms: u64, s: u64) {
+/// Every call ends in this fault for four seconds, or for so many in the long form.
+async fn every_call(row: u32, name: &'static str, order: serde_json::Value, long_s: u64) {
     let mut scene = Scene::begin(row, name, Setup::usual("fault-").await).await;
     scene.at_most_calls(OUTAGE_CALLS);
     scene.strike();
     scene.world.simulator.fail_all(&order).await;
-    scene.last(ms, s).await;
+    scene.last(4_000, long_s).await;
     scene.world.simulator.behave().await;
     scene.relieve();
     scene.finish().await;
@@ -83,19 +83,19 @@ async fn every_call(row: u32, name: &'static str, order: serde_json::Value, ms: 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eko_answers_503_to_everything() {
-    every_call(204, "Eko: every call 503", json!({ "fault": "http_503" }), 4_000, 60).await;
+    every_call(204, "Eko: every call 503", json!({ "fault": "http_503" }), 60).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eko_answers_429_with_retry_after() {
     let order = json!({ "fault": "http_429", "retry_after": "2" });
-    every_call(205, "Eko: every call 429 with Retry-After: 2", order, 4_000, 30).await;
+    every_call(205, "Eko: every call 429 with Retry-After: 2", order, 30).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eko_answers_drop_by_drop() {
     let order = json!({ "fault": "slow_done" });
-    every_call(206, "Eko: executes, then one byte each 100 ms", order, 4_000, 30).await;
+    every_call(206, "Eko: executes, then one byte each 100 ms", order, 30).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use super::row::Row;
 use super::{is_long, pick};
 use crate::load::evidence::{Evidence, Violation};
 use crate::load::orders::Orders;
-use crate::load::report::fail;
+use crate::load::report::{Failure, fail};
 use crate::load::world::{Setup, World};
 use crate::rig::event::Event;
 use crate::rig::eventually;
@@ -239,7 +239,8 @@ impl Scene {
         violations.extend(too_slow);
         self.row.keep();
         if !violations.is_empty() {
-            fail(self.row.fault, &orders, &evidence, world, &violations).await;
+            let (orders, evidence, violations) = (&orders, &evidence, &violations);
+            fail(Failure { title: self.row.fault, orders, evidence, violations }, world).await;
         }
         world.remove().await;
     }

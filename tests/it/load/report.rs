@@ -11,13 +11,18 @@ use crate::rig::worker::Worker;
 /// How many commands are told in full: the first ones show what is wrong.
 const IN_FULL: usize = 4;
 
+/// A run in which something went wrong.
+pub(crate) struct Failure<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) orders: &'a Orders,
+    pub(crate) evidence: &'a Evidence,
+    pub(crate) violations: &'a [Violation],
+}
+
 /// Fails the test with all that is known about what went wrong.
 pub(crate) async fn fail(
-    title: &str,
-    orders: &Orders,
-    evidence: &Evidence,
+    Failure { title, orders, evidence, violations }: Failure<'_>,
     world: World,
-    violations: &[Violation],
 ) -> ! {
     let mut told = String::new();
     for violation in violations.iter().take(100) {

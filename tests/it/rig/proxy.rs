@@ -137,9 +137,10 @@ impl Proxy {
 }
 
 async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cuts: &AtomicUsize) {
-    let budget = watch::Sender::new(None);
     let own = rules.borrow().generation;
-    let (greeting, mut watched) = (watch::Sender::new(Vec::new()), rules.subscribe());
+    let mut watched = rules.subscribe();
+    let (greeting, budget) = (watch::Sender::new(Vec::new()), watch::Sender::new(None));
+    let passage = Passage { rules, greeting, budget };
     // The kernel sends RST where there is no time to linger, as a dead path does.
     socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).ok();
     let (mut near_in, mut near_out) = near.into_split();
@@ -147,12 +148,12 @@ async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cut
     let up = async {
         let mut chunk = [0; 4096];
         while let Some(count) = read(&mut near_in, &mut chunk).await {
-            greeting.send_if_modified(|said| {
+            passage.greeting.send_if_modified(|said| {
                 let room = GREETING.saturating_sub(said.len()).min(count);
                 said.extend_from_slice(&chunk[..room]);
                 room > 0
             });
-            if !pass(&mut far_out, &chunk[..count], rules, &greeting, &budget).await {
+            if !passage.pass(&mut far_out, &chunk[..count]).await {
                 return;
             }
         }
@@ -169,17 +170,17 @@ async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cut
                 tail.drain(..tail.len().saturating_sub(poison.len()));
             }
             let flows = |rules: &Rules| {
-                rules.stalled.is_none_or(|needle| !contains(&greeting.borrow(), needle))
+                rules.stalled.is_none_or(|needle| !contains(&passage.greeting.borrow(), needle))
             };
             watched.wait_for(flows).await.ok();
-            if !pass(&mut near_out, &chunk[..count], rules, &greeting, &budget).await {
+            if !passage.pass(&mut near_out, &chunk[..count]).await {
                 return;
             }
         }
     };
     let is_over = watched.wait_for(|rules| rules.generation > own);
     tokio::select! { () = up => {}, () = down => {}, _ = is_over => {} }
-    match *budget.borrow() {
+    match *passage.budget.borrow() {
         Some(0) => {
             cuts.fetch_add(1, Ordering::Relaxed);
         }
@@ -193,33 +194,38 @@ async fn read(stream: &mut (impl AsyncReadExt + Unpin), chunk: &mut [u8]) -> Opt
     stream.read(chunk).await.ok().filter(|count| *count > 0)
 }
 
-/// Passes bytes on, as far as this connection is to live; whether it goes on.
-async fn pass(
-    to: &mut (impl AsyncWriteExt + Unpin),
-    bytes: &[u8],
-    rules: &watch::Sender<Rules>,
-    greeting: &watch::Sender<Vec<u8>>,
-    budget: &watch::Sender<Option<usize>>,
-) -> bool {
-    if budget.borrow().is_none() {
-        // Each cut is promised to one connection, once.
-        rules.send_if_modified(|rules| {
-            let (said, within) = rules.cut;
-            if rules.cuts_left > 0 && contains(&greeting.borrow(), said) {
-                rules.cuts_left -= 1;
-                budget.send_replace(Some(fastrand::usize(1..=within)));
-            }
-            false
+/// What all bytes of one connection are passed on by.
+struct Passage<'a> {
+    rules: &'a watch::Sender<Rules>,
+    /// What was said first, in both directions.
+    greeting: watch::Sender<Vec<u8>>,
+    /// How many bytes are left until it is cut.
+    budget: watch::Sender<Option<usize>>,
+}
+
+impl Passage<'_> {
+    /// Passes bytes on, as far as this connection is to live; whether it goes on.
+    async fn pass(&self, to: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> bool {
+        if self.budget.borrow().is_none() {
+            // Each cut is promised to one connection, once.
+            self.rules.send_if_modified(|rules| {
+                let (said, within) = rules.cut;
+                if rules.cuts_left > 0 && contains(&self.greeting.borrow(), said) {
+                    rules.cuts_left -= 1;
+                    self.budget.send_replace(Some(fastrand::usize(1..=within)));
+                }
+                false
+            });
+        }
+        let left = self.budget.borrow().unwrap_or(bytes.len());
+        let count = left.min(bytes.len());
+        let is_whole = to.write_all(&bytes[..count]).await.is_ok();
+        self.budget.send_if_modified(|budget| {
+            *budget = budget.map(|left| left.saturating_sub(count));
+            true
         });
+        is_whole && *self.budget.borrow() != Some(0)
     }
-    let left = budget.borrow().unwrap_or(bytes.len());
-    let count = left.min(bytes.len());
-    let is_whole = to.write_all(&bytes[..count]).await.is_ok();
-    budget.send_if_modified(|budget| {
-        *budget = budget.map(|left| left.saturating_sub(count));
-        true
-    });
-    is_whole && *budget.borrow() != Some(0)
 }
 
 fn contains(said: &[u8], needle: &str) -> bool {

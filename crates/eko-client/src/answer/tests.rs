@@ -687,6 +687,12 @@ fn any_noise() -> impl Strategy<Value = String> {
         .prop_map(|fields| fields.iter().map(|field| format!(",{field}")).collect())
 }
 
+/// The body of an inquiry's answer that says "3" and has such evidence beside it.
+fn any_inquired_body() -> impl Strategy<Value = String> {
+    (any_inquired_evidence(), any_noise(), 0_u8..6)
+        .prop_map(|(evidence, noise, place)| inquired_body(&evidence, &noise, place))
+}
+
 /// An inquiry's answer that would read "refund pending" but for that evidence.
 fn inquired_body(evidence: &str, noise: &str, place: u8) -> String {
     match place {
@@ -756,12 +762,9 @@ proptest! {
     #[test]
     fn no_inquiry_with_evidence_reads_a_refund_that_waits(
         body in any_body_with_evidence(),
-        evidence in any_inquired_evidence(),
-        noise in any_noise(),
-        place in 0_u8..6,
+        inquired in any_inquired_body(),
         status in prop_oneof![Just(200_u16), 100_u16..600],
     ) {
-        let inquired = inquired_body(&evidence, &noise, place);
         for body in [body, inquired] {
             let http = HttpAnswer { status, after: None, body: Some(body.clone().into_bytes()) };
             let read = reading(TID, &[], &http).meaning;
