@@ -20,10 +20,10 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker::{Breakers, Reason};
 use crate::broker::Refusals;
 use crate::command::Kind;
-use crate::gate::Reason;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 use crate::{log, systemd};
 pub(crate) use healthcheck::healthcheck;
@@ -35,20 +35,17 @@ const COUNTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the server may take to end: somebody may be reading an answer.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// What readiness rests on; the app writes it, `/readyz` reads it.
+/// What readiness rests on beside the breakers: the session with the broker. The app writes it,
+/// `/readyz` reads it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Readiness(Arc<Mutex<Parts>>);
 
 #[derive(Clone, Debug, Default)]
 struct Parts {
     is_connected: bool,
-    consumers: BTreeMap<&'static str, bool>,
-    paused: BTreeMap<&'static str, &'static str>,
-    mismatches: BTreeMap<&'static str, String>,
+    /// Which kinds have a consumer.
+    consumers: BTreeSet<&'static str>,
     problem: Option<String>,
-    ledger_problem: Option<String>,
-    ledger_failure: Option<String>,
-    is_refused: bool,
 }
 
 /// The body of `/readyz`.
@@ -79,71 +76,49 @@ impl Readiness {
 
     /// The broker is gone or does not let us in.
     pub(crate) fn disconnected(&self, problem: String) {
-        self.change(|parts| {
-            let (ledger_failure, is_refused) = (parts.ledger_failure.take(), parts.is_refused);
-            let problem = Some(problem);
-            *parts = Parts { problem, ledger_failure, is_refused, ..Parts::default() };
-        });
+        self.change(|parts| *parts = Parts { problem: Some(problem), ..Parts::default() });
     }
 
-    /// The ledger cannot be opened yet, or is open.
-    pub(crate) fn without_ledger(&self, problem: Option<String>) {
-        self.change(|parts| parts.ledger_problem = problem);
+    /// The consumer of a kind was registered.
+    pub(crate) fn consuming(&self, kind: Kind) {
+        self.change(|parts| _ = parts.consumers.insert(kind.as_str()));
     }
 
-    /// The ledger, which is open, cannot be used, or can be used again; where `is_refused`, a person
-    /// has to settle that.
-    pub(crate) fn ledger_fails(&self, failure: Option<String>, is_refused: bool) {
-        self.change(|parts| (parts.ledger_failure, parts.is_refused) = (failure, is_refused));
-    }
-
-    /// A consumer was registered, or is gone.
-    pub(crate) fn consuming(&self, kind: Kind, is_consuming: bool) {
-        self.change(|parts| {
-            parts.consumers.insert(kind.as_str(), is_consuming);
-        });
-    }
-
-    /// Consumption of a kind is paused for a reason, or goes on.
-    pub(crate) fn paused(&self, kind: Kind, reason: Option<Reason>) {
-        self.change(|parts| match reason {
-            Some(reason) => drop(parts.paused.insert(kind.as_str(), reason.as_str())),
-            None => drop(parts.paused.remove(kind.as_str())),
-        });
-    }
-
-    /// What a kind needs of the broker is not what is there, or is.
-    pub(crate) fn mismatch(&self, kind: Kind, why: Option<&str>) {
-        self.change(|parts| match why {
-            Some(why) => drop(parts.mismatches.insert(kind.as_str(), why.to_owned())),
-            None => drop(parts.mismatches.remove(kind.as_str())),
-        });
+    /// The consumer of a kind is gone.
+    pub(crate) fn not_consuming(&self, kind: Kind) {
+        self.change(|parts| _ = parts.consumers.remove(kind.as_str()));
     }
 
     fn change(&self, change: impl FnOnce(&mut Parts)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn report(&self) -> Ready {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let consumers: BTreeMap<&'static str, bool> = Kind::ALL
-            .map(|kind| (kind.as_str(), parts.consumers.get(kind.as_str()) == Some(&true)))
-            .into();
+    fn parts(&self) -> Parts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn report(&self, breakers: &Breakers) -> Ready {
+        let parts = self.parts();
+        let consumers: BTreeMap<&'static str, bool> =
+            Kind::ALL.map(|kind| (kind.as_str(), parts.consumers.contains(kind.as_str()))).into();
         let mut missing = Vec::new();
-        let refusal = parts.ledger_failure.clone().filter(|_| parts.is_refused);
-        let ledger = parts.ledger_problem.or(refusal);
-        missing.extend(ledger.map(|problem| format!("ledger: {problem}")));
+        missing.extend(parts.lack_of_ledger(breakers).map(|problem| format!("ledger: {problem}")));
         if !parts.is_connected {
-            let problem = parts.problem.unwrap_or_else(|| "not connected yet".to_owned());
+            let problem = parts.problem.as_deref().unwrap_or("not connected yet");
             missing.push(format!("broker: {problem}"));
         }
+        let paused: BTreeMap<_, _> = Kind::ALL
+            .into_iter()
+            .filter_map(|kind| Some((kind.as_str(), parts.paused(breakers, kind)?.as_str())))
+            .collect();
         for (kind, is_consuming) in &consumers {
-            if !is_consuming && !parts.paused.contains_key(kind) {
+            if !is_consuming && !paused.contains_key(kind) {
                 missing.push(format!("consumer: {kind}"));
             }
         }
         // All kinds may lack the same.
-        let mismatches: BTreeSet<_> = parts.mismatches.into_values().collect();
+        let mismatches: BTreeSet<_> =
+            Kind::ALL.into_iter().filter_map(|kind| breakers.topology_problem(kind)).collect();
         let topology_declared = parts.is_connected && mismatches.is_empty();
         missing.extend(mismatches.into_iter().map(|why| format!("topology: {why}")));
         Ready {
@@ -151,17 +126,46 @@ impl Readiness {
             broker_connected: parts.is_connected,
             topology_declared,
             consumers,
-            paused: parts.paused,
-            ledger: parts.ledger_failure,
+            paused,
+            ledger: breakers.ledger_failure().map(|error| error.to_string()),
             refusing: Vec::new(),
             missing,
         }
     }
 }
 
+impl Parts {
+    /// Why a kind is paused. Without a session nothing is consumed, whatever is paused.
+    fn paused(&self, breakers: &Breakers, kind: Kind) -> Option<Reason> {
+        breakers.shown(kind).filter(|_| self.is_connected)
+    }
+
+    /// Why there is no ledger to work with, where a person may have to settle that. What passes by
+    /// itself is a pause. Whose the queues are, only a session tells.
+    fn lack_of_ledger(&self, breakers: &Breakers) -> Option<String> {
+        let mispaired = || breakers.mispaired().filter(|_| self.is_connected);
+        let refusal = || match breakers.ledger_failure()? {
+            error @ (ledger::Error::Refused(_) | ledger::Error::Unfit(_)) => {
+                Some(error.to_string())
+            }
+            ledger::Error::Store(_)
+            | ledger::Error::Away(_)
+            | ledger::Error::NotYet(_)
+            | ledger::Error::InUse(_)
+            | ledger::Error::Closed => None,
+        };
+        breakers
+            .awaited()
+            .or_else(|| mispaired().map(|problem| problem.why().to_owned()))
+            .or_else(refusal)
+    }
+}
+
 /// What the admin server tells of.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    /// For `/metrics` and `/readyz`.
+    pub(crate) breakers: Arc<Breakers>,
     /// For `/metrics`.
     pub(crate) metrics: Arc<Metrics>,
     /// For `/readyz`.
@@ -242,6 +246,12 @@ async fn render(State(shared): State<Shared>) -> Response {
     if let Some(ledger) = shared.ledger.get() {
         count(ledger, &shared.metrics).await;
     }
+    let parts = shared.readiness.parts();
+    shared.metrics.connected(parts.is_connected);
+    for kind in Kind::ALL {
+        shared.metrics.paused(kind, parts.paused(&shared.breakers, kind));
+        shared.metrics.limited(kind, shared.breakers.limit(kind));
+    }
     shared.metrics.dropped_log_lines(log::dropped());
     for (queue, times) in shared.refusals.counts() {
         shared.metrics.parking_refused(queue, times);
@@ -270,7 +280,8 @@ async fn count(ledger: &Ledger, metrics: &Metrics) {
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    let report = Ready { refusing: shared.refusals.refusing(), ..shared.readiness.report() };
+    let report = shared.readiness.report(&shared.breakers);
+    let report = Ready { refusing: shared.refusals.refusing(), ..report };
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
@@ -286,18 +297,29 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+    use crate::breaker;
+
+    fn breakers() -> Breakers {
+        let settings = breaker::Settings { rate: None, concurrency: 64, is_adaptive: true };
+        Breakers::new(settings, CancellationToken::new())
+    }
+
+    fn shared(heartbeat: Heartbeat) -> Shared {
+        Shared {
+            breakers: Arc::new(breakers()),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            readiness: Readiness::default(),
+            heartbeat,
+            ledger: Arc::default(),
+            refusals: Refusals::new("eko", CancellationToken::new()),
+        }
+    }
 
     /// Without a runtime of the test's own: whoever answers does so from the server's thread.
     #[test]
     fn a_stuck_event_loop_is_told_by_a_server_that_does_not_need_it() {
         let heartbeat = Heartbeat::stopped_for(Duration::from_secs(11));
-        let shared = Shared {
-            metrics: Arc::new(Metrics::new(64).unwrap()),
-            readiness: Readiness::default(),
-            heartbeat,
-            ledger: Arc::default(),
-            refusals: Refusals::new("eko", CancellationToken::new()),
-        };
+        let shared = shared(heartbeat);
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let _server = Server::start(free, shared).unwrap();
         let get = |path: &str| {
@@ -317,13 +339,7 @@ mod tests {
 
     #[test]
     fn a_health_check_asks_on_loopback_what_listens_everywhere() {
-        let shared = Shared {
-            metrics: Arc::new(Metrics::new(64).unwrap()),
-            readiness: Readiness::default(),
-            heartbeat: Heartbeat::stopped_for(Duration::ZERO),
-            ledger: Arc::default(),
-            refusals: Refusals::new("eko", CancellationToken::new()),
-        };
+        let shared = shared(Heartbeat::stopped_for(Duration::ZERO));
         let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
         let error = format!("{:#}", healthcheck(port).unwrap_err());
         assert!(error.starts_with("no answer from 127.0.0.1:"), "{error}");
@@ -332,17 +348,40 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_is_waited_for_is_missing_and_said_so() {
-        let readiness = Readiness::default();
-        readiness.without_ledger(Some("connection refused".to_owned()));
-        let missing = readiness.report().missing;
-        assert!(missing.contains(&"ledger: connection refused".to_owned()), "{missing:?}");
-        readiness.ledger_fails(Some("disk full".to_owned()), false);
-        readiness.without_ledger(None);
+    fn a_paused_kind_needs_no_consumer_and_is_shown_while_the_session_lasts() {
+        let (readiness, breakers) = (Readiness::default(), breakers());
+        breakers.pause_all(Reason::Outage, Duration::ZERO);
         readiness.disconnected("away".to_owned());
-        assert_eq!(readiness.report().ledger.as_deref(), Some("disk full"));
-        readiness.ledger_fails(None, false);
-        assert_eq!(readiness.report().ledger, None);
-        assert!(!readiness.report().missing.iter().any(|what| what.starts_with("ledger")));
+        let report = readiness.report(&breakers);
+        assert!(report.paused.is_empty() && !report.ready, "{:?}", report.missing);
+        readiness.connected();
+        let report = readiness.report(&breakers);
+        assert_eq!(report.paused.values().copied().collect::<Vec<_>>(), ["outage"; 3]);
+        assert!(report.ready, "{:?}", report.missing);
+        breakers.resume(Kind::Refund, Duration::ZERO);
+        assert_eq!(readiness.report(&breakers).missing, ["consumer: refund"]);
+        readiness.consuming(Kind::Refund);
+        assert!(readiness.report(&breakers).ready);
+        breakers.note_topology(Kind::Refund, Some("it is gone".to_owned()));
+        let report = readiness.report(&breakers);
+        assert_eq!(report.missing, ["topology: it is gone"]);
+        assert!(report.paused["refund"] == "topology" && !report.topology_declared);
+    }
+
+    #[test]
+    fn a_ledger_that_is_waited_for_is_missing_and_said_so() {
+        let (readiness, breakers) = (Readiness::default(), breakers());
+        breakers.await_ledger(Some("connection refused".to_owned()));
+        let missing = readiness.report(&breakers).missing;
+        assert!(missing.contains(&"ledger: connection refused".to_owned()), "{missing:?}");
+        breakers.note_ledger(Some(ledger::Error::NotYet("disk full".to_owned())));
+        breakers.await_ledger(None);
+        readiness.disconnected("away".to_owned());
+        let failure = readiness.report(&breakers).ledger.unwrap();
+        assert!(failure.ends_with("disk full"), "{failure}");
+        breakers.note_ledger(None);
+        assert_eq!(readiness.report(&breakers).ledger, None);
+        let missing = readiness.report(&breakers).missing;
+        assert!(!missing.iter().any(|what| what.starts_with("ledger")), "{missing:?}");
     }
 }

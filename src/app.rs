@@ -3,39 +3,36 @@
 mod caretaking;
 mod pairing;
 mod pump;
+mod session;
 mod stamps;
 pub(crate) mod start;
 mod steps;
 mod sweep;
 mod upkeep;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
-use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::admin::{Heartbeat, Readiness, Server, Shared};
 use crate::backoff::Backoff;
-use crate::broker::{self, QueueConsumer, Refusals, Session};
+use crate::breaker::Breakers;
+use crate::broker::{self, Refusals, Session};
 use crate::config::Config;
 use crate::eko::Client;
-use crate::gate::Gate;
 use crate::journey::LastTaken;
-use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
 use crate::worker::{Clock, Counted, Waiting, Worker};
 use crate::{log, shutdown, systemd};
 use pairing::Keeper;
 pub(crate) use pairing::{mispaired, outdated};
-use pump::Pump;
-use sweep::Sweep;
+use session::End;
 
 /// Between tries to reach the broker, each of which asks every node: a second at most, since
 /// a node that is back should be consumed from at once, and to be refused costs nothing.
@@ -61,22 +58,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     start::tls_provider();
     let tracer = Tracer::start(config.otlp_endpoint.as_ref())?;
     let (stop, hangups) = (shutdown::on_signal(config.shutdown_grace)?, shutdown::hangups()?);
-    let (metrics, readiness) =
-        (Arc::new(Metrics::new(config.gate.concurrency)?), Readiness::default());
     let shared = Shared {
-        metrics: Arc::clone(&metrics),
-        readiness: readiness.clone(),
+        breakers: Arc::new(Breakers::new(config.breaker, stop.clone())),
+        metrics: Arc::new(Metrics::new()?),
+        readiness: Readiness::default(),
         heartbeat: Heartbeat::start(),
         ledger: Arc::default(),
         refusals: Refusals::new(&config.broker.prefix, stop.clone()),
     };
-    let (opened, refusals) = (Arc::clone(&shared.ledger), shared.refusals.clone());
-    let admin = Server::start(config.admin_addr, shared)
+    let admin = Server::start(config.admin_addr, shared.clone())
         .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
     systemd::ready();
     tokio::spawn(stop.clone().cancelled_owned().map(|()| systemd::stopping()));
-    let worker = worker(&config, &metrics, &readiness, &opened, tracer, &stop).await?;
-    let Some(worker) = worker else {
+    let Some(worker) = worker(&config, &shared, tracer, &stop).await? else {
         admin.stop().await;
         return Ok(());
     };
@@ -88,23 +82,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ledger: config.ledger.clone(),
         reconnect_now: Arc::clone(&reconnect_now),
     };
-    let mut beside = beside(&worker, config.retention, &readiness);
+    let mut beside = beside(&worker, config.retention);
     beside.spawn(rereading.on(hangups));
-    let keeper = Keeper::new(
-        Arc::clone(&worker),
-        readiness.clone(),
-        config.broker.prefix.clone(),
-        config.adopts_ledger,
-    );
+    let keeper =
+        Keeper::new(Arc::clone(&worker), config.broker.prefix.clone(), config.adopts_ledger);
     let app = App {
         worker: Arc::clone(&worker),
         keeper: Arc::new(keeper),
-        metrics,
-        readiness,
+        readiness: shared.readiness,
         stop,
         grace: config.shutdown_grace,
         orphan_after: config.orphan_after,
-        refusals,
+        refusals: shared.refusals,
         reconnect_now,
     };
     let result = app.consume(&config.broker).await;
@@ -116,10 +105,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// What goes on beside the commands for as long as the process lives.
-fn beside(worker: &Arc<Worker>, retention: Duration, readiness: &Readiness) -> JoinSet<()> {
+fn beside(worker: &Arc<Worker>, retention: Duration) -> JoinSet<()> {
     let (forgotten, metrics) = (worker.ledger.forgotten(), Arc::clone(&worker.metrics));
     let mut beside = JoinSet::new();
-    beside.spawn(start::show_ledger(Arc::clone(worker), readiness.clone()));
     beside.spawn(upkeep::forget_finished(Arc::clone(worker), retention));
     beside.spawn(steps::watch(Arc::clone(worker)));
     beside.spawn(pairing::count_forgotten(forgotten, metrics));
@@ -130,24 +118,22 @@ fn beside(worker: &Arc<Worker>, retention: Duration, readiness: &Readiness) -> J
 /// `None` where the worker was asked to stop before its ledger could be opened.
 async fn worker(
     config: &Config,
-    metrics: &Arc<Metrics>,
-    readiness: &Readiness,
-    opened: &OnceLock<Ledger>,
+    shared: &Shared,
     tracer: Tracer,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Worker>> {
     let eko = Client::new(config.eko.clone())?;
-    let ledger =
-        start::open_ledger(&config.ledger, &start::opening(config.retention)?, readiness, stop)
-            .await?;
-    let Some(ledger) = ledger else { return Ok(None) };
+    let (opening, breakers) = (start::opening(config.retention)?, &shared.breakers);
+    let Some(ledger) = start::open_ledger(&config.ledger, &opening, breakers, stop).await? else {
+        return Ok(None);
+    };
     pairing::say(ledger.identity());
     stamps::begin(&eko, &ledger).await;
     Ok(Some(Worker {
-        ledger: opened.get_or_init(|| ledger).clone(),
+        ledger: shared.ledger.get_or_init(|| ledger).clone(),
         eko,
-        gate: Gate::new(config.gate, stop.clone()),
-        metrics: Arc::clone(metrics),
+        breakers: Arc::clone(breakers),
+        metrics: Arc::clone(&shared.metrics),
         tracer,
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),
@@ -156,8 +142,6 @@ async fn worker(
         counted: Counted::default(),
         waiting: Waiting::default(),
         last_taken: LastTaken::default(),
-        mispaired: watch::Sender::new(None),
-        ledger_problem: watch::Sender::new(None),
     }))
 }
 
@@ -165,7 +149,6 @@ async fn worker(
 struct App {
     worker: Arc<Worker>,
     keeper: Arc<Keeper>,
-    metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: CancellationToken,
     grace: Duration,
@@ -177,18 +160,20 @@ struct App {
     reconnect_now: Arc<Notify>,
 }
 
-/// How a session ended.
-struct End {
-    why: String,
-    /// The user may not publish: another session will end as this one.
-    is_refused: bool,
+/// What begins with a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// The process: nothing was consumed yet.
+    Process,
+    /// The session alone: another one was consumed from before.
+    Session,
 }
 
 impl App {
     /// Consumes, and begins anew whenever the broker is lost, until asked to stop.
     async fn consume(&self, settings: &broker::Settings) -> anyhow::Result<()> {
         let (mut tries, mut refusals, mut node) = (0_u32, 0_u32, 0);
-        let mut ever_connected = false;
+        let mut start = Start::Process;
         while !self.stop.is_cancelled() {
             let connected = tokio::select! {
                 connected = broker::connect(settings, &self.refusals, node) => connected,
@@ -197,17 +182,18 @@ impl App {
             let mut is_refused = false;
             let problem = match connected {
                 Ok(session) => {
-                    if !ever_connected {
+                    if start == Start::Process {
                         accept(&session)?;
                     }
-                    let first = !std::mem::replace(&mut ever_connected, true);
                     // The next node may be well, whatever this one has.
                     node = session.node + 1;
                     let began = clock();
-                    let end = match self.pair(&session, first).await? {
-                        None => self.serve(session, settings).await,
+                    let end = match self.pair(&session, start).await? {
+                        None => {
+                            start = Start::Session;
+                            self.serve(session, settings).await
+                        }
                         Some(why) => {
-                            ever_connected &= !first;
                             session.close().await;
                             End { why, is_refused: false }
                         }
@@ -220,7 +206,6 @@ impl App {
                 }
                 Err(error) => error.to_string(),
             };
-            self.metrics.connected(false);
             self.readiness.disconnected(problem.clone());
             if self.stop.is_cancelled() {
                 break;
@@ -240,13 +225,13 @@ impl App {
     async fn pair(
         &self,
         session: &Session,
-        first: bool,
+        start: Start,
     ) -> Result<Option<String>, crate::Problems> {
         let paired = async {
             let pairing = session.pairing()?;
-            match first {
-                true => self.keeper.begin(&pairing).await,
-                false => self.keeper.meet(&pairing).await.map(|()| None),
+            match start {
+                Start::Process => self.keeper.begin(&pairing).await,
+                Start::Session => self.keeper.meet(&pairing).await.map(|()| None),
             }
         };
         let paired = tokio::select! {
@@ -256,7 +241,9 @@ impl App {
         match paired {
             Ok(None) => Ok(None),
             Ok(Some(problem)) => Err(crate::Problems(vec![problem.why().to_owned()])),
-            Err(broker::Error::Topology(why)) if first => Err(crate::Problems(vec![why])),
+            Err(broker::Error::Topology(why)) if start == Start::Process => {
+                Err(crate::Problems(vec![why]))
+            }
             Err(error) => Ok(Some(error.to_string())),
         }
     }
@@ -273,82 +260,6 @@ impl App {
             () = tokio::time::sleep(delay) => {}
             () = self.reconnect_now.notified() => {}
             () = self.stop.cancelled() => {}
-        }
-    }
-
-    /// Serves one session until it is lost or the worker is asked to stop; tells why it ended.
-    async fn serve(&self, mut session: Session, settings: &broker::Settings) -> End {
-        let journeys = TaskTracker::new();
-        let lost = CancellationToken::new();
-        self.metrics.connected(true);
-        self.readiness.connected();
-        tracing::info!("connected to the broker; consuming");
-        for why in session.mismatches() {
-            tracing::error!(why, "the topology is not what this worker needs");
-        }
-        let pairing = session.pairing().ok();
-        let keeping = pairing.clone();
-        let keeping = keeping.map(|pairing| tokio::spawn(Arc::clone(&self.keeper).keep(pairing)));
-        let pumps = session.consumers.drain(..).map(|consumer| {
-            let pump = Pump {
-                worker: Arc::clone(&self.worker),
-                metrics: Arc::clone(&self.metrics),
-                readiness: self.readiness.clone(),
-                journeys: journeys.clone(),
-                stop: self.stop.clone(),
-                lost: lost.clone(),
-                held: Arc::default(),
-            };
-            tokio::spawn(pump.run(consumer))
-        });
-        let swept = lost.child_token();
-        if let Some(publisher) = session.outcome_publisher.take() {
-            let sweep = Sweep::new(Arc::clone(&self.worker), publisher, self.orphan_after);
-            journeys.spawn(sweep.run(swept.clone()));
-        }
-        let mut pumps = std::pin::pin!(join_all(pumps.collect::<Vec<_>>()));
-        let mut why = "a consumer or a channel was lost".to_owned();
-        // The consumers are kept until the journeys have ended: with their channels goes
-        // whatever is not acknowledged yet.
-        let consumers = tokio::select! {
-            consumers = &mut pumps => consumers,
-            reason = self.over(&session, settings) => {
-                why = reason;
-                lost.cancel();
-                pumps.await
-            }
-        };
-        swept.cancel();
-        keeping.iter().for_each(JoinHandle::abort);
-        journeys.close();
-        if self.stop.is_cancelled() {
-            self.drain(&journeys).await;
-            if let Some(pairing) = &pairing {
-                pairing::end(&self.keeper, pairing).await;
-            }
-        }
-        let is_refused = session.is_refused();
-        let mut consumers: Vec<_> = consumers.into_iter().filter_map(Result::ok).collect();
-        join_all(consumers.iter_mut().map(QueueConsumer::leave)).await;
-        session.close().await;
-        End { why, is_refused }
-    }
-
-    /// Looks after what is declared until another session is due; tells why it is.
-    async fn over(&self, session: &Session, settings: &broker::Settings) -> String {
-        let (metrics, known) = (Arc::clone(&self.metrics), session.mismatches());
-        tokio::select! {
-            gone = session.gone() => gone,
-            why = caretaking::take_care(session.caretaker(settings), metrics, known) => why,
-        }
-    }
-
-    async fn drain(&self, journeys: &TaskTracker) {
-        if tokio::time::timeout(self.grace, journeys.wait()).await.is_err() {
-            tracing::warn!(
-                in_flight = journeys.len(),
-                "the grace time is over; what is in flight is settled after the next start"
-            );
         }
     }
 }

@@ -42,7 +42,7 @@ use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
 use crate::pem::TlsFiles;
-use crate::{broker, eko, gate};
+use crate::{breaker, broker, eko};
 use read::Reader;
 
 /// The lease of a claim lasts this much longer than a call can: time to publish, so that a
@@ -64,7 +64,7 @@ pub struct Config {
     pub(crate) orphan_after: Duration,
     /// Whether this ledger takes the queues over from another one.
     pub(crate) adopts_ledger: bool,
-    pub(crate) gate: gate::Settings,
+    pub(crate) breaker: breaker::Settings,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) shutdown_grace: Duration,
     pub(crate) log_format: Format,
@@ -129,7 +129,7 @@ impl Config {
             return Err(Problems(vec!["a setting could not be read".to_owned()]));
         };
         let (concurrency, is_adaptive) = (concurrency.into(), args.worker_adaptive);
-        let gate = gate::Settings { rate, concurrency, is_adaptive };
+        let breaker = breaker::Settings { rate, concurrency, is_adaptive };
         Ok(Self {
             lease: eko.timeout + LEASE_MARGIN,
             broker,
@@ -140,7 +140,7 @@ impl Config {
             retention: retention.unwrap_or_default(),
             orphan_after: orphan_after.unwrap_or_default(),
             adopts_ledger: args.ledger_adopt,
-            gate,
+            breaker,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),
             log_format: log_format.unwrap_or(Format::Json),

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 pub(crate) use account::LastTaken;
 
+use crate::breaker::Permit;
 use crate::broker::{Delivery, Error};
 use crate::command::{self, Command, Invalid, Kind};
 use crate::decision::Task;
-use crate::gate::Permit;
 use crate::ledger::ClaimedCommand;
 use crate::metrics;
 use crate::order::{Conditions, Deciding, Delivered, Order};
@@ -179,7 +179,7 @@ impl Worker {
     fn decide(&self, deciding: Deciding<ClaimedCommand>) -> Order<ClaimedCommand> {
         let (now, kind) = (self.now(), deciding.task.kind);
         let age = deciding.claim.history.age(now).likely;
-        let policy = self.policy.extended(self.gate.paused_for(kind, age, now.monotonic));
+        let policy = self.policy.extended(self.breakers.paused_for(kind, age, now.monotonic));
         deciding.decided(&Conditions { policy: &policy, now, jitter: random_f64() })
     }
 

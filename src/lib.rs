@@ -7,20 +7,21 @@
 //! `eko-connect` holds what these two and `broker` share.
 //!
 //! Here, `broker` is the only AMQP. `journey` is one delivery from its receipt to its acknowledgement:
-//! it drives `eko_core::order` with real effects. `worker` is what all journeys share; `gate` says
-//! whether a call may start; `app` composes everything and stops it in order; `cli` is what an
-//! operator asks for once (`check`, `show` and the other subcommands); `admin`, `metrics`,
-//! `log`, `output`, `otel`, `shutdown`, `systemd` and `config` are what an operator sees and sets.
+//! it drives `eko_core::order` with real effects. `worker` is what all journeys share; `breaker` says
+//! whether a call may start, and alone knows why a kind is paused; `app` composes everything and stops
+//! it in order; `cli` is what an operator asks for once (`check`, `show` and the other subcommands);
+//! `admin`, `metrics`, `log`, `output`, `otel`, `shutdown`, `systemd` and `config` are what an operator
+//! sees and sets.
 
 // Where a reader has gone away or a disk is full, `println!` panics: `output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod admin;
 mod app;
+mod breaker;
 mod broker;
 mod cli;
 mod config;
-mod gate;
 mod journey;
 mod log;
 mod metrics;

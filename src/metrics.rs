@@ -10,10 +10,10 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::breaker::Reason;
 use crate::broker::WaitingQueue;
 use crate::command::Kind;
 use crate::eko::Endpoint;
-use crate::gate::Reason;
 use crate::ledger::BacklogCounts;
 use crate::outcome::{Code, Outcome};
 use crate::verdict::{Cause, Reading, Verdict};
@@ -114,14 +114,13 @@ struct Calls {
 }
 
 impl Calls {
-    fn new(builder: &MetricBuilder, concurrency: u32) -> Result<Self, prometheus::Error> {
-        let concurrency_limit =
-            builder.gauge("concurrency_limit", "Calls in flight at most.", &[("kind", kinds())])?;
-        for kind in kinds() {
-            concurrency_limit.with_label_values(&[kind]).set(i64::from(concurrency));
-        }
+    fn new(builder: &MetricBuilder) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            concurrency_limit,
+            concurrency_limit: builder.gauge(
+                "concurrency_limit",
+                "Calls in flight at most.",
+                &[("kind", kinds())],
+            )?,
             eko_requests: builder.requests()?,
             eko_request_duration: builder.histogram(
                 "eko_request_duration_seconds",
@@ -205,15 +204,15 @@ fn endpoints() -> Vec<&'static str> {
 }
 
 impl Metrics {
-    /// Registers everything. `concurrency` is `WORKER_CONCURRENCY`.
+    /// Registers everything.
     ///
     /// # Errors
     /// Where two metrics have one name: a mistake in this file.
-    pub(crate) fn new(concurrency: u32) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let builder = MetricBuilder::new()?;
         Ok(Self {
             commands: Commands::new(&builder)?,
-            calls: Calls::new(&builder, concurrency)?,
+            calls: Calls::new(&builder)?,
             broker: Broker::new(&builder)?,
             waiting: Waiting::new(&builder)?,
             ledger_regressions: builder.plain_counter(
@@ -339,10 +338,13 @@ impl Metrics {
         self.commands.in_flight.with_label_values(&[kind.as_str()]).add(change);
     }
 
-    /// Consumption of a kind is paused, or goes on.
-    pub(crate) fn paused(&self, kind: Kind, reason: Reason, is_paused: bool) {
-        let labels = [kind.as_str(), reason.as_str()];
-        self.commands.paused.with_label_values(&labels).set(i64::from(is_paused));
+    /// Consumption of a kind is paused for a reason, or for none.
+    pub(crate) fn paused(&self, kind: Kind, paused: Option<Reason>) {
+        for reason in Reason::ALL {
+            let labels = [kind.as_str(), reason.as_str()];
+            let is_paused = paused == Some(reason);
+            self.commands.paused.with_label_values(&labels).set(i64::from(is_paused));
+        }
     }
 
     /// The ledger was found so often to have lost commits.

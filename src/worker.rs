@@ -1,9 +1,7 @@
 //! What all deliveries share.
 
-mod pause;
 mod waiting;
 
-pub(crate) use pause::Mispaired;
 pub(crate) use waiting::Waiting;
 
 use std::collections::HashSet;
@@ -11,16 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::breaker::Breakers;
 use crate::clock::Now;
 use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::eko::Client;
-use crate::gate::Gate;
 use crate::journey::LastTaken;
-use crate::ledger::{self, Ledger};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
 
@@ -28,7 +25,7 @@ use crate::otel::Tracer;
 pub(crate) struct Worker {
     pub(crate) ledger: Ledger,
     pub(crate) eko: Client,
-    pub(crate) gate: Gate,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
     pub(crate) policy: Policy,
@@ -43,10 +40,6 @@ pub(crate) struct Worker {
     pub(crate) waiting: Waiting,
     /// As whom to inquire where the settings name no account.
     pub(crate) last_taken: LastTaken,
-    /// Why nothing may be consumed, where that is so.
-    pub(crate) mispaired: watch::Sender<Option<Mispaired>>,
-    /// Why the ledger cannot be used, as it was last seen.
-    pub(crate) ledger_problem: watch::Sender<Option<ledger::Error>>,
 }
 
 impl Worker {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::admin::Readiness;
 use crate::backoff::Backoff;
+use crate::breaker::Mispaired;
 use crate::broker::{Error, Paired, Pairing, Read};
 use crate::ledger::Identity;
 use crate::metrics::Metrics;
-use crate::worker::{Mispaired, Worker};
+use crate::worker::Worker;
 pub(super) use register::end;
 
 /// How often ledger and pairing are looked at.
@@ -33,7 +33,6 @@ const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duratio
 /// Keeps the pairing of the prefix with this worker's ledger.
 pub(super) struct Keeper {
     pub(super) worker: Arc<Worker>,
-    pub(super) readiness: Readiness,
     pub(super) prefix: String,
     /// `LEDGER_ADOPT`.
     pub(super) adopts: bool,
@@ -49,15 +48,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) const fn new(
-        worker: Arc<Worker>,
-        readiness: Readiness,
-        prefix: String,
-        adopts: bool,
-    ) -> Self {
+    pub(super) const fn new(worker: Arc<Worker>, prefix: String, adopts: bool) -> Self {
         Self {
             worker,
-            readiness,
             prefix,
             adopts,
             has_warned: AtomicBool::new(false),
@@ -171,7 +164,7 @@ impl Keeper {
     /// Pauses all kinds for as long as the prefix belongs to another ledger, another worker holds
     /// it, or another server took over as the ledger's.
     fn show(&self, problem: Option<Mispaired>) {
-        match (self.worker.mispaired(), &problem) {
+        match (self.worker.breakers.mispaired(), &problem) {
             (Some(Mispaired::OldPrimary(_)), Some(Mispaired::OldPrimary(_))) => {}
             (_, Some(Mispaired::OldPrimary(why))) => {
                 tracing::error!(
@@ -191,16 +184,13 @@ impl Keeper {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
-        self.readiness.without_ledger(problem.as_ref().map(|problem| problem.why().to_owned()));
         self.worker.pair(problem);
     }
 
     /// Looks at ledger and pairing for as long as the session lasts.
     pub(super) async fn keep(self: Arc<Self>, pairing: Pairing) {
         let (mut written, mut looks) = (None, 0_u32);
-        // A session that is connected has forgotten what was shown.
-        self.show(self.worker.mispaired());
-        let mut strange = u32::from(self.worker.mispaired().is_some());
+        let mut strange = u32::from(self.worker.breakers.mispaired().is_some());
         loop {
             let looked = match strange {
                 0 => self.note(&pairing, &mut written).await,
@@ -210,13 +200,15 @@ impl Keeper {
             if let Err(error) = looked {
                 tracing::debug!(%error, "the ledger's register in the broker could not be written");
             }
-            if self.worker.mispaired().is_some() {
+            if self.worker.breakers.mispaired().is_some() {
                 strange = strange.max(1);
             }
             let wait = match strange {
                 0 => LOOK,
                 // It ends by itself, once the ledger's connection leads to the server that took over.
-                _ if matches!(self.worker.mispaired(), Some(Mispaired::OldPrimary(_))) => LOOK,
+                _ if matches!(self.worker.breakers.mispaired(), Some(Mispaired::OldPrimary(_))) => {
+                    LOOK
+                }
                 times => RECHECK.delay(times, fastrand::f32().into()),
             };
             tokio::time::sleep(wait).await;
@@ -255,7 +247,7 @@ impl Keeper {
                 pairing.release().await?;
             }
             Paired::Ours | Paired::Nobody | Paired::Unknown
-                if self.worker.mispaired().is_some() =>
+                if self.worker.breakers.mispaired().is_some() =>
             {
                 self.meet(pairing).await?;
             }
@@ -265,7 +257,7 @@ impl Keeper {
                 }
             }
         }
-        Ok(self.worker.mispaired().is_none())
+        Ok(self.worker.breakers.mispaired().is_none())
     }
 }
 

@@ -1,33 +1,23 @@
 //! One kind's queue: deliveries become journeys, unless consumption is paused.
 
 mod care;
+mod pause;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Readiness;
-use crate::backoff::Backoff;
+use crate::breaker::Reason;
 use crate::broker::{Delivery, QueueConsumer};
 use crate::command::Kind;
-use crate::gate::Reason;
-use crate::metrics::Metrics;
 use crate::worker::Worker;
 use care::Care;
-
-/// Between looks at an exchange or queue that is not what the worker needs: each declares all
-/// that a kind needs, and a person has to repair it.
-const RECHECK: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
-
-/// Time to requeue what has not begun at the end: a broker that does not answer may not use
-/// up the grace time of what has.
-const REQUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After how long without a delivery, and with nothing in flight, a consumer is registered anew:
 /// it may be one that the broker has forgotten.
@@ -40,7 +30,6 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Moves deliveries from one queue into journeys.
 pub(super) struct Pump {
     pub(super) worker: Arc<Worker>,
-    pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
     pub(super) journeys: TaskTracker,
     /// The worker is asked to stop.
@@ -61,12 +50,12 @@ impl Pump {
             consumer.carefully(care.is_needed());
             let began = clock();
             self.live(&mut consumer, &mut care).await;
-            self.readiness.consuming(kind, false);
+            self.readiness.not_consuming(kind);
             self.lost.cancel();
             if self.stop.is_cancelled() || session.is_cancelled() {
                 return consumer;
             }
-            self.metrics.consumer_lost(kind);
+            self.worker.metrics.consumer_lost(kind);
             care.lost_after(began.elapsed());
             tokio::select! {
                 () = self.begin_anew(&mut consumer, &care) => {}
@@ -90,14 +79,18 @@ impl Pump {
         if why.is_none()
             && let Err(error) = consumer.recheck().await
         {
-            tracing::debug!(kind, %error, "the topology could not be checked again");
+            tracing::debug!(
+                kind,
+                %error,
+                "the topology was not checked, since the broker failed; the next consumer checks it"
+            );
         }
     }
 
     /// Consumes until the consumer is lost or the worker is asked to stop.
     async fn live(&self, consumer: &mut QueueConsumer, care: &mut Care) {
         let kind = consumer.kind;
-        let mut paused = self.worker.gate.watch(kind);
+        let mut paused = self.worker.breakers.watch(kind);
         let stop = self.stop.clone();
         let mut look = tokio::time::interval(IDLE);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,12 +100,12 @@ impl Pump {
         loop {
             if let Some(reason) = broken(consumer) {
                 self.worker.pause(kind, reason);
-            } else if self.worker.mispaired().is_some() {
+            } else if self.worker.breakers.mispaired().is_some() {
                 self.worker.pause(kind, Reason::Ledger);
             }
-            let reason = *paused.borrow_and_update();
-            if let Some(reason) = reason {
-                if self.sit_out(consumer, reason).await {
+            let pause = *paused.borrow_and_update();
+            if let Some(pause) = pause {
+                if self.sit_out(consumer, pause).await {
                     continue;
                 }
                 return;
@@ -123,7 +116,7 @@ impl Pump {
             if consumer.mismatch().is_some() {
                 continue;
             }
-            self.readiness.consuming(kind, true);
+            self.readiness.consuming(kind);
             tokio::select! {
                 () = stop.cancelled() => return self.let_go(consumer).await,
                 () = self.lost.cancelled() => return,
@@ -160,7 +153,10 @@ impl Pump {
     async fn relax(&self, consumer: &mut QueueConsumer, care: &mut Care) -> bool {
         let kind = consumer.kind;
         *care = Care::default();
-        tracing::info!(kind = kind.as_str(), "the consumer lasts; as many at a time as usual");
+        tracing::info!(
+            kind = kind.as_str(),
+            "the consumer lasts: as many deliveries are taken at a time as usual"
+        );
         is_renewed(kind, consumer.relax(|delivery| self.begin(kind, delivery)).await)
     }
 
@@ -174,7 +170,7 @@ impl Pump {
                 resumed = &mut resumed => break resumed,
                 () = tokio::time::sleep(ANSWER), if !is_silent => {
                     tracing::warn!(kind = kind.as_str(), "{silence}");
-                    self.shows(kind, Reason::Topology, true, Some(&silence));
+                    self.worker.breakers.note_topology(kind, Some(silence.clone()));
                     is_silent = true;
                 }
                 () = self.stop.cancelled() => break Ok(()),
@@ -182,19 +178,16 @@ impl Pump {
             }
         };
         if is_silent {
-            self.shows(kind, Reason::Topology, false, None);
+            self.worker.breakers.note_topology(kind, None);
         }
         if let Err(error) = &resumed {
-            tracing::debug!(kind = kind.as_str(), %error, "consumption could not go on");
+            tracing::debug!(
+                kind = kind.as_str(),
+                %error,
+                "the consumer could not be registered; it is begun anew"
+            );
         }
         resumed.is_ok() && !self.stop.is_cancelled() && !self.lost.is_cancelled()
-    }
-
-    /// Shows that a kind is paused, and why, or no longer.
-    fn shows(&self, kind: Kind, reason: Reason, is_paused: bool, why: Option<&str>) {
-        self.metrics.paused(kind, reason, is_paused);
-        self.readiness.paused(kind, is_paused.then_some(reason));
-        self.readiness.mismatch(kind, why);
     }
 
     /// Registers the consumer anew; tells whether that went well.
@@ -222,9 +215,9 @@ impl Pump {
         kind: Kind,
         journey: impl Future<Output = Result<(), crate::broker::Error>> + Send + 'static,
     ) {
-        let (held, metrics) = (Arc::clone(&self.held), Arc::clone(&self.metrics));
+        let (held, worker) = (Arc::clone(&self.held), Arc::clone(&self.worker));
         let lost = self.lost.clone();
-        self.metrics.holds(kind, 1);
+        self.worker.metrics.holds(kind, 1);
         // Boxed once, in place: moved as it is, all its states would be copied on the way.
         let journey = Box::write(Box::new_uninit(), async move {
             let handled = AssertUnwindSafe(journey).catch_unwind();
@@ -233,133 +226,32 @@ impl Pump {
                 Ok(Err(error)) => {
                     // The first of many says it; the others fail for the same reason.
                     if !lost.is_cancelled() {
-                        tracing::warn!(%error, "a delivery could not be settled; it comes again");
+                        tracing::warn!(%error, "a delivery was not settled, since the broker failed; it comes again");
                     }
                     lost.cancel();
                 }
                 Err(_) => {
-                    tracing::error!("a delivery met a bug and was left; it comes again");
+                    tracing::error!(
+                        "a delivery was left, since its journey met a bug; it comes again"
+                    );
                     lost.cancel();
                 }
             }
-            metrics.holds(kind, -1);
+            worker.metrics.holds(kind, -1);
             drop(held);
         });
         self.journeys.spawn(Box::into_pin(journey));
-    }
-
-    /// Requeues what has not begun, unless the broker takes too long to take it.
-    async fn let_go(&self, consumer: &mut QueueConsumer) {
-        if tokio::time::timeout(REQUEUE_TIMEOUT, self.requeue(consumer)).await.is_err() {
-            tracing::debug!("the broker does not answer; what is left comes again");
-        }
-    }
-
-    /// Takes no more and requeues what has not begun.
-    async fn requeue(&self, consumer: &mut QueueConsumer) {
-        consumer.cancel();
-        while let Some(delivery) = consumer.next().await {
-            if let Err(error) = delivery.requeue().await {
-                tracing::debug!(%error, "a delivery was not handed back; it comes again anyway");
-            }
-        }
-    }
-
-    /// Takes no more and parks what has not begun. Where no queue takes it, it waits in hand, and
-    /// nobody waits for it.
-    async fn park(&self, consumer: &mut QueueConsumer) {
-        consumer.cancel();
-        let kind = consumer.kind;
-        while let Some(delivery) = consumer.next().await {
-            let worker = Arc::clone(&self.worker);
-            self.spawn(kind, async move { worker.park(delivery, kind).await });
-        }
-    }
-
-    /// Leaves everything in the broker until it can be worked with again. Tells whether
-    /// consumption goes on.
-    async fn sit_out(&self, consumer: &mut QueueConsumer, reason: Reason) -> bool {
-        let kind = consumer.kind;
-        tracing::warn!(
-            kind = kind.as_str(),
-            reason = reason.as_str(),
-            "consumption is paused; commands stay in the broker"
-        );
-        self.shows(kind, reason, true, consumer.mismatch());
-        let goes_on = tokio::select! {
-            () = self.stop.cancelled() => false,
-            () = self.lost.cancelled() => false,
-            is_fine = self.wait_until_fine(consumer, reason) => is_fine,
-        };
-        if goes_on {
-            self.worker.resume(kind);
-        }
-        self.shows(kind, reason, false, None);
-        if goes_on {
-            tracing::info!(kind = kind.as_str(), reason = reason.as_str(), "consumption goes on");
-        }
-        goes_on
-    }
-
-    async fn wait_until_fine(&self, consumer: &mut QueueConsumer, reason: Reason) -> bool {
-        match reason {
-            Reason::BrokerBlocked => {
-                // Nothing can be parked. After a lost session there may be nothing to wait for.
-                if consumer.is_blocked() {
-                    self.requeue(consumer).await;
-                }
-                consumer.unblocked().await;
-                true
-            }
-            Reason::Topology => self.wait_until_repaired(consumer).await,
-            Reason::Unauthorized
-            | Reason::Misconfigured
-            | Reason::Clock
-            | Reason::Outage
-            | Reason::RateLimited
-            | Reason::Ledger => {
-                let requests = self.worker.gate.probe_requests();
-                self.park(consumer).await;
-                self.wait_for_probe(consumer.kind, reason, requests).await
-            }
-        }
-    }
-
-    async fn wait_until_repaired(&self, consumer: &mut QueueConsumer) -> bool {
-        for nth in 1.. {
-            if consumer.mismatch().is_none() {
-                break;
-            }
-            tokio::time::sleep(RECHECK.delay(nth, fastrand::f32().into())).await;
-            if let Err(error) = consumer.recheck().await {
-                let kind = consumer.kind.as_str();
-                tracing::warn!(kind, %error, "the topology could not be checked again");
-                return false;
-            }
-            self.readiness.mismatch(consumer.kind, consumer.mismatch());
-        }
-        true
-    }
-
-    async fn wait_for_probe(
-        &self,
-        kind: Kind,
-        reason: Reason,
-        mut requests: watch::Receiver<()>,
-    ) -> bool {
-        loop {
-            self.worker.until_next_probe(kind, &mut requests).await;
-            if self.worker.probe(kind, reason).await {
-                return true;
-            }
-        }
     }
 }
 
 /// Whether a consumer was registered anew.
 fn is_renewed(kind: Kind, renewed: Result<(), crate::broker::Error>) -> bool {
     if let Err(error) = &renewed {
-        tracing::warn!(kind = kind.as_str(), %error, "the consumer could not be renewed");
+        tracing::warn!(
+            kind = kind.as_str(),
+            %error,
+            "the consumer could not be registered anew; another one is begun"
+        );
     }
     renewed.is_ok()
 }

@@ -34,7 +34,7 @@ pub(super) async fn reserve(worker: Arc<Worker>) {
         match worker.ledger.reserve_stamps(until).await {
             Ok(_) => worker.eko.reserve(until),
             Err(error) => {
-                tracing::debug!(%error, "timestamps could not be reserved");
+                tracing::debug!(%error, "timestamps could not be reserved; the next try follows");
                 tokio::time::sleep(AGAIN).await;
             }
         }

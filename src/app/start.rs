@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Problems;
-use crate::admin::Readiness;
 use crate::backoff::Backoff;
+use crate::breaker::Breakers;
 use crate::broker;
 use crate::credential::{Credential, Refreshed};
 use crate::ledger::{Error, Ledger, Opening, Settings};
@@ -26,7 +26,7 @@ const AGAIN: Backoff = Backoff { initial: Duration::from_millis(250), max: Durat
 pub(super) async fn open_ledger(
     settings: &Settings,
     opening: &Opening,
-    readiness: &Readiness,
+    breakers: &Breakers,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Ledger>> {
     let mut tries = 0_u32;
@@ -37,7 +37,7 @@ pub(super) async fn open_ledger(
         };
         let error = match opened {
             Ok(ledger) => {
-                readiness.without_ledger(None);
+                breakers.await_ledger(None);
                 return Ok(Some(ledger));
             }
             Err(error) => error,
@@ -56,7 +56,7 @@ pub(super) async fn open_ledger(
         if tries.is_power_of_two() {
             tracing::warn!(problem, tries, "waiting for the ledger");
         }
-        readiness.without_ledger(Some(problem));
+        breakers.await_ledger(Some(problem));
         tokio::select! {
             () = tokio::time::sleep(AGAIN.delay(tries, fastrand::f32().into())) => {}
             () = stop.cancelled() => return Ok(None),
@@ -88,20 +88,6 @@ impl Rereading {
                 );
             }
             self.reconnect_now.notify_waiters();
-        }
-    }
-}
-
-/// Has `/readyz` tell why the ledger cannot be used, for as long as that is so. Where its server does
-/// not let us in, a person has to settle that; what passes by itself is a pause.
-pub(super) async fn show_ledger(worker: Arc<Worker>, readiness: Readiness) {
-    let mut problem = worker.ledger_problem.subscribe();
-    loop {
-        let now = problem.borrow_and_update().clone();
-        let is_refused = matches!(now, Some(Error::Refused(_) | Error::Unfit(_)));
-        readiness.ledger_fails(now.map(|error| error.to_string()), is_refused);
-        if problem.changed().await.is_err() {
-            return;
         }
     }
 }

@@ -128,7 +128,7 @@ impl Sweep {
 
     /// Whether a kind is consumed: while it is paused, its messages wait where nobody sees them.
     fn is_consumed(&self, kind: Kind) -> bool {
-        self.worker.gate.watch(kind).borrow().is_none()
+        self.worker.breakers.paused(kind).is_none()
     }
 
     /// Whether no message of a kind waits to be delivered.

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::inquire::means;
 use crate::app::start::{opening, tls_provider};
 use crate::app::{mispaired, outdated};
+use crate::breaker::Breakers;
 use crate::broker::{self, Paired, Refusals, Session};
 use crate::config::{CheckArgs, Config};
 use crate::eko::{CallResult, Client, reproduces_the_known_answer};
-use crate::gate::Gate;
 use crate::ledger::{self, Ledger, Overview};
 use crate::output;
 use crate::verdict::Reading;
@@ -238,7 +238,7 @@ fn tell_clock(result: &CallResult<Reading>) -> Finding {
         return Finding { ok: is_answered, ..unknown };
     };
     let detail = format!("Eko's clock differs from ours by {skew:+.1} s");
-    Finding { name: "clock", ok: Gate::is_right(skew), detail }
+    Finding { name: "clock", ok: Breakers::is_right(skew), detail }
 }
 
 /// Whether the ledger can be used, and what it says of itself. That of a running worker is in use:

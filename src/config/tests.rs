@@ -25,7 +25,7 @@ fn the_defaults_are_the_contract_s() {
     let config = config(&[]).unwrap();
     assert_eq!(config.broker.urls.value().len(), 1);
     assert_eq!(config.broker.prefix, "eko");
-    assert_eq!((config.gate.concurrency, config.broker.prefetch), (64, 128));
+    assert_eq!((config.breaker.concurrency, config.broker.prefetch), (64, 128));
     assert_eq!(config.eko.base_url.as_str(), "https://staging.eko.in/ekoapi/v3");
     assert_eq!(config.eko.timeout, Duration::from_secs(30));
     assert_eq!(config.eko.stamp_age, Duration::ZERO);

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::breaker::{HealthSignal, Reason, Witness};
 use crate::clock::Now;
 use crate::command::{Account, Command, Defaults, Kind};
-use crate::gate::{HealthSignal, Reason, Witness};
 use crate::history::{Entry, History};
 use crate::outcome::{Answer, Code, Problem, Refusal};
 use crate::privacy::Mobile;
@@ -78,7 +78,7 @@ impl Worker {
             return verdict;
         }
         if is_refusal_of_account(&verdict) {
-            return match self.gate.refuses_ours(kind) {
+            return match self.breakers.refuses_ours(kind) {
                 Some(Reason::Misconfigured) => of_setup(kind),
                 Some(_) | None => verdict,
             };
@@ -108,8 +108,8 @@ impl Worker {
         // What happened before this process is not known to it.
         let since = now.monotonic.checked_sub(since).unwrap_or(Duration::ZERO);
         ended.verdict.cause().is_some_and(is_of_setup)
-            && self.gate.refuses_ours(kind).is_none()
-            && self.gate.has_served_since(kind, since)
+            && self.breakers.refuses_ours(kind).is_none()
+            && self.breakers.has_served_since(kind, since)
     }
 
     /// Notes that the kind's own endpoint took a call, where the answer says so.
@@ -117,7 +117,7 @@ impl Worker {
         if matches!(verdict, Verdict::Done(..) | Verdict::Refused(_))
             && !is_refusal_of_account(verdict)
         {
-            self.gate.serves(command.kind(), command.has_own_account, now.monotonic);
+            self.breakers.serves(command.kind(), command.has_own_account, now.monotonic);
             if self.defaults.initiator_id.is_none() {
                 self.last_taken.set(command.account());
             }

@@ -3,10 +3,10 @@
 use super::Journey;
 use super::account::account_signal;
 use super::health_signal::{health_signal, inquiry_signal};
+use crate::breaker::{HealthSignal, Permit, Purpose, Sample, Witness};
 use crate::broker::Error;
 use crate::command::{Account, Command, Kind};
 use crate::decision::Message;
-use crate::gate::{HealthSignal, Permit, Purpose, Sample, Witness};
 use crate::ledger::{ClaimedCommand, LeaseStatus};
 use crate::order::{Acquiring, Beginning, Calling, Inquiring, Next, Order};
 use crate::otel::Call;
@@ -29,7 +29,7 @@ impl<'a> Journey<'a> {
 
     /// A permit for the call that follows at once.
     async fn reacquire(&mut self, kind: Kind, purpose: Purpose) -> &mut Permit<'a> {
-        let permit = self.worker.gate.reacquire(kind, purpose, self.permit.take()).await;
+        let permit = self.worker.breakers.reacquire(kind, purpose, self.permit.take()).await;
         self.permit.insert(permit)
     }
 
@@ -66,7 +66,7 @@ impl<'a> Journey<'a> {
         let signal = health_signal(kind, history, &verdict, called.skew);
         let signal = account_signal(command, &verdict, signal);
         let has_failed = signal.is_overload();
-        self.note_load(kind, Sample { took: Some(called.took), has_failed });
+        self.note_load(Sample { took: Some(called.took), has_failed });
         worker.metrics.called(kind, &verdict, called.took, called.is_known);
         worker.note_skew(called.skew);
         tracing::debug!(
@@ -78,7 +78,7 @@ impl<'a> Journey<'a> {
             "Eko was called"
         );
         let ended = worker.now();
-        worker.gate.saw(kind, Worker::witness(command), signal, ended.monotonic);
+        worker.breakers.saw(kind, Worker::witness(command), signal, ended.monotonic);
         worker.note_service(command, &verdict, ended);
         Ok(calling.answered(verdict, ended))
     }
@@ -94,7 +94,7 @@ impl<'a> Journey<'a> {
                 let permit = self.reacquire(inquiring.task.kind, Purpose::Inquiry).await;
                 permit.begin();
                 let (order, sample) = self.worker.inquire_alone(inquiring).await;
-                self.note_load(sample.0, sample.1);
+                self.note_load(sample);
                 order
             }
         }
@@ -125,7 +125,7 @@ impl<'a> Journey<'a> {
         let signal = inquiry_signal(kind, history, &called.meaning, called.skew);
         let has_failed = signal.is_overload();
         // How long another endpoint takes says nothing about this one.
-        self.note_load(kind, Sample { took: None, has_failed });
+        self.note_load(Sample { took: None, has_failed });
         worker.metrics.inquired(&called.meaning, called.took, called.is_known);
         worker.note_skew(called.skew);
         if called.meaning == Reading::Contradictory {
@@ -137,13 +137,13 @@ impl<'a> Journey<'a> {
             );
         }
         let witness = Witness { command_id: &command.id, is_own_account };
-        worker.gate.saw(kind, witness, signal, worker.now().monotonic);
+        worker.breakers.saw(kind, witness, signal, worker.now().monotonic);
         inquiring.answered(called.meaning, called.eko_time, asked)
     }
 
-    fn note_load(&self, kind: Kind, sample: Sample) {
+    fn note_load(&self, sample: Sample) {
         if let Some(permit) = &self.permit {
-            self.worker.note_load(kind, permit, sample);
+            note_load(permit, sample);
         }
     }
 }
@@ -171,8 +171,7 @@ impl Worker {
     pub(super) async fn inquire_alone(
         &self,
         inquiring: Inquiring<ClaimedCommand>,
-    ) -> (Order<ClaimedCommand>, (Kind, Sample)) {
-        let kind = inquiring.task.kind;
+    ) -> (Order<ClaimedCommand>, Sample) {
         let (asked, deadline) = (self.now(), clock() + self.policy.call_timeout);
         let ours = self.ours();
         let Account { initiator_id, user_code } = ours.account();
@@ -182,24 +181,11 @@ impl Worker {
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
         self.note_skew(called.skew);
         let order = inquiring.answered(called.meaning, called.eko_time, asked);
-        (order, (kind, Sample { took: None, has_failed: signal.is_overload() }))
+        (order, Sample { took: None, has_failed: signal.is_overload() })
     }
+}
 
-    pub(super) fn note_load(&self, kind: Kind, permit: &Permit<'_>, sample: Sample) {
-        let limit = permit.end(sample, clock().into_std());
-        self.metrics.limited(kind, limit);
-    }
-
-    /// Eko's clock less ours, where its answer told it.
-    pub(crate) fn note_skew(&self, skew: Option<f64>) {
-        let Some(skew) = skew else { return };
-        self.metrics.skewed(skew);
-        if self.gate.saw_clock(skew, self.now()) {
-            tracing::error!(
-                skew_seconds = skew,
-                "Eko's clock and ours differ too much: consumption pauses before Eko refuses our \
-                 timestamps; correct this machine's clock"
-            );
-        }
-    }
+/// A call has ended and told this much about how busy Eko is.
+pub(super) fn note_load(permit: &Permit<'_>, sample: Sample) {
+    permit.end(sample, clock().into_std());
 }

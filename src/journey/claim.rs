@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Journey;
+use crate::breaker::{self, Reason};
 use crate::command::{Command, Kind};
 use crate::decision::Message;
-use crate::gate::{self, Reason};
 use crate::ledger::{self, Claim, ClaimRequest, ClaimedCommand, Waited};
 use crate::metrics;
 use crate::order::{self, Asking, Claimed as _, Claiming, Entering, Order};
@@ -23,7 +23,7 @@ impl Journey<'_> {
         }
         let entered = tokio::select! {
             biased;
-            entered = self.worker.gate.enter(kind) => entered,
+            entered = self.worker.breakers.enter(kind) => entered,
             () = self.delivery.lost() => return None,
         };
         drop(waits);
@@ -47,7 +47,11 @@ impl Journey<'_> {
     }
 
     /// What may not begin now is parked, unless it is the broker that ails.
-    fn rejected(&self, kind: Kind, gate::Rejected(reason): gate::Rejected) -> order::Rejected {
+    fn rejected(
+        &self,
+        kind: Kind,
+        breaker::Rejected(reason): breaker::Rejected,
+    ) -> order::Rejected {
         match reason {
             Some(Reason::BrokerBlocked) => order::Rejected::Requeue,
             // Out of its own queue nothing more comes; out of another one it would, again and again.
@@ -65,7 +69,7 @@ impl Journey<'_> {
         }
     }
 
-    /// Asks the ledger. The claim begins after whatever the gate held back.
+    /// Asks the ledger. The claim begins after whatever the breaker held back.
     pub(super) async fn claim(&mut self, claiming: Claiming) -> Order<ClaimedCommand> {
         let ask = self.ask_for(&claiming).await;
         self.began = clock();

@@ -1,7 +1,7 @@
 //! What a command's calls tell about Eko as a whole.
 
+use crate::breaker::{Breakers, HealthSignal};
 use crate::command::Kind;
-use crate::gate::{Gate, HealthSignal};
 use crate::history::{Entry, History};
 use crate::verdict::{Cause, Reading, Verdict};
 
@@ -26,7 +26,7 @@ pub(super) fn health_signal(
 /// Whether the answer shows that our clock is right: then a refused timestamp was used before, by
 /// another worker with the same key or by a proxy that sent the call twice.
 fn is_right(skew: Option<f64>) -> bool {
-    skew.is_some_and(Gate::is_right)
+    skew.is_some_and(Breakers::is_right)
 }
 
 /// Whether the inquiry that follows at once tells what a call told about Eko as a whole: a
@@ -68,8 +68,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::breaker::Reason;
     use crate::clock::{Now, Stamp};
-    use crate::gate::Reason;
     use crate::outcome::{Answer, Receipt};
     use crate::verdict::Fallback;
 

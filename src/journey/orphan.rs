@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use super::call::note_load;
+use crate::breaker::{Permit, Purpose};
 use crate::broker::{Error, OutcomePublisher};
 use crate::command::Kind;
 use crate::event::{About, Event};
-use crate::gate::{Permit, Purpose};
 use crate::ledger::{ClaimRequest, ClaimedCommand};
 use crate::metrics;
 use crate::order::{Claiming, End, Finishing, Noting, Order, Publishing};
@@ -55,9 +56,9 @@ impl<'a> Orphan<'a> {
                 Order::Begin(beginning) => self.worker.begin(beginning).await,
                 Order::Inquire(inquiring) => {
                     self.acquire(inquiring.task.kind).await.begin();
-                    let (order, (kind, sample)) = self.worker.inquire_alone(inquiring).await;
+                    let (order, sample) = self.worker.inquire_alone(inquiring).await;
                     if let Some(permit) = &self.permit {
-                        self.worker.note_load(kind, permit, sample);
+                        note_load(permit, sample);
                     }
                     order
                 }
@@ -98,7 +99,8 @@ impl<'a> Orphan<'a> {
     }
 
     async fn acquire(&mut self, kind: Kind) -> &mut Permit<'a> {
-        let permit = self.worker.gate.reacquire(kind, Purpose::Inquiry, self.permit.take()).await;
+        let permit =
+            self.worker.breakers.reacquire(kind, Purpose::Inquiry, self.permit.take()).await;
         self.permit.insert(permit)
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Keeper;
 use crate::backoff::Backoff;
+use crate::breaker::Mispaired;
 use crate::broker::{Error, Held, Pairing};
 use crate::ledger::Identity;
-use crate::worker::Mispaired;
 
 /// Between looks where a worker starts: the one before it may just have been stopped.
 const LOOKS: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
@@ -48,6 +48,12 @@ impl Keeper {
         &self,
         pairing: &Pairing,
     ) -> Result<Option<Mispaired>, Error> {
+        let held = self.wait_until_held(pairing).await;
+        self.worker.breakers.await_ledger(None);
+        held
+    }
+
+    async fn wait_until_held(&self, pairing: &Pairing) -> Result<Option<Mispaired>, Error> {
         let timeout = pairing.silence() + SLACK;
         let (mut waited, mut looks, mut is_said) = (Duration::ZERO, 0, false);
         while let Some(problem) = self.hold(pairing).await? {
@@ -56,7 +62,7 @@ impl Keeper {
             }
             if waited >= UNSAID && !is_said {
                 is_said = true;
-                self.readiness.without_ledger(Some(problem.why().to_owned()));
+                self.worker.breakers.await_ledger(Some(problem.why().to_owned()));
                 tracing::warn!(
                     why = problem.why(),
                     seconds = timeout.as_secs(),
@@ -68,7 +74,6 @@ impl Keeper {
             tokio::time::sleep(delay).await;
             waited += delay;
         }
-        self.readiness.without_ledger(None);
         Ok(None)
     }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Keeper, outdated};
+use crate::breaker::Mispaired;
 use crate::broker::{Error, Pairing, Read, Register};
 use crate::ledger::{self, Identity, Meta};
-use crate::worker::Mispaired;
 
 /// How long the last word may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Keeper {
         let Ok(meta) = ledger.meta().await else {
             // A ledger that fails is said elsewhere. Which server will answer is not known yet.
             let is_old = |problem: &Mispaired| matches!(problem, Mispaired::OldPrimary(_));
-            return Ok(self.worker.mispaired().filter(is_old).map_or(Ok(read), Err));
+            return Ok(self.worker.breakers.mispaired().filter(is_old).map_or(Ok(read), Err));
         };
         let Some(known) = read.of(&ledger.identity().id) else { return Ok(Ok(read)) };
         if known.is_newer_than(meta.timeline) {
@@ -141,7 +141,7 @@ impl Keeper {
         let read = self.read(pairing).await?;
         match ledger.meta().await {
             Ok(meta) => {
-                self.worker.ledger_answers();
+                self.worker.breakers.ledger_answers();
                 self.renew(pairing, (read.as_ref(), &meta), written).await?;
             }
             Err(error @ (ledger::Error::Away(_) | ledger::Error::Closed)) => {
@@ -171,7 +171,7 @@ impl Keeper {
     ) -> Result<(), Error> {
         let known = read.and_then(|read| read.of(&self.worker.ledger.identity().id));
         if let Some(known) = known.filter(|known| known.is_newer_than(meta.timeline)) {
-            let is_known = self.worker.mispaired().is_some();
+            let is_known = self.worker.breakers.mispaired().is_some();
             self.show(Some(self.old_primary(known, meta)));
             if !is_known {
                 // What this worker has begun meanwhile, the other server does not know.
@@ -216,7 +216,9 @@ pub(in crate::app) async fn end(keeper: &Keeper, pairing: &Pairing) {
         let meta = keeper.worker.ledger.meta().await.ok()?;
         keeper.renew(pairing, (read.as_ref(), &meta), &mut None).await.ok()
     };
-    if keeper.worker.mispaired().is_none() && tokio::time::timeout(GOODBYE, last).await.is_err() {
+    if keeper.worker.breakers.mispaired().is_none()
+        && tokio::time::timeout(GOODBYE, last).await.is_err()
+    {
         tracing::debug!("the ledger's register in the broker was not written at the stop");
     }
 }

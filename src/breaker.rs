@@ -1,15 +1,23 @@
 //! May a call start now? The rate limit, the calls in flight, and pauses: whatever is wrong with
 //! this worker or with Eko as a whole stops consumption, and no command pays for it.
+//!
+//! This module owns the pauses. `circuit_breaker` keeps why a kind is paused and since when.
+//! `ledger` keeps what the ledger has to do with it. `probe` finds out whether a pause is over, and
+//! reads key files again before it asks. `/readyz` and the metrics read all this here when they are
+//! asked, and keep no copy.
 
 mod circuit_breaker;
 mod concurrency_limiter;
+mod ledger;
 mod limit;
 mod pace;
+mod pauses;
+mod probe;
 mod reason;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Now;
 use crate::command::Kind;
 use circuit_breaker::CircuitBreaker;
-pub(crate) use circuit_breaker::Witness;
+pub(crate) use circuit_breaker::{Pause, Witness};
 pub(crate) use concurrency_limiter::Permit;
+use ledger::LedgerProblems;
+pub(crate) use ledger::Mispaired;
 pub(crate) use limit::Sample;
 use pace::Pace;
 pub(crate) use pace::Purpose;
@@ -44,10 +54,11 @@ pub(crate) struct Settings {
     pub(crate) is_adaptive: bool,
 }
 
-/// What every call passes.
-pub(crate) struct Gate {
+/// What every call passes: the circuit breakers of all kinds, and the rate limit that they share.
+pub(crate) struct Breakers {
     pace: Pace,
     breakers: [CircuitBreaker; Kind::ALL.len()],
+    ledger: Mutex<LedgerProblems>,
     skewed: AtomicU32,
     /// When Eko's clock was last seen to agree with ours.
     agreed: Mutex<Option<Now>>,
@@ -59,13 +70,14 @@ pub(crate) struct Gate {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rejected(pub(crate) Option<Reason>);
 
-impl Gate {
+impl Breakers {
     /// Lets calls of all kinds through, until it is asked to stop.
     pub(crate) fn new(settings: Settings, stop: CancellationToken) -> Self {
         let breaker = |_| CircuitBreaker::new(settings.concurrency, settings.is_adaptive);
         Self {
             pace: Pace::new(settings.rate),
             breakers: Kind::ALL.map(breaker),
+            ledger: Mutex::default(),
             skewed: AtomicU32::new(0),
             agreed: Mutex::new(None),
             probe_now: watch::Sender::new(()),
@@ -77,7 +89,7 @@ impl Gate {
     /// rejected.
     pub(crate) async fn enter(&self, kind: Kind) -> Result<Permit<'_>, Rejected> {
         let breaker = self.breaker(kind);
-        let reason = *breaker.paused.borrow();
+        let reason = self.paused(kind).map(|pause| pause.reason);
         if reason.is_some() || self.stop.is_cancelled() {
             return Err(Rejected(reason));
         }
@@ -87,11 +99,13 @@ impl Gate {
         {
             return Ok(permit);
         }
-        let mut paused = breaker.paused.subscribe();
+        let mut paused = breaker.watch();
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Rejected(None)),
-            paused = paused.wait_for(Option::is_some) => Err(Rejected(paused.ok().and_then(|it| *it))),
+            paused = paused.wait_for(Option::is_some) => {
+                Err(Rejected(paused.ok().and_then(|pause| pause.map(|pause| pause.reason))))
+            }
             permit = self.wait(breaker, purpose) => Ok(permit),
         }
     }
@@ -165,7 +179,7 @@ impl Gate {
     ) -> bool {
         let breaker = self.breaker(kind);
         let is_costly = kind != Kind::Refund && !reason.is_ours();
-        let since = breaker.opened_since().unwrap_or(now);
+        let since = self.paused(kind).map_or(now, |pause| pause.since);
         let has_lasted = !is_costly || now.saturating_sub(since) >= patience;
         let others_work = || self.breakers.iter().any(|breaker| breaker.has_served_since(since));
         (has_lasted && breaker.is_blind_trial_due()) || (is_costly && others_work())
@@ -211,9 +225,35 @@ impl Gate {
         self.breaker(kind).open(reason, now);
     }
 
-    /// Tells when a kind is paused and when it goes on.
-    pub(crate) fn watch(&self, kind: Kind) -> watch::Receiver<Option<Reason>> {
-        self.breaker(kind).paused.subscribe()
+    /// Why a kind is paused and since when, if it is.
+    pub(crate) fn paused(&self, kind: Kind) -> Option<Pause> {
+        self.breaker(kind).paused()
+    }
+
+    /// Tells when a kind is paused and when it is resumed.
+    pub(crate) fn watch(&self, kind: Kind) -> watch::Receiver<Option<Pause>> {
+        self.breaker(kind).watch()
+    }
+
+    /// Notes what is wrong with the exchanges or the queue of a kind, or that nothing is.
+    pub(crate) fn note_topology(&self, kind: Kind, problem: Option<String>) {
+        self.breaker(kind).note_topology(problem);
+    }
+
+    /// What is wrong with the exchanges or the queue of a kind.
+    pub(crate) fn topology_problem(&self, kind: Kind) -> Option<String> {
+        self.breaker(kind).topology_problem()
+    }
+
+    /// Why consumption of a kind is paused, as an operator is told. A queue that does not answer is
+    /// one reason, though calls for what is in hand are still let through. A worker that stops is not
+    /// paused.
+    pub(crate) fn shown(&self, kind: Kind) -> Option<Reason> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        let by_topology = || self.topology_problem(kind).map(|_| Reason::Topology);
+        self.paused(kind).map(|pause| pause.reason).or_else(by_topology)
     }
 
     /// Counts one more probe of a paused kind, from 1.
@@ -240,6 +280,10 @@ impl Gate {
     /// this process knows: so long its give-up times stand still.
     pub(crate) fn paused_for(&self, kind: Kind, age: Duration, now: Duration) -> Duration {
         self.breaker(kind).paused_for(now.saturating_sub(age), now)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, LedgerProblems> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn breaker(&self, kind: Kind) -> &CircuitBreaker {

@@ -23,16 +23,24 @@ const REMEMBERED: usize = 512;
 /// The circuit breaker of one kind: closed, it lets calls through; open, none.
 pub(super) struct CircuitBreaker {
     state: Mutex<State>,
-    /// Why the kind is paused, while the breaker is open.
-    pub(super) paused: watch::Sender<Option<Reason>>,
+    /// Why the kind is paused, while the breaker is open. It changes only while `state` is locked.
+    pause: watch::Sender<Option<Pause>>,
+    /// How many calls go at a time: one, while the breaker is half-open.
     pub(super) limiter: ConcurrencyLimiter,
+}
+
+/// A pause of one kind that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// Why it is paused.
+    pub(crate) reason: Reason,
+    /// Since when, by how long the process has run.
+    pub(crate) since: Duration,
 }
 
 #[derive(Default)]
 struct State {
     suspicion: Option<Suspicion>,
-    /// Whether it has just been closed: one call goes at a time, and what may open it does so sooner.
-    is_half_open: bool,
     /// When the kind's own endpoint last took a call.
     served: Option<Duration>,
     /// For what fault of ours Eko last refused a command with the settings' account, if it has taken
@@ -40,8 +48,9 @@ struct State {
     refuses_ours: Option<Reason>,
     /// How often it was probed since a call last went well.
     probes: u32,
-    /// Why it is open, and since when.
-    opened: Option<(Reason, Duration)>,
+    /// What is wrong with the exchanges or the queue of the kind.
+    topology_problem: Option<String>,
+    /// From when to when it was open before.
     past: VecDeque<(Duration, Duration)>,
 }
 
@@ -67,7 +76,7 @@ impl CircuitBreaker {
     /// A closed one.
     pub(super) fn new(concurrency: u32, is_adaptive: bool) -> Self {
         let limiter = ConcurrencyLimiter::new(concurrency, is_adaptive);
-        Self { state: Mutex::default(), paused: watch::Sender::new(None), limiter }
+        Self { state: Mutex::default(), pause: watch::Sender::new(None), limiter }
     }
 
     /// Notes what a command's call told; may open.
@@ -76,18 +85,16 @@ impl CircuitBreaker {
         match signal {
             HealthSignal::Nothing => {}
             HealthSignal::Fine => {
-                (state.suspicion, state.probes) = (None, 0);
-                if std::mem::take(&mut state.is_half_open) {
-                    self.limiter.set_half_open(false);
-                }
+                state.suspicion = None;
+                state.probes = 0;
+                self.limiter.end_half_open();
             }
             HealthSignal::Against(reason) => {
                 if reason.is_ours() && !witness.is_own_account {
                     state.refuses_ours = Some(reason);
                 }
-                if state.opened.is_none() && state.confirms(reason, witness) {
-                    state.opened = Some((reason, now));
-                    self.paused.send_replace(Some(reason));
+                if self.paused().is_none() && self.confirms(&mut state, reason, witness) {
+                    self.pause.send_replace(Some(Pause { reason, since: now }));
                 }
             }
         }
@@ -118,18 +125,32 @@ impl CircuitBreaker {
         self.lock().probes.is_multiple_of(BLIND)
     }
 
-    /// Since when it is open.
-    pub(super) fn opened_since(&self) -> Option<Duration> {
-        self.lock().opened.map(|(_, since)| since)
+    /// Why it is open and since when, if it is.
+    pub(super) fn paused(&self) -> Option<Pause> {
+        *self.pause.borrow()
+    }
+
+    /// Tells when it opens and when it closes.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Pause>> {
+        self.pause.subscribe()
+    }
+
+    /// Notes what is wrong with the exchanges or the queue of the kind, or that nothing is.
+    pub(super) fn note_topology(&self, problem: Option<String>) {
+        self.lock().topology_problem = problem;
+    }
+
+    /// What is wrong with the exchanges or the queue of the kind.
+    pub(super) fn topology_problem(&self) -> Option<String> {
+        self.lock().topology_problem.clone()
     }
 
     /// Opens it, if it is closed; tells whether it was.
     pub(super) fn open(&self, reason: Reason, now: Duration) -> bool {
-        let mut state = self.lock();
-        let was_closed = state.opened.is_none();
+        let _state = self.lock();
+        let was_closed = self.paused().is_none();
         if was_closed {
-            state.opened = Some((reason, now));
-            self.paused.send_replace(Some(reason));
+            self.pause.send_replace(Some(Pause { reason, since: now }));
         }
         was_closed
     }
@@ -137,16 +158,16 @@ impl CircuitBreaker {
     /// Closes it; half-open, where calls had opened it.
     pub(super) fn close(&self, now: Duration) {
         let mut state = self.lock();
-        if let Some((reason, since)) = state.opened.take() {
-            if state.past.len() == REMEMBERED {
-                state.past.pop_front();
-            }
-            state.past.push_back((since, now));
-            state.is_half_open |= reason.is_told_by_calls();
-        }
         state.suspicion = None;
-        self.limiter.set_half_open(state.is_half_open);
-        self.paused.send_replace(None);
+        let Some(Pause { reason, since }) = self.paused() else { return };
+        if state.past.len() == REMEMBERED {
+            state.past.pop_front();
+        }
+        state.past.push_back((since, now));
+        if reason.is_told_by_calls() {
+            self.limiter.begin_half_open();
+        }
+        self.pause.send_replace(None);
     }
 
     /// Counts one more probe since a call last went well, from 1.
@@ -159,27 +180,21 @@ impl CircuitBreaker {
     /// How long it was open since a time.
     pub(super) fn paused_for(&self, since: Duration, now: Duration) -> Duration {
         let state = self.lock();
-        let current = state.opened.map(|(_, opened)| (opened, now));
+        let current = self.paused().map(|pause| (pause.since, now));
         let overlap = |(from, to): (Duration, Duration)| to.saturating_sub(from.max(since));
         state.past.iter().copied().chain(current).map(overlap).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
     /// Whether this signal is enough. One odd command alone does not stop the line, and one account
     /// that Eko refuses is no fault of the settings'.
-    fn confirms(&mut self, reason: Reason, witness: Witness<'_>) -> bool {
-        if self.suspicion.as_ref().is_none_or(|suspicion| suspicion.reason != reason) {
-            self.suspicion = Some(Suspicion { reason, times: 0, by: None });
+    fn confirms(&self, state: &mut State, reason: Reason, witness: Witness<'_>) -> bool {
+        if state.suspicion.as_ref().is_none_or(|suspicion| suspicion.reason != reason) {
+            state.suspicion = Some(Suspicion { reason, times: 0, by: None });
         }
-        let Some(suspicion) = &mut self.suspicion else { return false };
+        let Some(suspicion) = &mut state.suspicion else { return false };
         suspicion.times = suspicion.times.saturating_add(1);
         if !reason.is_ours() {
-            return self.is_half_open || suspicion.times >= IN_A_ROW;
+            return self.limiter.is_half_open() || suspicion.times >= IN_A_ROW;
         }
         if witness.is_own_account {
             return suspicion.times >= IN_A_ROW;
@@ -191,5 +206,9 @@ impl State {
                 false
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -61,11 +61,24 @@ impl ConcurrencyLimiter {
         self.lock().allowed()
     }
 
-    /// Lets one call at a time through until Eko works again, or as many as before.
-    pub(super) fn set_half_open(&self, is_half_open: bool) {
+    /// Whether one call at a time must show that Eko works again.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.lock().is_half_open
+    }
+
+    /// Lets one call at a time through until Eko works again.
+    pub(super) fn begin_half_open(&self) {
         let mut state = self.lock();
-        state.is_half_open = is_half_open;
+        state.is_half_open = true;
         self.resize(&mut state);
+    }
+
+    /// Eko works: as many calls go at a time as before.
+    pub(super) fn end_half_open(&self) {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.is_half_open) {
+            self.resize(&mut state);
+        }
     }
 
     /// Gives or takes permits; those that are taken now go when they come back.
@@ -102,8 +115,8 @@ impl Permit<'_> {
         self.generation = Some(self.limiter.lock().limit.generation());
     }
 
-    /// The call has ended and told this much about how busy Eko is; gives the limit.
-    pub(crate) fn end(&self, sample: Sample, now: Instant) -> u32 {
+    /// The call has ended and told this much about how busy Eko is.
+    pub(crate) fn end(&self, sample: Sample, now: Instant) {
         let limiter = self.limiter;
         let mut state = limiter.lock();
         if let Some(generation) = self.generation.filter(|_| limiter.is_adaptive) {
@@ -112,7 +125,6 @@ impl Permit<'_> {
             state.limit.learn(sample, generation, in_flight, now);
             limiter.resize(&mut state);
         }
-        state.allowed()
     }
 }
 
@@ -172,30 +184,31 @@ mod tests {
         let limiter = ConcurrencyLimiter::new(16, false);
         let mut taken = take_all(&limiter);
         taken.iter_mut().for_each(Permit::begin);
-        assert!(taken.iter().all(|permit| permit.end(FAILED, now()) == 16));
+        taken.iter().for_each(|permit| permit.end(FAILED, now()));
+        assert_eq!(limiter.limit(), 16);
     }
 
     #[test]
-    fn on_trial_one_call_goes_at_a_time() {
+    fn half_open_one_call_goes_at_a_time() {
         let limiter = ConcurrencyLimiter::new(16, true);
         let before = limiter.try_take();
-        limiter.set_half_open(true);
+        limiter.begin_half_open();
         assert!(limiter.try_take().is_none());
         drop(before);
         assert_eq!(take_all(&limiter).len(), 1);
-        limiter.set_half_open(false);
+        limiter.end_half_open();
         assert_eq!(take_all(&limiter).len(), 16);
     }
 
     #[tokio::test]
     async fn who_waits_is_served_when_the_limit_grows() {
         let limiter = ConcurrencyLimiter::new(2, true);
-        limiter.set_half_open(true);
+        limiter.begin_half_open();
         let first = limiter.try_take().unwrap();
         let waiting = limiter.take();
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        limiter.set_half_open(false);
+        limiter.end_half_open();
         let second = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
         drop((first, second));
     }
