@@ -209,27 +209,28 @@ fn messages() -> Value {
         };
         messages.insert(name.clone(), message.to_json());
     }
-    messages.insert(
-        "dead".to_owned(),
-        json!({
-            "name": "dead",
-            "summary": "A command as it came, valid or not; it may be there twice.",
-            "headers": {
-                "type": "object",
-                "properties": {
-                    "eko-outcome": {"type": "string", "enum": ["invalid", "failed", "unresolved"]},
-                    "eko-code": {"type": "string", "description": "The event's `error.code`."},
-                    "eko-event-id": {"type": "string", "description": "The event's `id`."},
-                "eko-time": {
-                    "type": "string", "format": "date-time", "description": "The event's `time`.",
-                },
-                },
-                "required": ["eko-outcome", "eko-code", "eko-event-id"],
-            },
-            "payload": {"description": "The command's body, byte for byte."},
-        }),
-    );
+    messages.insert("dead".to_owned(), dead_letter());
     Value::Object(messages)
+}
+
+fn dead_letter() -> Value {
+    json!({
+        "name": "dead",
+        "summary": "A command as it came, valid or not; it may be there twice.",
+        "headers": {
+            "type": "object",
+            "properties": {
+                "eko-outcome": {"type": "string", "enum": ["invalid", "failed", "unresolved"]},
+                "eko-code": {"type": "string", "description": "The event's `error.code`."},
+                "eko-event-id": {"type": "string", "description": "The event's `id`."},
+            "eko-time": {
+                "type": "string", "format": "date-time", "description": "The event's `time`.",
+            },
+            },
+            "required": ["eko-outcome", "eko-code", "eko-event-id"],
+        },
+        "payload": {"description": "The command's body, byte for byte."},
+    })
 }
 
 /// What the document says of one type of message.
