@@ -307,7 +307,7 @@ mod tests {
     fn shared(heartbeat: Heartbeat) -> Shared {
         Shared {
             breakers: Arc::new(breakers()),
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics: Arc::new(Metrics::new("eko").unwrap()),
             readiness: Readiness::default(),
             heartbeat,
             ledger: Arc::default(),

@@ -60,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (stop, hangups) = (shutdown::on_signal(config.shutdown_grace)?, shutdown::hangups()?);
     let shared = Shared {
         breakers: Arc::new(Breakers::new(config.breaker, stop.clone())),
-        metrics: Arc::new(Metrics::new()?),
+        metrics: Arc::new(Metrics::new(&config.broker.prefix)?),
         readiness: Readiness::default(),
         heartbeat: Heartbeat::start(),
         ledger: Arc::default(),

@@ -204,11 +204,11 @@ fn endpoints() -> Vec<&'static str> {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers everything, for a worker of this `AMQP_PREFIX`.
     ///
     /// # Errors
     /// Where two metrics have one name: a mistake in this file.
-    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(prefix: &str) -> Result<Self, prometheus::Error> {
         let builder = MetricBuilder::new()?;
         Ok(Self {
             commands: Commands::new(&builder)?,
@@ -223,7 +223,7 @@ impl Metrics {
                 "log_lines_dropped_total",
                 "Log lines that nobody read in time, or that could not be written.",
             )?,
-            registry: builder.constants()?,
+            registry: builder.constants(prefix)?,
         })
     }
 

@@ -117,11 +117,11 @@ impl MetricBuilder {
     }
 
     /// What does not change while the process runs, and the registry itself.
-    pub(super) fn constants(self) -> Result<Registry, prometheus::Error> {
+    pub(super) fn constants(self, prefix: &str) -> Result<Registry, prometheus::Error> {
         let revision = option_env!("EKO_WORKER_REVISION").unwrap_or("unknown");
-        let build = [("version", vec![env!("CARGO_PKG_VERSION")]), ("revision", vec![revision])];
-        let info = self.gauge("build_info", "This program.", &build)?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
+        let opts = Opts::new("build_info", "This program, and whose queues it works on.");
+        let info = self.register(IntGaugeVec::new(opts, &["version", "revision", "prefix"])?)?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, prefix]).set(1);
         Ok(self.0)
     }
 

@@ -123,7 +123,7 @@ fn every_metric_that_rules_dashboard_and_papers_name_is_one_that_the_worker_show
     let panels = dashboard["panels"].as_array().unwrap();
     let drawn = panels.iter().flat_map(expressions).collect::<Vec<_>>().join("\n");
     let mut texts = vec![("the dashboard".to_owned(), drawn)];
-    let paths = ["alerts", "recording", "alerts_test", "alerts_slow_test"]
+    let paths = ["alerts", "recording", "alerts_test", "alerts_slow_test", "alerts_accounts_test"]
         .map(|name| format!("deploy/prometheus/{name}.yml"));
     for path in paths.into_iter().chain(["docs/runbook.md".to_owned()]) {
         let text = read(&path);
