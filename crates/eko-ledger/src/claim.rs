@@ -66,6 +66,15 @@ impl ClaimRequest {
             lease,
         }
     }
+
+    pub(super) fn is_refund(&self) -> bool {
+        self.kind == Kind::Refund.as_str()
+    }
+
+    /// The transaction, of a refund.
+    pub(super) fn refund_of(&self) -> Option<&str> {
+        self.tid.as_deref().filter(|_| self.is_refund())
+    }
 }
 
 /// What a parked copy proves: so old was the command at least when it came back.
@@ -113,6 +122,13 @@ pub(super) struct Asked {
     pub(super) kind: String,
     pub(super) tid: Option<String>,
     pub(super) digest: String,
+}
+
+impl Asked {
+    /// The transaction, of a refund.
+    pub(super) fn refund_of(&self) -> Option<&str> {
+        self.tid.as_deref().filter(|_| self.kind == Kind::Refund.as_str())
+    }
 }
 
 impl Claimed for ClaimedCommand {

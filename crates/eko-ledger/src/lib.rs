@@ -8,9 +8,12 @@ mod meta;
 #[cfg(test)]
 pub mod model;
 mod postgres;
+mod request;
+mod row;
 mod rules;
 mod show;
 mod sqlite;
+mod unit_of_work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,6 @@ use jiff::Timestamp;
 use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use claim::Asked;
 pub use claim::{
     BacklogCounts, Claim, ClaimRequest, ClaimedCommand, LeaseStatus, Open, OpenState, Stranded,
     Waited,
@@ -28,11 +30,10 @@ pub use claim::{
 use eko_connect::credential::Credential;
 use eko_connect::pem::TlsFiles;
 use eko_core::event::Event;
-use eko_core::history::History;
-use meta::Change;
 pub use meta::{Identity, Meta, Opening, Overview};
 pub use postgres::{Address, Server, TLS_SETTINGS, check_tls};
-use rules::Finished;
+use request::{Claimant, CommandRequest, Reply, Request, Transition, UpkeepRequest, Write};
+use row::Finished;
 pub use show::show;
 
 /// How many requests may wait for a commit before callers wait to hand theirs in.
@@ -116,91 +117,6 @@ pub enum Error {
     /// The store's thread has ended.
     #[error("the ledger is closed")]
     Closed,
-}
-
-/// A request to the store, and where its answer goes.
-enum Request {
-    Claim { request: Box<ClaimRequest>, token: u64, reply: Reply<Claim> },
-    Write { write: Box<Write>, reply: Reply<LeaseStatus> },
-    Parked { id: String, parked: u32 },
-    Told { id: String },
-    Stranded { most: u32, reply: Reply<Stranded> },
-    BacklogCounts { reply: Reply<BacklogCounts> },
-    Prune { before: Timestamp, most: u32, reply: Reply<u32> },
-    Probe { reply: Reply<()> },
-    Meta { change: Change, reply: Reply<Meta> },
-}
-
-type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// Answers that are sent once the commit they share is safe, or has failed.
-type Answers = Vec<Box<dyn FnOnce(Option<&Error>) + Send>>;
-
-fn defer<T: Send + 'static>(answers: &mut Answers, reply: Reply<T>, result: Result<T, Error>) {
-    answers.push(Box::new(move |error| {
-        let result = error.map_or(result, |error| Err(error.clone()));
-        // Whoever asked may have gone meanwhile: the process is stopping.
-        drop(reply.send(result));
-    }));
-}
-
-impl Request {
-    /// Whether it is about no command of its own.
-    const fn is_upkeep(&self) -> bool {
-        matches!(
-            self,
-            Self::BacklogCounts { .. }
-                | Self::Stranded { .. }
-                | Self::Prune { .. }
-                | Self::Probe { .. }
-                | Self::Meta { .. }
-        )
-    }
-
-    /// Answers that it could not be dealt with; whoever asked may have gone meanwhile.
-    fn fail(self, error: &Error) {
-        match self {
-            Self::Claim { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Write { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Parked { .. } | Self::Told { .. } => {}
-            Self::Stranded { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::BacklogCounts { reply } => drop(reply.send(Err(error.clone()))),
-            Self::Prune { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Probe { reply } => drop(reply.send(Err(error.clone()))),
-            Self::Meta { reply, .. } => drop(reply.send(Err(error.clone()))),
-        }
-    }
-}
-
-/// A write about a claimed command.
-#[derive(Clone, Debug)]
-struct Write {
-    id: String,
-    token: u64,
-    history: History,
-    asked: Arc<Asked>,
-    parked: u32,
-    interruptions: u32,
-    is_kept: bool,
-    transition: Transition,
-}
-
-impl Write {
-    fn of(claimed: ClaimedCommand, transition: Transition) -> Self {
-        let ClaimedCommand { id, history, parked, interruptions, token, asked, is_kept } = claimed;
-        Self { id, token, history, asked, parked, interruptions, is_kept, transition }
-    }
-}
-
-/// What follows a write.
-#[derive(Clone, Debug)]
-enum Transition {
-    /// An attempt or an inquiry: the claim lasts that much longer.
-    Call { lease: Duration },
-    /// Parking: the claim ends.
-    Wait { delay: Duration, unsettled: bool },
-    /// The end.
-    Finish { end: Finished, is_untold: bool },
 }
 
 /// A store's own time, which tests may set.
@@ -298,7 +214,8 @@ impl Ledger {
     /// Claims a command. `random` tells this claim from all others of this process.
     pub async fn claim(&self, request: ClaimRequest, random: u32) -> Result<Claim, Error> {
         let token = self.epoch | u64::from(random);
-        self.request(|reply| Request::Claim { request: Box::new(request), token, reply }).await
+        let claimant = Box::new(Claimant { request, token });
+        self.ask(|reply| CommandRequest::Claim { claimant, reply }).await
     }
 
     /// Records that a call begins; the claim lasts for another `lease`.
@@ -334,35 +251,33 @@ impl Ledger {
     /// Records that what follows from an end was done. Nothing waits for it: without it that is
     /// done once more.
     pub async fn told(&self, id: &str) -> Result<(), Error> {
-        let request = Request::Told { id: id.to_owned() };
-        self.requests.send(request).await.map_err(|_| Error::Closed)
+        self.send(Request::Command(CommandRequest::Told { id: id.to_owned() })).await
     }
 
     /// What nobody works on, oldest first, at most so many of each.
     pub async fn stranded(&self, most: u32) -> Result<Stranded, Error> {
-        self.request(|reply| Request::Stranded { most, reply }).await
+        self.keep_up(|reply| UpkeepRequest::Stranded { most, reply }).await
     }
 
     /// Records that the `parked`th copy is safe in the broker, so that older ones can be
     /// dropped. Nothing waits for it: without it they are parked once more.
     pub async fn parked(&self, id: &str, parked: u32) -> Result<(), Error> {
-        let request = Request::Parked { id: id.to_owned(), parked };
-        self.requests.send(request).await.map_err(|_| Error::Closed)
+        self.send(Request::Command(CommandRequest::Parked { id: id.to_owned(), parked })).await
     }
 
     /// What waits now.
     pub async fn backlog_counts(&self) -> Result<BacklogCounts, Error> {
-        self.request(|reply| Request::BacklogCounts { reply }).await
+        self.keep_up(|reply| UpkeepRequest::BacklogCounts { reply }).await
     }
 
     /// Forgets at most `most` commands that finished before a time; tells how many.
     pub async fn prune(&self, before: Timestamp, most: u32) -> Result<u32, Error> {
-        self.request(|reply| Request::Prune { before, most, reply }).await
+        self.keep_up(|reply| UpkeepRequest::Prune { before, most, reply }).await
     }
 
     /// Writes something that changes nothing: whether the ledger can be written again.
     pub async fn probe(&self) -> Result<(), Error> {
-        self.request(|reply| Request::Probe { reply }).await
+        self.keep_up(|reply| UpkeepRequest::Probe { reply }).await
     }
 
     async fn write(
@@ -370,14 +285,27 @@ impl Ledger {
         claimed: ClaimedCommand,
         transition: Transition,
     ) -> Result<LeaseStatus, Error> {
-        let write = Write::of(claimed, transition);
-        self.request(|reply| Request::Write { write: Box::new(write), reply }).await
+        let write = Box::new(Write::of(claimed, transition));
+        self.ask(|reply| CommandRequest::Write { write, reply }).await
     }
 
-    async fn request<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> CommandRequest) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(request(reply)).await.map_err(|_| Error::Closed)?;
+        self.send(Request::Command(request(reply))).await?;
         answer.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn keep_up<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> UpkeepRequest,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Upkeep(request(reply))).await?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn send(&self, request: Request) -> Result<(), Error> {
+        self.requests.send(request).await.map_err(|_| Error::Closed)
     }
 }
 

@@ -3,15 +3,16 @@
 //! Nothing outlives the process: no `LEDGER_URL` leads to it, only `eko-bench` asks for it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::rules::{self, Circumstances, LeaseScope, Row, TidState};
-use super::{
-    BacklogCounts, Claim, ClaimRequest, Error, Identity, LeaseStatus, Meta, Opened, Opening,
-    Request, Stranded, Write,
-};
+use super::request::{Answers, Request, UpkeepRequest};
+use super::row::Row;
+use super::rules::{Circumstances, LeaseScope, TidState};
+use super::unit_of_work::{Rows, UnitOfWork};
+use super::{BacklogCounts, Identity, Meta, Opened, Opening, Stranded};
 
 /// How many requests are taken at once, as the stores do.
 const BATCH: usize = 512;
@@ -48,66 +49,74 @@ impl Memory {
         }
     }
 
-    /// Whoever asked may have gone meanwhile: the process is stopping.
     fn answer(&mut self, request: Request) {
-        match request {
-            Request::Claim { request, token, reply } => {
-                drop(reply.send(self.claim(&request, token)))
-            }
-            Request::Write { write, reply } => drop(reply.send(Ok(self.write(*write)))),
-            Request::Parked { id, parked } => {
-                if let Some(row) = self.rows.get_mut(&id) {
-                    row.parked = row.parked.max(parked);
-                }
-            }
-            Request::Told { id } => {
-                if let Some(row) = self.rows.get_mut(&id) {
-                    row.untold = false;
-                }
-            }
-            Request::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
-            Request::BacklogCounts { reply } => drop(reply.send(Ok(BacklogCounts::default()))),
-            Request::Meta { reply, .. } => drop(reply.send(Ok(Meta::default()))),
-            Request::Prune { reply, .. } => drop(reply.send(Ok(0))),
-            Request::Probe { reply } => drop(reply.send(Ok(()))),
+        let request = match request {
+            Request::Command(request) => request,
+            Request::Upkeep(request) => return keep_up(request),
+        };
+        let (circumstances, mut answers) = (self.circumstances(), Answers::new());
+        let Ok(()) = UnitOfWork::new(self, circumstances).apply(request, &mut answers);
+        for answer in answers {
+            answer(None);
         }
-    }
-
-    fn claim(&mut self, request: &ClaimRequest, token: u64) -> Result<Claim, Error> {
-        let circumstances = self.circumstances();
-        let row = self.rows.get(&request.id).cloned();
-        let mut tid = TidState::default();
-        if let Some(refunds) =
-            rules::tid_that_matters(row.as_ref(), request).and_then(|tid| self.refunds.get(tid))
-        {
-            for row in refunds.iter().filter_map(|id| self.rows.get(id)) {
-                tid.add(row.finished.clone(), row.doubted_since().is_some());
-            }
-        }
-        let (claim, changed) = rules::claim(row, &tid, request, token, circumstances)?;
-        self.keep(changed);
-        Ok(claim)
-    }
-
-    fn write(&mut self, write: Write) -> LeaseStatus {
-        let now = self.circumstances().now;
-        self.rows.get_mut(&write.id).map_or(LeaseStatus::Lost, |row| rules::write(row, write, now))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the store's own time")]
     fn circumstances(&self) -> Circumstances {
         Circumstances { lease_scope: self.lease_scope, caution: None, now: Timestamp::now() }
     }
+}
 
-    fn keep(&mut self, row: Option<Row>) {
-        let Some(row) = row else {
-            return;
-        };
-        let id = row.id.clone();
-        let refund_of = row.tid.clone().filter(|_| row.kind == "refund");
+/// There is nothing to keep up. Whoever asked may have gone meanwhile: the process is stopping.
+fn keep_up(request: UpkeepRequest) {
+    match request {
+        UpkeepRequest::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
+        UpkeepRequest::BacklogCounts { reply } => drop(reply.send(Ok(BacklogCounts::default()))),
+        UpkeepRequest::Meta { reply, .. } => drop(reply.send(Ok(Meta::default()))),
+        UpkeepRequest::Prune { reply, .. } => drop(reply.send(Ok(0))),
+        UpkeepRequest::Probe { reply } => drop(reply.send(Ok(()))),
+    }
+}
+
+impl Rows for Memory {
+    type Error = Infallible;
+
+    fn load(&mut self, id: &str) -> Result<Option<Row>, Infallible> {
+        Ok(self.rows.get(id).cloned())
+    }
+
+    fn tid_state(&mut self, tid: &str) -> Result<TidState, Infallible> {
+        let mut state = TidState::default();
+        for row in self.refunds.get(tid).into_iter().flatten().filter_map(|id| self.rows.get(id)) {
+            state.add(row.finished.clone(), row.doubted_since().is_some());
+        }
+        Ok(state)
+    }
+
+    fn add(&mut self, row: Row) -> Result<(), Infallible> {
+        self.save(row)
+    }
+
+    fn save(&mut self, row: Row) -> Result<(), Infallible> {
+        let (id, tid) = (row.id.clone(), row.refund_of().map(str::to_owned));
         let is_new = self.rows.insert(id.clone(), row).is_none();
-        if let Some(tid) = refund_of.filter(|_| is_new) {
+        if let Some(tid) = tid.filter(|_| is_new) {
             self.refunds.entry(tid).or_default().push(id);
         }
+        Ok(())
+    }
+
+    fn raise_parked(&mut self, id: &str, parked: u32) -> Result<(), Infallible> {
+        if let Some(row) = self.rows.get_mut(id) {
+            row.parked = row.parked.max(parked);
+        }
+        Ok(())
+    }
+
+    fn mark_told(&mut self, id: &str) -> Result<(), Infallible> {
+        if let Some(row) = self.rows.get_mut(id) {
+            row.untold = false;
+        }
+        Ok(())
     }
 }

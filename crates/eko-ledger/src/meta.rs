@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+use super::request::UpkeepRequest;
 use super::rules::Caution;
-use super::{Error, Ledger, Request, Settings};
+use super::{Error, Ledger, Settings};
 use eko_core::history::SuspicionReason;
 
 /// What opening a ledger needs besides its place.
@@ -164,7 +165,7 @@ impl Ledger {
     }
 
     async fn change(&self, change: Change) -> Result<Meta, Error> {
-        self.request(|reply| Request::Meta { change, reply }).await
+        self.keep_up(|reply| UpkeepRequest::Meta { change, reply }).await
     }
 }
 

@@ -1,13 +1,18 @@
-//! The ledger in memory, for the model checker: the stores' rules over rows that states share.
+//! The ledger in memory, for the model checker: the stores' unit of work over rows that states share.
 
+use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rules::{self, Caution, Circumstances, Finished, LeaseScope, Row, TidState};
-use super::{Claim, ClaimRequest, ClaimedCommand, LeaseStatus, Transition, Write};
+use super::request::{Claimant, Transition, Write};
+use super::row::{Finished, Lease, Row};
+use super::rules::{Caution, Circumstances, LeaseScope, TidState};
+use super::unit_of_work::{Rows, UnitOfWork};
+use super::{Claim, ClaimRequest, ClaimedCommand, LeaseStatus};
 use eko_core::event::Event;
 use eko_core::history::{Age, History, SuspicionReason};
 
@@ -61,6 +66,14 @@ impl Sharing {
             None => LeaseScope::Shared,
         }
     }
+
+    fn circumstances(self, caution: Option<Doubt>) -> Circumstances {
+        let caution = caution.map(|Doubt { why, since }| {
+            let known_for = Duration::try_from(self.now.duration_since(since)).unwrap();
+            Caution { why, known_for, before: known_for }
+        });
+        Circumstances { lease_scope: self.lease_scope(), now: self.now, caution }
+    }
 }
 
 impl Store {
@@ -71,25 +84,13 @@ impl Store {
         token: u64,
         sharing: Sharing,
     ) -> Claim {
-        let row = self.row(&request.id).cloned();
-        let forgets = row.is_some() && sharing.forgets_refunded;
-        let mut tid = rules::tid_that_matters(row.as_ref(), request)
-            .filter(|_| !forgets)
-            .map(|tid| self.tid_state(tid))
-            .unwrap_or_default();
-        tid.is_busy &= !sharing.has_no_tid_lock;
-        let (lease_scope, now) = (sharing.lease_scope(), sharing.now);
-        let caution = self.caution.filter(|_| row.is_none() || !sharing.trusts_rewound);
-        let caution = caution.map(|Doubt { why, since }| {
-            let known_for = Duration::try_from(now.duration_since(since)).unwrap();
-            Caution { why, known_for, before: known_for }
-        });
-        let circumstances = Circumstances { lease_scope, now, caution };
-        let (claim, changed) = rules::claim(row, &tid, request, token, circumstances).unwrap();
-        if let Some(row) = changed {
-            self.keep::<H>(row, now);
-        }
-        claim
+        let is_known = self.row(&request.id).is_some();
+        let caution = self.caution.filter(|_| !is_known || !sharing.trusts_rewound);
+        let mut rows = self.rows::<H>(sharing);
+        rows.forgets_tids = is_known && sharing.forgets_refunded;
+        let claimant = Claimant { request: request.clone(), token };
+        let Ok(claim) = UnitOfWork::new(&mut rows, sharing.circumstances(caution)).claim(&claimant);
+        claim.unwrap()
     }
 
     /// Records that a call begins.
@@ -127,19 +128,13 @@ impl Store {
     }
 
     /// Records that a copy is safe.
-    pub fn parked<H: Hasher + Default>(&mut self, id: &str, parked: u32, now: Timestamp) {
-        if let Some(row) = self.row(id).filter(|row| row.parked < parked) {
-            let row = Row { parked, ..row.clone() };
-            self.keep::<H>(row, now);
-        }
+    pub fn parked<H: Hasher + Default>(&mut self, id: &str, parked: u32, sharing: Sharing) {
+        let Ok(()) = self.rows::<H>(sharing).raise_parked(id, parked);
     }
 
     /// Records that an end is told.
-    pub fn told<H: Hasher + Default>(&mut self, id: &str, now: Timestamp) {
-        if let Some(row) = self.row(id).filter(|row| row.untold) {
-            let row = Row { untold: false, ..row.clone() };
-            self.keep::<H>(row, now);
-        }
+    pub fn told<H: Hasher + Default>(&mut self, id: &str, sharing: Sharing) {
+        let Ok(()) = self.rows::<H>(sharing).mark_told(id);
     }
 
     /// The outcome that a command's row tells.
@@ -158,7 +153,7 @@ impl Store {
         if row.finished.is_some() {
             return row.untold.then_some(Timestamp::UNIX_EPOCH);
         }
-        let holds = |&lease: &rules::Lease| sharing.lease_scope().holds(lease, sharing.now);
+        let holds = |&lease: &Lease| sharing.lease_scope().holds(lease, sharing.now);
         if row.lease.as_ref().is_some_and(holds) {
             return None;
         }
@@ -201,24 +196,18 @@ impl Store {
         transition: Transition,
         sharing: Sharing,
     ) -> LeaseStatus {
-        let write = Write::of(claimed.clone(), transition);
-        let (row, held) = match self.row(&claimed.id) {
-            Some(row) => {
-                let mut row = row.clone();
-                let held = rules::write(&mut row, write, sharing.now);
-                (Some(row), held)
-            }
-            None if sharing.has_no_write_back => (None, LeaseStatus::Lost),
-            None => {
-                let tid = claimed.tid().map(|tid| self.tid_state(tid)).unwrap_or_default();
-                (rules::write_back(write, &tid, sharing.now), LeaseStatus::Held)
-            }
-        };
-        let Some(row) = row else { return LeaseStatus::Lost };
-        if held == LeaseStatus::Held {
-            self.keep::<H>(row, sharing.now);
+        if sharing.has_no_write_back && self.row(&claimed.id).is_none() {
+            return LeaseStatus::Lost;
         }
+        let mut rows = self.rows::<H>(sharing);
+        let mut unit = UnitOfWork::new(&mut rows, sharing.circumstances(None));
+        let Ok(held) = unit.write(Write::of(claimed.clone(), transition));
         held
+    }
+
+    /// Its rows as a unit of work has them.
+    const fn rows<H>(&mut self, sharing: Sharing) -> StoreRows<'_, H> {
+        StoreRows { store: self, sharing, forgets_tids: false, hasher: PhantomData }
     }
 
     fn row(&self, id: &str) -> Option<&Row> {
@@ -241,16 +230,61 @@ impl Store {
             }
         }
     }
+}
 
-    /// What the stores read of a tid.
-    fn tid_state(&self, tid: &str) -> TidState {
+/// The rows of the store in one commit, with the mutations in it.
+struct StoreRows<'a, H> {
+    store: &'a mut Store,
+    sharing: Sharing,
+    /// Nothing is known of what became of a tid.
+    forgets_tids: bool,
+    hasher: PhantomData<H>,
+}
+
+impl<H: Hasher + Default> Rows for StoreRows<'_, H> {
+    type Error = Infallible;
+
+    fn load(&mut self, id: &str) -> Result<Option<Row>, Infallible> {
+        Ok(self.store.row(id).cloned())
+    }
+
+    fn tid_state(&mut self, tid: &str) -> Result<TidState, Infallible> {
         let mut state = TidState::default();
-        for row in self.rows.iter().map(|kept| &kept.row) {
+        if self.forgets_tids {
+            return Ok(state);
+        }
+        for row in self.store.rows.iter().map(|kept| &kept.row) {
             if row.tid.as_deref() == Some(tid) {
                 state.add(row.finished.clone(), row.doubted_since().is_some());
             }
         }
-        state
+        state.is_busy &= !self.sharing.has_no_tid_lock;
+        Ok(state)
+    }
+
+    fn add(&mut self, row: Row) -> Result<(), Infallible> {
+        self.save(row)
+    }
+
+    fn save(&mut self, row: Row) -> Result<(), Infallible> {
+        self.store.keep::<H>(row, self.sharing.now);
+        Ok(())
+    }
+
+    fn raise_parked(&mut self, id: &str, parked: u32) -> Result<(), Infallible> {
+        if let Some(row) = self.store.row(id).filter(|row| row.parked < parked) {
+            let row = Row { parked, ..row.clone() };
+            self.save(row)?;
+        }
+        Ok(())
+    }
+
+    fn mark_told(&mut self, id: &str) -> Result<(), Infallible> {
+        if let Some(row) = self.store.row(id).filter(|row| row.untold) {
+            let row = Row { untold: false, ..row.clone() };
+            self.save(row)?;
+        }
+        Ok(())
     }
 }
 

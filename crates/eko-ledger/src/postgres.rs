@@ -12,35 +12,37 @@ mod address;
 mod connect;
 mod home;
 mod link;
+mod loaded;
 mod meta;
 mod pooled;
 mod rows;
 mod schema;
 mod statements;
 mod tls;
-mod unit_of_work;
+mod transactions;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use futures_util::future::{join, join5};
-use jiff::Timestamp;
 use tokio_postgres::Client;
 
-use super::meta::{CautionClock, Change, Meta, Witness};
-use super::rules::{Circumstances, LeaseScope, Row};
-use super::{
-    Answers, BacklogCounts, Error, Identity, Inbox, Opened, Opening, Overview, Request, StoreTime,
-    Stranded,
-};
+use super::meta::{CautionClock, Change, Witness};
+use super::request::{Answers, CommandRequest, Request, UpkeepRequest, by_subject};
+use super::row::Row;
+use super::rules::{Caution, Circumstances, LeaseScope};
+use super::unit_of_work::UnitOfWork;
+use super::{Error, Identity, Inbox, Opened, Opening, Overview, StoreTime};
 pub use address::Address;
 use eko_connect::credential::Credential;
 use eko_connect::pem::TlsFiles;
-use link::{ConnectionError, Link, Session};
-use meta::Glance;
+use eko_core::history::SuspicionReason;
+use link::{ConnectionError, Link};
+use loaded::{Loaded, Subjects};
 pub use tls::{TLS_SETTINGS, check_tls};
-use unit_of_work::{Subjects, UnitOfWork};
+use transactions::{
+    Settled, backlog_counts, commit, is_empty, load, own_commits, probe, promise, prune, read_meta,
+    stranded,
+};
 
 /// Before what makes a database no ledger.
 const UNUSABLE: &str = "cannot use the ledger's database";
@@ -143,70 +145,80 @@ impl Running {
     async fn serve(mut self, mut inbox: tokio::sync::mpsc::Receiver<Request>) {
         let mut batch = Vec::with_capacity(BATCH);
         while inbox.recv_many(&mut batch, BATCH).await > 0 {
-            let is_upkeep = |request: &Request| request.is_upkeep();
-            let (upkeep, claims): (Vec<_>, Vec<_>) = batch.drain(..).partition(is_upkeep);
-            if !claims.is_empty() {
-                let subjects = Subjects::of(&claims);
-                let gone = self.settle(claims, &subjects, false).await;
-                if !gone.is_empty() {
-                    let subjects = Subjects::with_tids(&gone);
-                    self.settle(gone, &subjects, true).await;
-                }
+            let (commands, upkeep) = by_subject(batch.drain(..));
+            if !commands.is_empty() {
+                self.settle_all(commands).await;
             }
             for request in upkeep {
-                self.maintain(request).await;
+                self.keep_up(request).await;
             }
         }
     }
 
-    /// Deals with a batch and answers it once it is committed. Gives back the writes about claimed
-    /// commands of which nothing is left, unless they are to be written back.
+    /// Deals with a batch. What it lacks a lock for comes in a transaction of its own.
+    async fn settle_all(&mut self, batch: Vec<CommandRequest>) {
+        let subjects = Subjects::of(&batch);
+        let left = self.settle(batch, &subjects).await;
+        if !left.is_empty() {
+            let subjects = Subjects::with_tids(&left);
+            self.settle(left, &subjects).await;
+        }
+    }
+
+    /// Deals with a batch and answers it once it is committed. Gives back what it lacks a lock for.
     async fn settle(
         &mut self,
-        batch: Vec<Request>,
+        batch: Vec<CommandRequest>,
         subjects: &Subjects,
-        writes_back: bool,
-    ) -> Vec<Request> {
-        let Self { link, witness, caution, worker, retention, time } = self;
-        let (worker, retention) = (*worker, *retention);
-        let loaded = link.retry(|session| load(session, subjects, worker, retention)).await;
-        let loaded = loaded.and_then(|(rows, glance)| {
-            let now = time.or(rows::time(glance.now)?);
-            let caution = caution.caution(glance.lacks, monotonic());
-            let circumstances = Circumstances { lease_scope: LeaseScope::Shared, caution, now };
-            Ok((UnitOfWork::new(circumstances, rows), glance.commits))
-        });
-        let (mut unit, counter) = match loaded {
+    ) -> Vec<CommandRequest> {
+        let (mut rows, mut circumstances, counter) = match self.load(subjects).await {
             Ok(loaded) => loaded,
             Err(error) => {
                 batch.into_iter().for_each(|request| request.fail(&error));
                 return Vec::new();
             }
         };
-        unit.has_regressed = witness.misses(counter);
-        if unit.has_regressed {
-            unit.distrust();
+        let has_regressed = self.witness.misses(counter);
+        if has_regressed {
+            circumstances.caution = Some(Caution::began_now(SuspicionReason::LedgerForgot));
             // Said once: how many there are of all is seen anew.
-            witness.saw_all(0);
+            self.witness.saw_all(0);
         }
-        unit.writes_back = writes_back;
+        let (batch, left): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|request| subjects.cover(request, &rows));
         let mut answers = Answers::new();
+        let mut unit = UnitOfWork::new(&mut rows, circumstances);
         for request in batch {
-            unit.apply(request, &mut answers);
+            let Ok(()) = unit.apply(request, &mut answers);
         }
-        if !unit.missed.is_empty() {
-            witness.missed(&unit.missed);
+        let missed = unit.missed;
+        if !missed.is_empty() {
+            self.witness.missed(&missed);
         }
+        let settled = Settled { rows, has_forgotten: has_regressed || !missed.is_empty() };
         // Once the commit has left, an error says that nobody knows whether it stands: those who
         // wait get the error, and their deliveries come again to what the ledger says then.
-        let committed = link.once(|session| commit(session, &unit, worker)).await;
+        let worker = self.worker;
+        let committed = self.link.once(|session| commit(session, &settled, worker)).await;
         if let Ok(commits) = &committed {
-            witness.committed(counter + commits);
+            self.witness.committed(counter + commits);
         }
         for answer in answers {
             answer(committed.as_ref().err());
         }
-        unit.take_gone()
+        left
+    }
+
+    /// Loads what a batch is about, what its claims depend on besides, and how often this worker has
+    /// committed.
+    async fn load(&mut self, subjects: &Subjects) -> Result<(Loaded, Circumstances, u64), Error> {
+        let (worker, retention) = (self.worker, self.retention);
+        let loaded = self.link.retry(|session| load(session, subjects, worker, retention)).await;
+        let (rows, glance) = loaded?;
+        let now = self.time.or(rows::time(glance.now)?);
+        let caution = self.caution.caution(glance.lacks, monotonic());
+        let circumstances = Circumstances { lease_scope: LeaseScope::Shared, caution, now };
+        Ok((Loaded::new(rows), circumstances, glance.commits))
     }
 
     /// Whether commits are missing, of this worker or of another one.
@@ -223,24 +235,24 @@ impl Running {
     }
 
     /// What needs no claim, on its own.
-    async fn maintain(&mut self, request: Request) {
+    async fn keep_up(&mut self, request: UpkeepRequest) {
         let (worker, link) = (self.worker, &mut self.link);
         match request {
-            Request::BacklogCounts { reply } => {
+            UpkeepRequest::BacklogCounts { reply } => {
                 let backlog_counts = link.retry(backlog_counts).await;
                 // Whoever asked may have gone meanwhile.
                 drop(reply.send(backlog_counts));
             }
-            Request::Prune { before, most, reply } => {
+            UpkeepRequest::Prune { before, most, reply } => {
                 let forgotten = link.retry(|session| prune(session, before, most)).await;
                 drop(reply.send(forgotten));
             }
-            Request::Stranded { most, reply } => {
+            UpkeepRequest::Stranded { most, reply } => {
                 let stranded = link.retry(|session| stranded(session, most)).await;
                 drop(reply.send(stranded));
             }
-            Request::Probe { reply } => drop(reply.send(link.retry(probe).await)),
-            Request::Meta { change, reply } => {
+            UpkeepRequest::Probe { reply } => drop(reply.send(link.retry(probe).await)),
+            UpkeepRequest::Meta { change, reply } => {
                 if change == Change::Forget {
                     self.witness.count();
                 }
@@ -255,107 +267,11 @@ impl Running {
                 }
                 drop(reply.send(told));
             }
-            claim => claim.fail(&Error::Closed),
         }
     }
-}
-
-/// Takes the locks, then loads what they guard, and how often this worker has committed. The
-/// statements leave together, in the order in which `join5` polls them first, and the server runs
-/// them one after the other, each with a snapshot of its own.
-async fn load(
-    session: Arc<Session>,
-    subjects: &Subjects,
-    worker: i64,
-    retention: i64,
-) -> Result<(Vec<Row>, Glance), ConnectionError> {
-    let (client, statements) = (&session.client, &session.statements);
-    let locks = subjects.locks();
-    let ids: Vec<&str> = subjects.ids.iter().map(String::as_str).collect();
-    let tids: Vec<&str> = subjects.tids.iter().map(String::as_str).collect();
-    let (begun, locked, known, refunds, glance) = join5(
-        session.begin(),
-        statements.lock.run(client, &[&locks]),
-        statements.by_id.run(client, &[&ids]),
-        statements.by_tid.run(client, &[&tids]),
-        statements.glance.run(client, &[&worker, &retention, &session.promoted]),
-    )
-    .await;
-    begun?;
-    locked?;
-    let (known, refunds, glance) = (known?, refunds?, meta::glance(&glance?, &session)?);
-    // A row that comes twice counts as the later statement saw it.
-    let rows: Result<Vec<Row>, Error> = known.iter().chain(&refunds).map(rows::read).collect();
-    Ok((rows?, glance))
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a process has known something")]
 fn monotonic() -> Instant {
     Instant::now()
-}
-
-/// Commits; how many commits that counts as.
-async fn commit(
-    session: Arc<Session>,
-    unit: &UnitOfWork,
-    worker: i64,
-) -> Result<u64, ConnectionError> {
-    let (client, statements) = (&session.client, &session.statements);
-    let changed = unit.changed();
-    if unit.has_forgotten() {
-        meta::change(client, Change::Forget).await?;
-    } else if changed.is_empty() {
-        client.batch_execute("COMMIT").await?;
-        return Ok(0);
-    }
-    let write = rows::upsert(client, &statements.upsert, &changed, worker);
-    let (written, committed) = join(write, client.batch_execute("COMMIT")).await;
-    // The commit of a transaction whose write failed "succeeds" as a rollback.
-    written?;
-    committed?;
-    Ok(1)
-}
-
-async fn read_meta(session: Arc<Session>, change: Change) -> Result<Meta, ConnectionError> {
-    let read = async {
-        meta::change(&session.client, change).await?;
-        meta::load(&session.client, schema::NEWEST, session.timeline.as_deref()).await
-    };
-    session.transaction(read).await
-}
-
-async fn own_commits(session: Arc<Session>, worker: i64) -> Result<u64, ConnectionError> {
-    session.transaction(meta::own_commits(&session.client, worker)).await
-}
-
-async fn promise(session: Arc<Session>) -> Result<String, ConnectionError> {
-    session.transaction(meta::promise(&session.client)).await
-}
-
-async fn is_empty(session: Arc<Session>) -> Result<bool, ConnectionError> {
-    let select = "SELECT NOT EXISTS (SELECT 1 FROM commands)";
-    let selected = async { Ok(session.client.query_typed_one(select, &[]).await?.get(0)) };
-    session.transaction(selected).await
-}
-
-async fn backlog_counts(session: Arc<Session>) -> Result<BacklogCounts, ConnectionError> {
-    session.transaction(rows::backlog_counts(&session.client)).await
-}
-
-async fn stranded(session: Arc<Session>, most: u32) -> Result<Stranded, ConnectionError> {
-    session.transaction(rows::stranded(&session.client, most)).await
-}
-
-async fn prune(
-    session: Arc<Session>,
-    before: Timestamp,
-    most: u32,
-) -> Result<u32, ConnectionError> {
-    session.transaction(rows::prune(&session.client, before, most)).await
-}
-
-/// PostgreSQL writes a new version of the row although nothing in it changes.
-async fn probe(session: Arc<Session>) -> Result<(), ConnectionError> {
-    let update = "UPDATE meta SET digest_key = digest_key";
-    session.transaction(async { Ok(session.client.batch_execute(update).await?) }).await
 }

@@ -1,15 +1,16 @@
 //! The ledger's rules: pure functions from what a store has loaded to what it writes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Asked, Claim, ClaimRequest, ClaimedCommand, Error, LeaseStatus, Transition, Write};
+use super::Error;
+use super::claim::{Asked, Claim, ClaimRequest, ClaimedCommand, LeaseStatus};
+use super::request::{Claimant, Transition, Write};
+use super::row::{Finished, Lease, Row};
 use eko_core::decision::saturating_add;
 use eko_core::event::Event;
-use eko_core::history::{History, SuspicionReason, unix_nanos};
+use eko_core::history::{History, SuspicionReason};
 use eko_core::outcome::Receipt;
 
 /// A copy may come a moment before its time: the broker's clock is not the store's.
@@ -18,51 +19,6 @@ const EARLY: Duration = Duration::from_millis(100);
 /// No command waits longer than the last retry queue holds it. A due time beyond was written before
 /// the clock was set back.
 const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3_600);
-
-/// One command as a store keeps it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Row {
-    pub(super) id: String,
-    pub(super) kind: String,
-    pub(super) tid: Option<String>,
-    pub(super) digest: String,
-    pub(super) history: History,
-    pub(super) lease: Option<Lease>,
-    pub(super) due: Option<Timestamp>,
-    pub(super) parked: u32,
-    pub(super) interruptions: u32,
-    pub(super) unsettled: bool,
-    /// It has ended, and what follows from that may not have been done yet: its event, and a copy
-    /// where a person looks.
-    #[serde(skip)]
-    pub(super) untold: bool,
-    /// Never written as JSON: what has ended stands in columns of its own.
-    #[serde(skip)]
-    pub(super) finished: Option<Finished>,
-}
-
-/// A claim that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Lease {
-    pub(super) token: u64,
-    #[serde(with = "unix_nanos")]
-    pub(super) until: Timestamp,
-}
-
-/// The end of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Finished {
-    pub(super) at: Timestamp,
-    pub(super) outcome: String,
-    pub(super) event: Vec<u8>,
-}
-
-impl Finished {
-    /// The end that an event tells.
-    pub(super) fn by(event: &Event) -> Self {
-        Self { at: event.time, outcome: event.outcome.clone(), event: event.body.clone() }
-    }
-}
 
 /// What other commands have left of the same tid's refund.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +54,13 @@ pub(super) struct Caution {
     pub(super) before: Duration,
 }
 
+impl Caution {
+    /// What it lacks may have begun up to now.
+    pub(super) const fn began_now(why: SuspicionReason) -> Self {
+        Self { why, known_for: Duration::ZERO, before: Duration::ZERO }
+    }
+}
+
 /// What a claim depends on besides the rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
@@ -129,48 +92,6 @@ impl LeaseScope {
     }
 }
 
-/// A list, in the order of the fields: what is read back soon needs no names.
-impl Serialize for Row {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self {
-            id,
-            kind,
-            tid,
-            digest,
-            history,
-            lease,
-            due,
-            parked,
-            interruptions,
-            unsettled,
-            untold: _,
-            finished: _,
-        } = self;
-        (id, kind, tid, digest, history, lease, due, parked, interruptions, unsettled)
-            .serialize(serializer)
-    }
-}
-
-impl Row {
-    /// Whether somebody may have executed it, as far as its attempts tell.
-    pub(super) fn doubted_since(&self) -> Option<Timestamp> {
-        self.history.doubted_since()
-    }
-
-    fn claimed(&self, token: u64) -> ClaimedCommand {
-        let (kind, tid, digest) = (self.kind.clone(), self.tid.clone(), self.digest.clone());
-        ClaimedCommand {
-            id: self.id.clone(),
-            history: self.history.clone(),
-            parked: self.parked,
-            interruptions: self.interruptions,
-            token,
-            asked: Arc::new(Asked { kind, tid, digest }),
-            is_kept: true,
-        }
-    }
-}
-
 /// The tid whose other refunds a claim depends on: what another command got is told again also
 /// after a crash, while the command is not finished.
 pub(super) fn tid_that_matters<'a>(
@@ -178,36 +99,36 @@ pub(super) fn tid_that_matters<'a>(
     request: &'a ClaimRequest,
 ) -> Option<&'a str> {
     let is_open = row.is_none_or(|row| row.finished.is_none());
-    request.tid.as_deref().filter(|_| is_open && request.kind == "refund")
+    request.refund_of().filter(|_| is_open)
 }
 
 /// Answers a claim; the row, where one comes back, is to be written.
 pub(super) fn claim(
     row: Option<Row>,
     tid: &TidState,
-    request: &ClaimRequest,
-    token: u64,
+    claimant: &Claimant,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
+    let request = &claimant.request;
     match (row, &request.digest) {
         (None, Some(digest)) if !request.has_ended => {
-            claim_unknown(tid, request, digest, token, circumstances)
+            claim_unknown(digest, tid, claimant, circumstances)
         }
         (None, _) => Ok((Claim::Unknown, None)),
         (Some(row), _) if request.only_ended && row.finished.is_none() => {
             Ok((Claim::Unknown, None))
         }
-        (Some(row), _) => claim_known(row, tid, request, token, circumstances),
+        (Some(row), _) => claim_known(row, tid, claimant, circumstances),
     }
 }
 
 fn claim_unknown(
-    tid: &TidState,
-    request: &ClaimRequest,
     digest: &str,
-    token: u64,
+    tid: &TidState,
+    claimant: &Claimant,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
+    let Claimant { request, token } = claimant;
     let suspicion = suspicion(tid, request, circumstances);
     // One that has expired needs the tid no more, unless an attempt may have been made of it.
     if tid.is_busy && (!request.has_expired || suspicion.is_some()) {
@@ -219,7 +140,7 @@ fn claim_unknown(
         tid: request.tid.clone(),
         digest: digest.to_owned(),
         history: History::new(request.now),
-        lease: Some(Lease { token, until: saturating_add(circumstances.now, request.lease) }),
+        lease: Some(claimant.lease(circumstances.now)),
         due: None,
         parked: request.parked,
         interruptions: 0,
@@ -228,11 +149,11 @@ fn claim_unknown(
         finished: None,
     };
     if let Some(receipt) = refunded(tid)? {
-        return Ok((Claim::Refunded(row.claimed(token), receipt), Some(row)));
+        return Ok((Claim::Refunded(row.claimed(*token), receipt), Some(row)));
     }
     if tid.is_busy {
         // The database allows one unfinished refund of a tid: this one is kept when it has ended.
-        let claimed = ClaimedCommand { is_kept: false, ..row.claimed(token) };
+        let claimed = ClaimedCommand { is_kept: false, ..row.claimed(*token) };
         return Ok((Claim::Fresh(claimed), None));
     }
     match (suspicion, request.stamp) {
@@ -240,7 +161,7 @@ fn claim_unknown(
         (None, Some(stamp)) => row.history.begin(request.now, stamp),
         (None, None) => {}
     }
-    Ok((Claim::Fresh(row.claimed(token)), Some(row)))
+    Ok((Claim::Fresh(row.claimed(*token)), Some(row)))
 }
 
 /// Why somebody else may have made an attempt for a refund that is not known here: what can have
@@ -250,25 +171,25 @@ fn suspicion(
     request: &ClaimRequest,
     circumstances: Circumstances,
 ) -> Option<Caution> {
-    let began_now = |why| Caution { why, known_for: Duration::ZERO, before: Duration::ZERO };
-    let redelivered = request.is_suspect.then_some(began_now(SuspicionReason::Redelivered));
+    let redelivered =
+        request.is_suspect.then_some(Caution::began_now(SuspicionReason::Redelivered));
     // That is about another command's attempts: one that makes none has nothing to ask.
     let doubted = tid
         .doubted
         .filter(|_| !request.has_expired)
-        .map(|_| began_now(SuspicionReason::TidDoubted));
-    let caution = circumstances.caution.filter(|_| request.kind == "refund");
+        .map(|_| Caution::began_now(SuspicionReason::TidDoubted));
+    let caution = circumstances.caution.filter(|_| request.is_refund());
     redelivered.or(doubted).or(caution)
 }
 
 fn claim_known(
-    mut row: Row,
+    row: Row,
     tid: &TidState,
-    request: &ClaimRequest,
-    token: u64,
+    claimant: &Claimant,
     circumstances: Circumstances,
 ) -> Result<(Claim, Option<Row>), Error> {
-    let Circumstances { lease_scope, caution, now } = circumstances;
+    let Circumstances { lease_scope, now, .. } = circumstances;
+    let request = &claimant.request;
     if request
         .digest
         .as_ref()
@@ -295,11 +216,22 @@ fn claim_known(
     if is_early {
         return Ok((Claim::Early { wait }, None));
     }
+    take(row, tid, claimant, circumstances)
+}
+
+/// Takes a command that is known, and that nobody holds.
+fn take(
+    mut row: Row,
+    tid: &TidState,
+    claimant: &Claimant,
+    circumstances: Circumstances,
+) -> Result<(Claim, Option<Row>), Error> {
+    let Claimant { request, token } = claimant;
     let is_interrupted = row.lease.is_some();
     if is_interrupted {
         row.interruptions = row.interruptions.saturating_add(1);
     }
-    row.lease = Some(Lease { token, until: saturating_add(now, request.lease) });
+    row.lease = Some(claimant.lease(circumstances.now));
     row.due = None;
     // In this order: what this process has measured meanwhile is no time beside what the broker has.
     row.history.measure(request.now);
@@ -308,12 +240,12 @@ fn claim_known(
     }
     // A row that is known may be older than the last attempt: what the ledger lacks, or another one
     // knows, was perhaps begun for it.
-    let caution = caution.filter(|_| request.kind == "refund");
+    let caution = circumstances.caution.filter(|_| request.is_refund());
     let is_new = |it: &Caution| !row.history.is_suspected(it.why, it.known_for, request.now);
     if let Some(Caution { why, before, .. }) = caution.filter(is_new) {
         row.history.suspect(request.now, before, why);
     }
-    let claimed = row.claimed(token);
+    let claimed = row.claimed(*token);
     // The worker may have died before it said so: the history of such a refund is empty, and
     // would allow an attempt.
     if let Some(receipt) = refunded(tid)? {
@@ -321,6 +253,13 @@ fn claim_known(
     }
     let claim = if is_interrupted { Claim::Interrupted(claimed) } else { Claim::Due(claimed) };
     Ok((claim, Some(row)))
+}
+
+impl Claimant {
+    /// Its claim, from now on.
+    fn lease(&self, now: Timestamp) -> Lease {
+        Lease { token: self.token, until: saturating_add(now, self.request.lease) }
+    }
 }
 
 /// How long until a time of the store; nothing where it is over.

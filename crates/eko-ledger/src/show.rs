@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::rules::Row;
+use super::row::Row;
 use super::{Settings, postgres, sqlite};
 use eko_core::command::read_tid;
 use eko_core::event::Event;

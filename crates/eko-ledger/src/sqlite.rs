@@ -5,6 +5,7 @@ mod meta;
 mod rows;
 mod staging;
 mod store;
+mod work;
 
 use std::io;
 use std::path::Path;
@@ -15,14 +16,15 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::meta::{CautionClock, Change, Witness};
-use super::rules::{Circumstances, LeaseScope, Row};
-use super::{
-    Answers, Error, Identity, Inbox, Opened, Opening, Overview, Reply, Request, StoreTime, defer,
-};
+use super::request::Request;
+use super::row::Row;
+use super::rules::{Circumstances, LeaseScope};
+use super::{Error, Identity, Inbox, Opened, Opening, Overview, StoreTime};
 use eko_core::decision::saturating_add;
 use file::LedgerFile;
 use staging::StagingTable;
 use store::Store;
+use work::Work;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
 const MIGRATIONS: [&str; 4] = [
@@ -229,33 +231,25 @@ impl Server {
         let mut batch = Vec::with_capacity(BATCH);
         while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
             let is_crowd = batch.len() > CROWD;
-            let mut answers = Answers::new();
-            let mut requests = batch.drain(..);
+            let mut work = Work::of(batch.drain(..));
             // Looked at once more after the commit: the file may have gone meanwhile.
             let committed = self.file.check().and_then(|()| {
-                let committed = self.commit(&mut requests, &mut answers);
+                let committed = self.commit(&mut work);
                 committed.map_err(|error| Error::Store(error.to_string()))?;
                 self.file.check()
             });
-            if let Err(error) = &committed {
+            if committed.is_err() {
                 self.staging.doubt();
-                requests.for_each(|request| request.fail(error));
             }
-            for answer in answers {
-                answer(committed.as_ref().err());
-            }
+            work.answer(&committed);
             if is_crowd {
                 std::thread::sleep(PACE);
             }
         }
     }
 
-    /// Where it fails, what is left of the batch was not dealt with.
-    fn commit(
-        &mut self,
-        batch: &mut impl Iterator<Item = Request>,
-        answers: &mut Answers,
-    ) -> rusqlite::Result<()> {
+    /// Where it fails, what is left of the work was not dealt with.
+    fn commit(&mut self, work: &mut Work) -> rusqlite::Result<()> {
         let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
         let now = self.time.or(wall);
         let oldest = wall.as_millisecond().saturating_sub(self.retention);
@@ -271,73 +265,19 @@ impl Server {
         }
         let caution = caution.caution(glance.lacks, monotonic);
         let circumstances = Circumstances { lease_scope: *lease_scope, caution, now };
-        let mut store = Store::new(&transaction, staging, circumstances)?;
-        for request in batch {
-            answer(&mut store, witness, request, answers)?;
-        }
-        let closed = store.close()?;
-        if !closed.missed.is_empty() {
-            witness.missed(&closed.missed);
+        let mut store = Store::new(&transaction, staging)?;
+        let missed = work.apply(&mut store, circumstances)?;
+        work.keep_up(&mut store, witness, circumstances)?;
+        has_changed |= store.close()?;
+        if !missed.is_empty() {
+            witness.missed(&missed);
             meta::change(&transaction, Change::Forget)?;
         }
-        has_changed |= closed.has_changed;
         if has_changed {
             meta::count(&transaction)?;
         }
         transaction.commit()?;
         witness.committed(glance.commits + u64::from(has_changed));
         Ok(())
-    }
-}
-
-/// Does what one request asks; the answer waits for the commit.
-fn answer(
-    store: &mut Store<'_>,
-    witness: &Witness,
-    request: Request,
-    answers: &mut Answers,
-) -> rusqlite::Result<()> {
-    match request {
-        Request::Claim { request, token, reply } => {
-            reply_after_commit(answers, reply, store.claim(&request, token))
-        }
-        Request::Write { write, reply } => {
-            reply_after_commit(answers, reply, store.write(*write).map(Ok))
-        }
-        Request::Parked { id, parked } => store.parked(&id, parked),
-        Request::Told { id } => store.told(&id),
-        Request::Stranded { most, reply } => {
-            reply_after_commit(answers, reply, store.stranded(most).map(Ok))
-        }
-        Request::BacklogCounts { reply } => {
-            reply_after_commit(answers, reply, store.backlog_counts().map(Ok))
-        }
-        Request::Prune { before, most, reply } => {
-            reply_after_commit(answers, reply, store.prune(before, most).map(Ok))
-        }
-        Request::Probe { reply } => reply_after_commit(answers, reply, store.probe().map(Ok)),
-        Request::Meta { change, reply } => {
-            if change == Change::Forget {
-                witness.count();
-            }
-            reply_after_commit(answers, reply, store.meta(change).map(Ok))
-        }
-    }
-}
-
-fn reply_after_commit<T: Send + 'static>(
-    answers: &mut Answers,
-    reply: Reply<T>,
-    done: rusqlite::Result<Result<T, Error>>,
-) -> rusqlite::Result<()> {
-    match done {
-        Ok(result) => {
-            defer(answers, reply, result);
-            Ok(())
-        }
-        Err(error) => {
-            defer(answers, reply, Err(Error::Store(error.to_string())));
-            Err(error)
-        }
     }
 }

@@ -13,7 +13,7 @@ use super::mutation;
 use super::promise::Broken;
 use super::scenario::{LEASE, Mutation, Scenario, policy, seconds};
 use super::slot::{Known, Slot};
-use super::world::{CopyAge, Message, World, fingerprint, id, numbered, time};
+use super::world::{CopyAge, Message, World, fingerprint, id, numbered};
 use crate::ClaimedCommand;
 use eko_core::clock::{Now, Stamp};
 use eko_core::command::Kind;
@@ -170,13 +170,14 @@ impl World {
             Order::Wait(waiting) => {
                 waiting.decided(&Conditions { policy: &policy(scenario), now, jitter: 0.5 })
             }
-            order => self.settle(slot, order)?,
+            order => self.settle(scenario, slot, order)?,
         })
     }
 
     /// The end of a delivery.
     fn settle(
         &mut self,
+        scenario: &Scenario,
         slot: usize,
         order: Order<ClaimedCommand>,
     ) -> Option<Order<ClaimedCommand>> {
@@ -202,12 +203,12 @@ impl World {
                 requeuing.requeued()
             }
             Order::NoteParked(noting) => {
-                self.note_parked(slot, noting.parked);
+                self.note_parked(scenario, slot, noting.parked);
                 noting.noted()
             }
             Order::NotePublished(noting) => {
-                let (now, command) = (time(self.now.into()), self.slots[slot].command);
-                self.store(slot).told::<super::Hasher>(id(command), now);
+                let (sharing, command) = (self.sharing(scenario, slot), self.slots[slot].command);
+                self.store(slot).told::<super::Hasher>(id(command), sharing);
                 noting.noted()
             }
             order => order,
@@ -238,7 +239,7 @@ impl World {
         if let Order::Park(parking) = &order
             && scenario.has(Mutation::DropBeforeConfirm)
         {
-            self.note_parked(slot, parking.copy.parked);
+            self.note_parked(scenario, slot, parking.copy.parked);
         }
         order
     }
@@ -329,9 +330,9 @@ impl World {
         self.keep(slot, parking.parked(placed));
     }
 
-    fn note_parked(&mut self, slot: usize, parked: u32) {
-        let (now, command) = (time(self.now.into()), self.slots[slot].command);
-        self.store(slot).parked::<super::Hasher>(id(command), parked, now);
+    fn note_parked(&mut self, scenario: &Scenario, slot: usize, parked: u32) {
+        let (sharing, command) = (self.sharing(scenario, slot), self.slots[slot].command);
+        self.store(slot).parked::<super::Hasher>(id(command), parked, sharing);
     }
 }
 

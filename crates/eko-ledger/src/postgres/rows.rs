@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::meta::NOW;
 use super::statements::Statement;
-use crate::rules::{Finished, Lease, Row};
+use crate::row::{Finished, Lease, Row};
 use crate::{BacklogCounts, Error, Open, OpenState, Stranded};
 
 const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \

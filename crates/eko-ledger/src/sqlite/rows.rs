@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
-use crate::rules::{Finished, Lease, Row, TidState};
+use crate::row::{Finished, Lease, Row};
+use crate::rules::TidState;
 
 /// What `read` reads, in its order.
 macro_rules! columns {

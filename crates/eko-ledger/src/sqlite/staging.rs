@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use super::rows::{self, Statements};
-use crate::rules::Row;
+use crate::row::Row;
 
 /// What the table `begun` holds.
 #[derive(Default)]
@@ -59,8 +59,8 @@ impl StagingTable {
 
     /// Takes in a command that is new.
     pub(super) fn add(&mut self, row: Row) {
-        if let Some(tid) = row.tid.clone().filter(|_| row.kind == "refund") {
-            self.refunds.insert(tid, row.id.clone());
+        if let Some(tid) = row.refund_of() {
+            self.refunds.insert(tid.to_owned(), row.id.clone());
         }
         *self.batches.entry(self.current).or_default() += 1;
         let member = Member { batch: self.current, row };

@@ -1,4 +1,4 @@
-//! What one request does within a transaction.
+//! The rows and the upkeep of one transaction.
 
 use jiff::Timestamp;
 use rusqlite::Transaction;
@@ -7,27 +7,18 @@ use super::meta;
 use super::rows::{self, Statements};
 use super::staging::StagingTable;
 use crate::meta::{Change, Meta};
-use crate::rules::{self, Circumstances, Row, TidState};
-use crate::{
-    BacklogCounts, Claim, ClaimRequest, Error, LeaseStatus, Open, OpenState, Stranded, Write,
-};
+use crate::row::Row;
+use crate::rules::{Circumstances, TidState};
+use crate::unit_of_work::Rows;
+use crate::{BacklogCounts, Open, OpenState, Stranded};
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
     transaction: &'a Transaction<'a>,
     statements: Statements<'a>,
     staging: &'a mut StagingTable,
-    circumstances: Circumstances,
-    closed: Closed,
-}
-
-/// What a transaction has done, once nothing is left to do.
-#[derive(Default)]
-pub(super) struct Closed {
-    /// Whether it has written what must be kept.
-    pub(super) has_changed: bool,
-    /// Claimed commands that were missing, and were written back.
-    pub(super) missed: Vec<String>,
+    /// Whether something was written that must be kept.
+    has_changed: bool,
 }
 
 impl<'a> Store<'a> {
@@ -35,103 +26,20 @@ impl<'a> Store<'a> {
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
         staging: &'a mut StagingTable,
-        circumstances: Circumstances,
     ) -> rusqlite::Result<Self> {
         staging.refresh(transaction)?;
-        let (statements, closed) = (Statements::prepare(transaction)?, Closed::default());
-        Ok(Self { transaction, statements, staging, circumstances, closed })
-    }
-
-    /// Claims a command.
-    pub(super) fn claim(
-        &mut self,
-        request: &ClaimRequest,
-        token: u64,
-    ) -> rusqlite::Result<Result<Claim, Error>> {
-        let row = self.load(&request.id)?;
-        let tid = match rules::tid_that_matters(row.as_ref(), request) {
-            Some(tid) => self.tid_state(tid)?,
-            None => TidState::default(),
-        };
-        let is_new = row.is_none();
-        match rules::claim(row, &tid, request, token, self.circumstances) {
-            Ok((claim, Some(row))) if is_new => {
-                self.closed.has_changed = true;
-                self.staging.add(row);
-                Ok(Ok(claim))
-            }
-            Ok((claim, Some(row))) => {
-                self.save(&row)?;
-                Ok(Ok(claim))
-            }
-            Ok((claim, None)) => Ok(Ok(claim)),
-            Err(error) => Ok(Err(error)),
-        }
-    }
-
-    /// Writes about a claimed command.
-    pub(super) fn write(&mut self, write: Write) -> rusqlite::Result<LeaseStatus> {
-        let staged = self.staging.take(&write.id);
-        let is_staged = staged.is_some();
-        let known = match staged {
-            Some(row) => Some(row),
-            None => self.statements.load(&write.id)?,
-        };
-        let Some(mut row) = known else {
-            return self.write_back(write);
-        };
-        let held = rules::write(&mut row, write, self.circumstances.now);
-        match held {
-            LeaseStatus::Held => {
-                self.closed.has_changed = true;
-                self.statements.save(&row)?;
-            }
-            LeaseStatus::Lost if is_staged => self.staging.add(row),
-            LeaseStatus::Lost => {}
-        }
-        Ok(held)
-    }
-
-    /// Writes about a claimed command of which the store knows nothing any more.
-    fn write_back(&mut self, write: Write) -> rusqlite::Result<LeaseStatus> {
-        let refund_of = write.asked.tid.clone().filter(|_| write.asked.kind == "refund");
-        let tid = match refund_of {
-            Some(tid) => self.tid_state(&tid)?,
-            None => TidState::default(),
-        };
-        let is_kept = write.is_kept;
-        let Some(row) = rules::write_back(write, &tid, self.circumstances.now) else {
-            return Ok(LeaseStatus::Lost);
-        };
-        if is_kept {
-            self.closed.missed.push(row.id.clone());
-        }
-        self.save(&row)?;
-        Ok(LeaseStatus::Held)
-    }
-
-    /// Notes that a parked copy is safe.
-    pub(super) fn parked(&mut self, id: &str, parked: u32) -> rusqlite::Result<()> {
-        self.transaction
-            .prepare_cached("UPDATE commands SET parked = ?2 WHERE id = ?1 AND parked < ?2")?
-            .execute((id, parked))?;
-        self.closed.has_changed = true;
-        Ok(())
-    }
-
-    /// Notes that what follows from an end was done.
-    pub(super) fn told(&mut self, id: &str) -> rusqlite::Result<()> {
-        self.transaction
-            .prepare_cached("UPDATE commands SET untold = 0 WHERE id = ?1 AND untold = 1")?
-            .execute([id])?;
-        self.closed.has_changed = true;
-        Ok(())
+        let statements = Statements::prepare(transaction)?;
+        Ok(Self { transaction, statements, staging, has_changed: false })
     }
 
     /// Lists what nobody works on. One process has this store: a claim that another one held is
     /// over, and what stands in `begun` was begun just now.
-    pub(super) fn stranded(&self, most: u32) -> rusqlite::Result<Stranded> {
-        let Circumstances { lease_scope, now, .. } = self.circumstances;
+    pub(super) fn stranded(
+        &self,
+        most: u32,
+        circumstances: Circumstances,
+    ) -> rusqlite::Result<Stranded> {
+        let Circumstances { lease_scope, now, .. } = circumstances;
         let mut statement = self.transaction.prepare_cached(
             "SELECT id, kind, tid, due, lease_token, lease_until, parked, interruptions
              FROM commands WHERE finished IS NULL AND (due IS NULL OR due < ?1)
@@ -155,31 +63,11 @@ impl<'a> Store<'a> {
         Ok(Stranded { open, untold: untold.collect::<rusqlite::Result<_>>()? })
     }
 
-    fn load(&mut self, id: &str) -> rusqlite::Result<Option<Row>> {
-        match self.staging.get(id) {
-            Some(row) => Ok(Some(row.clone())),
-            None => self.statements.load(id),
-        }
-    }
-
-    fn tid_state(&mut self, tid: &str) -> rusqlite::Result<TidState> {
-        let mut state = self.statements.tid_state(tid)?;
-        if self.staging.has_refund_of(tid) {
-            state.add(None, false);
-        }
-        Ok(state)
-    }
-
-    fn save(&mut self, row: &Row) -> rusqlite::Result<()> {
-        self.closed.has_changed = true;
-        self.staging.take(&row.id);
-        self.statements.save(row)
-    }
-
-    /// Writes what is still to be written before the transaction is committed.
-    pub(super) fn close(self) -> rusqlite::Result<Closed> {
+    /// Writes what is still to be written before the transaction is committed. Tells whether
+    /// something was written that must be kept.
+    pub(super) fn close(self) -> rusqlite::Result<bool> {
         self.staging.write(self.transaction)?;
-        Ok(self.closed)
+        Ok(self.has_changed)
     }
 
     /// Counts what waits.
@@ -211,7 +99,7 @@ impl<'a> Store<'a> {
     pub(super) fn meta(&mut self, change: Change) -> rusqlite::Result<Meta> {
         meta::change(self.transaction, change)?;
         // Timestamps are reserved at each start, also where no command ever comes.
-        self.closed.has_changed |= match change {
+        self.has_changed |= match change {
             Change::Nothing | Change::ReserveStamps(_) => false,
             Change::Adopt | Change::Forget => true,
         };
@@ -229,5 +117,52 @@ impl<'a> Store<'a> {
             )?
             .execute((before.as_millisecond(), most))?;
         Ok(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+}
+
+impl Rows for Store<'_> {
+    type Error = rusqlite::Error;
+
+    fn load(&mut self, id: &str) -> rusqlite::Result<Option<Row>> {
+        match self.staging.get(id) {
+            Some(row) => Ok(Some(row.clone())),
+            None => self.statements.load(id),
+        }
+    }
+
+    fn tid_state(&mut self, tid: &str) -> rusqlite::Result<TidState> {
+        let mut state = self.statements.tid_state(tid)?;
+        if self.staging.has_refund_of(tid) {
+            state.add(None, false);
+        }
+        Ok(state)
+    }
+
+    fn add(&mut self, row: Row) -> rusqlite::Result<()> {
+        self.has_changed = true;
+        self.staging.add(row);
+        Ok(())
+    }
+
+    fn save(&mut self, row: Row) -> rusqlite::Result<()> {
+        self.has_changed = true;
+        self.staging.take(&row.id);
+        self.statements.save(&row)
+    }
+
+    fn raise_parked(&mut self, id: &str, parked: u32) -> rusqlite::Result<()> {
+        self.has_changed = true;
+        self.transaction
+            .prepare_cached("UPDATE commands SET parked = ?2 WHERE id = ?1 AND parked < ?2")?
+            .execute((id, parked))?;
+        Ok(())
+    }
+
+    fn mark_told(&mut self, id: &str) -> rusqlite::Result<()> {
+        self.has_changed = true;
+        self.transaction
+            .prepare_cached("UPDATE commands SET untold = 0 WHERE id = ?1 AND untold = 1")?
+            .execute([id])?;
+        Ok(())
     }
 }
