@@ -15,7 +15,7 @@ use crate::broker::WaitingQueue;
 use crate::command::Kind;
 use crate::eko::Endpoint;
 use crate::ledger::BacklogCounts;
-use crate::outcome::{Code, Outcome};
+use crate::outcome::{Code, OutcomeName};
 use crate::verdict::{Cause, Reading, Verdict};
 use broker::Broker;
 use families::{MetricBuilder, ProcessCollectors};
@@ -53,7 +53,7 @@ struct Commands {
 
 impl Commands {
     fn new(builder: &MetricBuilder) -> Result<Self, prometheus::Error> {
-        let outcomes = Outcome::NAMES.to_vec();
+        let outcomes = outcome_names();
         Ok(Self {
             commands: builder.counter(
                 "commands_total",
@@ -95,7 +95,7 @@ impl Commands {
             orphans: builder.counter(
                 "orphans_total",
                 "Commands whose message never came back, by how they were settled.",
-                &[("kind", kinds_and_unknown()), ("outcome", Outcome::NAMES.to_vec())],
+                &[("kind", kinds_and_unknown()), ("outcome", outcome_names())],
             )?,
         })
     }
@@ -184,7 +184,11 @@ impl Waiting {
 
 /// The label of a kind, or of a message without one.
 pub(crate) fn label(kind: Option<Kind>) -> &'static str {
-    kind.map_or("unknown", Kind::as_str)
+    Kind::label(kind)
+}
+
+fn outcome_names() -> Vec<&'static str> {
+    OutcomeName::ALL.map(OutcomeName::as_str).to_vec()
 }
 
 fn kinds() -> Vec<&'static str> {
@@ -228,8 +232,8 @@ impl Metrics {
     }
 
     /// A command ended.
-    pub(crate) fn finished(&self, kind: Option<Kind>, outcome: &str, took: Duration) {
-        let labels = [label(kind), outcome];
+    pub(crate) fn finished(&self, kind: Option<Kind>, outcome: OutcomeName, took: Duration) {
+        let labels = [label(kind), outcome.as_str()];
         self.commands.commands.with_label_values(&labels).inc();
         self.commands.command_duration.with_label_values(&labels).observe(took.as_secs_f64());
     }
@@ -265,8 +269,8 @@ impl Metrics {
     }
 
     /// A command whose message never came back has ended.
-    pub(crate) fn orphaned(&self, kind: Option<Kind>, outcome: &str) {
-        self.commands.orphans.with_label_values(&[label(kind), outcome]).inc();
+    pub(crate) fn orphaned(&self, kind: Option<Kind>, outcome: OutcomeName) {
+        self.commands.orphans.with_label_values(&[label(kind), outcome.as_str()]).inc();
     }
 
     /// Eko's `Date` told its clock.

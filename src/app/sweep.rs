@@ -100,9 +100,8 @@ impl Sweep {
         let states = open.iter().map(|open| (open.id.clone(), open.state));
         watch(&mut self.open, states, now);
         for open in &open {
-            let kind = Kind::from_name(&open.kind);
-            if self.is_orphan(open, kind.unwrap_or(Kind::Refund), now).await {
-                self.settle(&open.id, kind).await;
+            if self.is_orphan(open, open.kind.unwrap_or(Kind::Refund), now).await {
+                self.settle(&open.id, open.kind).await;
             }
         }
         let is_old = |watched: &Watched<()>| now >= watched.since + self.after;

@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::command::Kind;
 use crate::event::Event;
 use crate::order::{Copy, Owed, Placed};
+use crate::outcome::OutcomeName;
 
 /// How long a delivery is held at most while no queue takes its copy: shorter than the broker waits
 /// for an ack.
@@ -284,7 +285,7 @@ impl Delivery {
     async fn publish_dead(&self, event: &Event) -> Result<(), Error> {
         let mut headers = own_headers(&self.0.properties);
         headers.retain(|name, _| ![REFUSED, REFUSALS].contains(&name.as_str()));
-        headers.insert("eko-outcome".into(), text(&event.outcome));
+        headers.insert("eko-outcome".into(), text(event.outcome.as_str()));
         if let Some(code) = &event.code {
             headers.insert("eko-code".into(), text(code));
         }
@@ -348,7 +349,8 @@ impl Delivery {
         queue: WaitingQueue,
     ) -> Message {
         // A ledger that is lost meanwhile does not know that Eko may have been called for it.
-        let attempts = self.0.envelope.attempts_of_copy((event.outcome != "invalid").into());
+        let attempts =
+            self.0.envelope.attempts_of_copy((event.outcome != OutcomeName::Invalid).into());
         let mut headers = own_headers(&self.0.properties);
         for (name, value) in [
             (REFUSED, written_owed(refused).to_owned()),

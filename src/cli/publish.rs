@@ -13,6 +13,7 @@ use crate::broker::{Error, OperatorConnection, PublishRequest, Replies};
 use crate::command::{Kind, parse};
 use crate::config::{Problems, PublishArgs};
 use crate::event::Event;
+use crate::outcome::OutcomeName;
 use crate::output;
 
 /// An outcome that is no success.
@@ -59,10 +60,13 @@ pub async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
         return Ok(without_outcome(&id));
     };
     tell(&event, args.json)?;
-    Ok(match event.outcome.as_str() {
-        "succeeded" => ExitCode::SUCCESS,
-        "unresolved" => ExitCode::from(NOT_KNOWN),
-        _ => ExitCode::from(NOT_SUCCEEDED),
+    Ok(match event.outcome {
+        OutcomeName::Succeeded => ExitCode::SUCCESS,
+        OutcomeName::Unresolved => ExitCode::from(NOT_KNOWN),
+        OutcomeName::Rejected
+        | OutcomeName::Failed
+        | OutcomeName::Expired
+        | OutcomeName::Invalid => ExitCode::from(NOT_SUCCEEDED),
     })
 }
 
@@ -184,7 +188,7 @@ fn tell(event: &Event, json: bool) -> anyhow::Result<()> {
         output::line(String::from_utf8_lossy(&event.body));
         return Ok(());
     }
-    output::line(format_args!("{}: {}", event.command_id, event.outcome));
+    output::line(format_args!("{}: {}", event.command_id, event.outcome.as_str()));
     let body: Value = serde_json::from_slice(&event.body).context("the event cannot be read")?;
     for part in ["error", "result"] {
         let fields = body.pointer(&format!("/data/{part}")).and_then(Value::as_object);

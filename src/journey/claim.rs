@@ -40,7 +40,7 @@ impl Journey<'_> {
     /// nobody is called. It is claimed afterwards.
     async fn has_ended(&self, kind: Kind) -> bool {
         let (id, worker) = (self.subject.command_id, self.worker);
-        let ask = ClaimRequest::known(id, kind.as_str(), worker.now(), worker.lease);
+        let ask = ClaimRequest::known(id, Some(kind), worker.now(), worker.lease);
         let ended =
             worker.ledger.claim(ClaimRequest { only_ended: true, ..ask }, random_u32()).await;
         matches!(ended, Ok(Claim::Finished { .. }))
@@ -150,7 +150,7 @@ impl Journey<'_> {
     /// Asks for what is known of the id of a delivery, and for nothing new.
     fn ask(&self) -> ClaimRequest {
         let envelope = self.delivery.envelope();
-        let (kind, worker) = (metrics::label(self.subject.kind), self.worker);
+        let (kind, worker) = (self.subject.kind, self.worker);
         ClaimRequest {
             parked: envelope.parked,
             waited: envelope.age.map(|age| Waited {

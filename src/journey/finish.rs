@@ -77,7 +77,7 @@ impl Journey<'_> {
     fn note_finished(&self, event: &Event, outcome: &Outcome, finished: &Finished<'_>) {
         let (worker, kind) = (self.worker, self.subject.kind);
         let needs_a_person = outcome.needs_a_person();
-        worker.metrics.finished(kind, outcome.as_str(), finished.took);
+        worker.metrics.finished(kind, outcome.name(), finished.took);
         if needs_a_person {
             worker.counted.insert(&event.id);
         }
@@ -85,7 +85,7 @@ impl Journey<'_> {
             command_id = self.subject.command_id,
             event_id = event.id,
             kind = metrics::label(kind),
-            outcome = event.outcome,
+            outcome = event.outcome.as_str(),
             code = event.code,
             subject = finished.subject.as_deref(),
             attempts = finished.attempts,
@@ -93,7 +93,7 @@ impl Journey<'_> {
             trace_id = self.received.trace.id(),
             "command finished"
         );
-        self.received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
+        self.received.span.ended(event.outcome.as_str(), event.code.as_deref(), needs_a_person);
     }
 
     /// Publishes what is owed.
@@ -123,7 +123,7 @@ impl Journey<'_> {
         if is_untold && self.worker.counted.insert(&event.id) {
             let took = event.time.duration_since(self.received.at);
             let took = Duration::try_from(took).unwrap_or_default();
-            self.worker.metrics.finished(kind, &event.outcome, took);
+            self.worker.metrics.finished(kind, event.outcome, took);
         }
         tracing::info!(
             command_id = self.subject.command_id,
@@ -138,8 +138,8 @@ impl Journey<'_> {
             command_id: self.subject.command_id,
         });
         self.publication = Some(Publication { span, published: None });
-        let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
-        self.received.span.ended(&event.outcome, event.code.as_deref(), needs_a_person);
+        let needs_a_person = event.outcome.needs_a_person();
+        self.received.span.ended(event.outcome.as_str(), event.code.as_deref(), needs_a_person);
     }
 
     /// Puts a copy where it waits until what was refused is published again.

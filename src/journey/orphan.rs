@@ -87,8 +87,7 @@ impl<'a> Orphan<'a> {
     /// Claims the command by its id alone.
     async fn claim(&self, claiming: Claiming) -> Order<ClaimedCommand> {
         let worker = self.worker;
-        let ask =
-            ClaimRequest::known(self.id, metrics::label(self.kind), worker.now(), worker.lease);
+        let ask = ClaimRequest::known(self.id, self.kind, worker.now(), worker.lease);
         match worker.ledger.claim(ask, random_u32()).await {
             Ok(claim) => claiming.claimed(claim),
             Err(error) => {
@@ -142,12 +141,12 @@ impl<'a> Orphan<'a> {
                 command_id = event.command_id,
                 kind = metrics::label(kind),
                 tid,
-                outcome = event.outcome,
+                outcome = event.outcome.as_str(),
                 code = event.code,
                 "a command's message never came back from the broker: the command was settled from \
                  the ledger"
             );
-            worker.metrics.orphaned(kind, &event.outcome);
+            worker.metrics.orphaned(kind, event.outcome);
         }
         order
     }
@@ -162,7 +161,7 @@ impl<'a> Orphan<'a> {
         })?;
         worker.metrics.published(kind, published.took, published.is_unrouted);
         if worker.counted.insert(&event.id) {
-            worker.metrics.finished(kind, &event.outcome, Duration::ZERO);
+            worker.metrics.finished(kind, event.outcome, Duration::ZERO);
         }
         Ok(publishing.published(published.refused))
     }

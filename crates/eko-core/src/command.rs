@@ -33,6 +33,9 @@ impl Kind {
     /// Every kind, in the contract's order.
     pub const ALL: [Self; 3] = [Self::RefundOtp, Self::Refund, Self::TransferOtp];
 
+    /// What stands in its place where none could be read.
+    pub const UNKNOWN: &'static str = "unknown";
+
     /// The contract's word, as in queue names, message types and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +43,11 @@ impl Kind {
             Self::Refund => "refund",
             Self::TransferOtp => "transfer_otp",
         }
+    }
+
+    /// The word of a kind, or of a message without one.
+    pub fn label(kind: Option<Self>) -> &'static str {
+        kind.map_or(Self::UNKNOWN, Self::as_str)
     }
 
     /// The kind with this name.

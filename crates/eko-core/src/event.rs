@@ -5,10 +5,11 @@ mod schema;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Kind;
-use crate::outcome::{Answer, ConfirmedBy, Outcome, Problem, Receipt};
+use crate::outcome::{Answer, ConfirmedBy, Outcome, OutcomeName, Problem, Receipt};
 use crate::trace::Trace;
 pub use example::example;
 pub use schema::{outcomes, schema};
@@ -23,8 +24,8 @@ pub struct Event {
     pub id: String,
     /// `eko.<kind>.<outcome>`: also the routing key.
     pub message_type: String,
-    /// The outcome's word.
-    pub outcome: String,
+    /// The outcome that it tells.
+    pub outcome: OutcomeName,
     /// The problem's code, where there is one.
     pub code: Option<String>,
     /// The trace that the event carries on.
@@ -150,7 +151,7 @@ impl Event {
         let mut body = Vec::with_capacity(USUAL_LENGTH);
         serde_json::to_writer(&mut body, &envelope).unwrap_or_default();
         Self {
-            outcome: outcome.as_str().to_owned(),
+            outcome: outcome.name(),
             code: outcome.problem().map(|problem| problem.code.as_str().to_owned()),
             tracestate: about.trace.state.clone(),
             time: now,
@@ -169,8 +170,11 @@ impl Event {
     /// Where the body is no event of ours.
     pub fn read(body: Vec<u8>) -> Result<Self, serde_json::Error> {
         let told: Told = serde_json::from_slice(&body)?;
+        let name = told.message_type.rsplit('.').next().unwrap_or_default();
+        let outcome = OutcomeName::from_name(name)
+            .ok_or_else(|| serde_json::Error::custom(format_args!("{name:?} is no outcome")))?;
         Ok(Self {
-            outcome: told.message_type.rsplit('.').next().unwrap_or_default().to_owned(),
+            outcome,
             code: told.data.error.map(|problem| problem.code.as_str().to_owned()),
             id: told.id,
             message_type: told.message_type,

@@ -194,6 +194,60 @@ impl ConfirmedBy {
     }
 }
 
+/// How a command ended, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutcomeName {
+    /// Eko confirmed it.
+    Succeeded,
+    /// Eko refused, and the same command again would be refused again.
+    Rejected,
+    /// Given up, and known not to have been executed.
+    Failed,
+    /// Its time passed before Eko accepted it.
+    Expired,
+    /// Given up, and whether it was executed is not known.
+    Unresolved,
+    /// The message is no valid command.
+    Invalid,
+}
+
+impl OutcomeName {
+    /// Every one, in the contract's order.
+    pub const ALL: [Self; 6] = [
+        Self::Succeeded,
+        Self::Rejected,
+        Self::Failed,
+        Self::Expired,
+        Self::Unresolved,
+        Self::Invalid,
+    ];
+
+    /// The contract's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Unresolved => "unresolved",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    /// The one with this word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
+    }
+
+    /// Whether the command must also be put where a person looks.
+    pub const fn needs_a_person(self) -> bool {
+        match self {
+            Self::Failed | Self::Unresolved | Self::Invalid => true,
+            Self::Succeeded | Self::Rejected | Self::Expired => false,
+        }
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -219,20 +273,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Every outcome's word, in the contract's order.
-    pub const NAMES: [&'static str; 6] =
-        ["succeeded", "rejected", "failed", "expired", "unresolved", "invalid"];
+    /// How it ended, in one word.
+    pub const fn name(&self) -> OutcomeName {
+        match self {
+            Self::Succeeded { .. } => OutcomeName::Succeeded,
+            Self::Rejected(_) => OutcomeName::Rejected,
+            Self::Expired(_) => OutcomeName::Expired,
+            Self::Failed(_) => OutcomeName::Failed,
+            Self::Unresolved(_) => OutcomeName::Unresolved,
+            Self::Invalid(_) => OutcomeName::Invalid,
+        }
+    }
 
     /// The contract's word.
     pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Succeeded { .. } => "succeeded",
-            Self::Rejected(_) => "rejected",
-            Self::Expired(_) => "expired",
-            Self::Failed(_) => "failed",
-            Self::Unresolved(_) => "unresolved",
-            Self::Invalid(_) => "invalid",
-        }
+        self.name().as_str()
     }
 
     /// What went wrong, where something did.
@@ -249,9 +304,6 @@ impl Outcome {
 
     /// Whether the command must also be put where a person looks.
     pub const fn needs_a_person(&self) -> bool {
-        match self {
-            Self::Failed(_) | Self::Unresolved(_) | Self::Invalid(_) => true,
-            Self::Succeeded { .. } | Self::Rejected(_) | Self::Expired(_) => false,
-        }
+        self.name().needs_a_person()
     }
 }

@@ -27,6 +27,7 @@ mod fault;
 mod mutation;
 mod mutation_tests;
 mod promise;
+mod publish;
 mod scenario;
 mod simulation;
 mod slot;

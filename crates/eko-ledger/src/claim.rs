@@ -17,8 +17,8 @@ use eko_core::order::{self, Claimed};
 pub struct ClaimRequest {
     /// The command's id, or what stands in for it.
     pub id: String,
-    /// The kind's word; `unknown` where none could be read.
-    pub kind: &'static str,
+    /// The kind, where one could be read.
+    pub kind: Option<Kind>,
     /// The transaction, for a refund or its OTP.
     pub tid: Option<String>,
     /// The keyed digest of what is asked; `None` where only the id is known, so that nothing new
@@ -48,7 +48,7 @@ pub struct ClaimRequest {
 
 impl ClaimRequest {
     /// Asks for what is known of an id, and for nothing new.
-    pub fn known(id: &str, kind: &'static str, now: Now, lease: Duration) -> Self {
+    pub fn known(id: &str, kind: Option<Kind>, now: Now, lease: Duration) -> Self {
         Self {
             id: id.to_owned(),
             kind,
@@ -68,7 +68,7 @@ impl ClaimRequest {
     }
 
     pub(super) fn is_refund(&self) -> bool {
-        self.kind == Kind::Refund.as_str()
+        self.kind == Some(Kind::Refund)
     }
 
     /// The transaction, of a refund.
@@ -119,7 +119,7 @@ impl ClaimedCommand {
 /// What a command asks for, as its row keeps it: enough to write a row that was forgotten back.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    pub(super) kind: String,
+    pub(super) kind: Option<Kind>,
     pub(super) tid: Option<String>,
     pub(super) digest: String,
 }
@@ -127,7 +127,7 @@ pub(super) struct Asked {
 impl Asked {
     /// The transaction, of a refund.
     pub(super) fn refund_of(&self) -> Option<&str> {
-        self.tid.as_deref().filter(|_| self.kind == Kind::Refund.as_str())
+        self.tid.as_deref().filter(|_| self.kind == Some(Kind::Refund))
     }
 }
 
@@ -149,7 +149,7 @@ impl Claimed for ClaimedCommand {
     }
 
     fn kind(&self) -> Option<Kind> {
-        Kind::from_name(&self.asked.kind)
+        self.asked.kind
     }
 
     fn was_asked_by(&self, digest: &str) -> bool {
@@ -183,8 +183,8 @@ pub struct Stranded {
 pub struct Open {
     /// Its id.
     pub id: String,
-    /// Its kind's word.
-    pub kind: String,
+    /// Its kind, where one could be read.
+    pub kind: Option<Kind>,
     /// The transaction, for a refund or its OTP.
     pub tid: Option<String>,
     /// What changes whenever somebody works on it.

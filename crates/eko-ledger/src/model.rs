@@ -1,8 +1,8 @@
 //! The ledger in memory, for the model checker: the stores' unit of work over rows that states share.
 
-use std::convert::Infallible;
+mod rows;
+
 use std::hash::{Hash, Hasher};
-use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,11 +10,13 @@ use jiff::Timestamp;
 
 use super::request::{Claimant, Transition, Write};
 use super::row::{Finished, Lease, Row};
-use super::rules::{Caution, Circumstances, LeaseScope, TidState};
-use super::unit_of_work::{Rows, UnitOfWork};
+use super::rules::{Caution, Circumstances, LeaseScope};
+use super::unit_of_work::{Rows as _, UnitOfWork};
 use super::{Claim, ClaimRequest, ClaimedCommand, LeaseStatus};
 use eko_core::event::Event;
 use eko_core::history::{Age, History, SuspicionReason};
+use eko_core::outcome::OutcomeName;
+use rows::StoreRows;
 
 /// How many commits back a failover may go.
 const BACK: usize = 2;
@@ -138,8 +140,8 @@ impl Store {
     }
 
     /// The outcome that a command's row tells.
-    pub fn outcome(&self, id: &str) -> Option<&str> {
-        self.row(id)?.finished.as_ref().map(|finished| finished.outcome.as_str())
+    pub fn outcome(&self, id: &str) -> Option<OutcomeName> {
+        self.row(id)?.finished.as_ref().map(|finished| finished.outcome)
     }
 
     /// Whether a command is unfinished or untold.
@@ -207,7 +209,7 @@ impl Store {
 
     /// Its rows as a unit of work has them.
     const fn rows<H>(&mut self, sharing: Sharing) -> StoreRows<'_, H> {
-        StoreRows { store: self, sharing, forgets_tids: false, hasher: PhantomData }
+        StoreRows::new(self, sharing)
     }
 
     fn row(&self, id: &str) -> Option<&Row> {
@@ -229,62 +231,6 @@ impl Store {
                 self.rows.sort_by(|one, other| one.row.id.cmp(&other.row.id));
             }
         }
-    }
-}
-
-/// The rows of the store in one commit, with the mutations in it.
-struct StoreRows<'a, H> {
-    store: &'a mut Store,
-    sharing: Sharing,
-    /// Nothing is known of what became of a tid.
-    forgets_tids: bool,
-    hasher: PhantomData<H>,
-}
-
-impl<H: Hasher + Default> Rows for StoreRows<'_, H> {
-    type Error = Infallible;
-
-    fn load(&mut self, id: &str) -> Result<Option<Row>, Infallible> {
-        Ok(self.store.row(id).cloned())
-    }
-
-    fn tid_state(&mut self, tid: &str) -> Result<TidState, Infallible> {
-        let mut state = TidState::default();
-        if self.forgets_tids {
-            return Ok(state);
-        }
-        for row in self.store.rows.iter().map(|kept| &kept.row) {
-            if row.tid.as_deref() == Some(tid) {
-                state.add(row.finished.clone(), row.doubted_since().is_some());
-            }
-        }
-        state.is_busy &= !self.sharing.has_no_tid_lock;
-        Ok(state)
-    }
-
-    fn add(&mut self, row: Row) -> Result<(), Infallible> {
-        self.save(row)
-    }
-
-    fn save(&mut self, row: Row) -> Result<(), Infallible> {
-        self.store.keep::<H>(row, self.sharing.now);
-        Ok(())
-    }
-
-    fn raise_parked(&mut self, id: &str, parked: u32) -> Result<(), Infallible> {
-        if let Some(row) = self.store.row(id).filter(|row| row.parked < parked) {
-            let row = Row { parked, ..row.clone() };
-            self.save(row)?;
-        }
-        Ok(())
-    }
-
-    fn mark_told(&mut self, id: &str) -> Result<(), Infallible> {
-        if let Some(row) = self.store.row(id).filter(|row| row.untold) {
-            let row = Row { untold: false, ..row.clone() };
-            self.save(row)?;
-        }
-        Ok(())
     }
 }
 
@@ -322,7 +268,7 @@ fn hash_row<H: Hasher>(row: &Row, state: &mut H) {
     row.lease.map(|lease| (lease.token, lease.until)).hash(state);
     (row.due, row.parked, row.interruptions, row.unsettled, row.untold).hash(state);
     if let Some(finished) = &row.finished {
-        (finished.at, &finished.outcome, &finished.event).hash(state);
+        (finished.at, finished.outcome, &finished.event).hash(state);
     }
 }
 

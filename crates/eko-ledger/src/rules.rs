@@ -11,7 +11,7 @@ use super::row::{Finished, Lease, Row};
 use eko_core::decision::saturating_add;
 use eko_core::event::Event;
 use eko_core::history::{History, SuspicionReason};
-use eko_core::outcome::Receipt;
+use eko_core::outcome::{OutcomeName, Receipt};
 
 /// A copy may come a moment before its time: the broker's clock is not the store's.
 const EARLY: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ impl TidState {
     pub(super) fn add(&mut self, end: Option<Finished>, is_doubted: bool) {
         match end {
             None => self.is_busy = true,
-            Some(end) if end.outcome == "succeeded" => self.refunded = Some(end.event),
+            Some(end) if end.outcome == OutcomeName::Succeeded => self.refunded = Some(end.event),
             Some(end) if is_doubted => self.doubted = self.doubted.max(Some(end.at)),
             Some(_) => {}
         }
@@ -136,7 +136,7 @@ fn claim_unknown(
     }
     let mut row = Row {
         id: request.id.clone(),
-        kind: request.kind.to_owned(),
+        kind: request.kind,
         tid: request.tid.clone(),
         digest: digest.to_owned(),
         history: History::new(request.now),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::row::Row;
 use super::{Settings, postgres, sqlite};
-use eko_core::command::read_tid;
+use eko_core::command::{Kind, read_tid};
 use eko_core::event::Event;
 use eko_core::history::{Attempt, Entry, Inquiry, SuspicionReason};
 use eko_core::outcome::Answer;
@@ -38,7 +38,7 @@ async fn find(settings: &Settings, what: &str) -> anyhow::Result<Vec<Row>> {
 
 fn tell(row: &Row) -> String {
     let tid = row.tid.as_ref().map_or_else(String::new, |tid| format!(", tid {tid}"));
-    let mut text = format!("{} ({}{tid})\n", row.id, row.kind);
+    let mut text = format!("{} ({}{tid})\n", row.id, Kind::label(row.kind));
     line(&mut text, row.history.first_received, "received");
     let event = row.finished.as_ref().map(|end| Event::read(end.event.clone()));
     let event = event.and_then(Result::ok);
@@ -117,7 +117,7 @@ fn tell_inquiry(text: &mut String, inquiry: &Inquiry) {
 
 fn tell_state(text: &mut String, row: &Row, event: Option<&Event>) {
     if let Some(end) = &row.finished {
-        line(text, end.at, &format!("finished: {}", end.outcome));
+        line(text, end.at, &format!("finished: {}", end.outcome.as_str()));
         let id = event.map_or("cannot be read", |event| event.id.as_str());
         line(text, end.at, &format!("event {id}"));
     }

@@ -136,7 +136,7 @@ fn request(id: &str, seconds: i64) -> ClaimRequest {
     ClaimRequest {
         digest: Some("d".to_owned()),
         stamp: Some(stamp(seconds)),
-        ..ClaimRequest::known(id, "transfer_otp", now(seconds), LEASE)
+        ..ClaimRequest::known(id, Some(Kind::TransferOtp), now(seconds), LEASE)
     }
 }
 
@@ -146,7 +146,7 @@ fn suspicion(seconds: i64, why: SuspicionReason) -> Entry {
 }
 
 fn refund(id: &str, tid: &str, seconds: i64) -> ClaimRequest {
-    ClaimRequest { kind: "refund", tid: Some(tid.to_owned()), ..request(id, seconds) }
+    ClaimRequest { kind: Some(Kind::Refund), tid: Some(tid.to_owned()), ..request(id, seconds) }
 }
 
 fn succeeded(id: &str, refund_tid: &str) -> Event {
@@ -335,7 +335,7 @@ on_both_stores! {
         let ledger = rig.open().await;
         let look = |seconds| {
             let (known, only_ended) = (now(seconds), true);
-            ClaimRequest { only_ended, ..ClaimRequest::known("a", "transfer_otp", known, LEASE) }
+            ClaimRequest { only_ended, ..ClaimRequest::known("a", Some(Kind::TransferOtp), known, LEASE) }
         };
         assert_eq!(word(&claim(&ledger, look(0)).await), "unknown");
         let first = claimed(claim(&ledger, request("a", 1)).await);
@@ -399,7 +399,7 @@ on_both_stores! {
         let ledger = rig.open().await;
         let first = claimed(claim(&ledger, request("a", 0)).await);
         let other_data = ClaimRequest { digest: Some("e".to_owned()), ..request("a", 1) };
-        let other_kind = ClaimRequest { kind: "refund_otp", ..request("a", 1) };
+        let other_kind = ClaimRequest { kind: Some(Kind::RefundOtp), ..request("a", 1) };
         for request in [&other_data, &other_kind] {
             assert_eq!(word(&claim(&ledger, request.clone()).await), "conflict");
         }
@@ -419,7 +419,7 @@ on_both_stores! {
             }
         }
         assert_eq!(word(&claim(&ledger, refund("c", "78", 1)).await), "fresh");
-        let its_otp = ClaimRequest { kind: "refund_otp", ..refund("d", "77", 1) };
+        let its_otp = ClaimRequest { kind: Some(Kind::RefundOtp), ..refund("d", "77", 1) };
         assert_eq!(word(&claim(&ledger, its_otp).await), "fresh");
         ledger.note(&first, ledger.until(5), true).await.unwrap();
         assert_eq!(word(&claim(&ledger, refund("b", "77", 6)).await), "busy");
@@ -606,7 +606,7 @@ on_both_stores! {
         let confirmed_by = ConfirmedBy::Response;
         let outcome = Outcome::Succeeded { confirmed_by, receipt, answer: Some(answer) };
         ledger.finish(again.clone(), &event("a", &outcome), false).await.unwrap();
-        claim(&ledger, ClaimRequest { kind: "refund_otp", ..refund("b", "77", 80) }).await;
+        claim(&ledger, ClaimRequest { kind: Some(Kind::RefundOtp), ..refund("b", "77", 80) }).await;
         let first = "a (refund, tid 77)
   2026-11-18T11:06:40.000Z  received
   2026-11-18T11:06:40.000Z  attempt 1 began

@@ -107,7 +107,7 @@ const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 7, monotonic: Durat
 /// Ids in no order, as publishers make them; tids in Eko's.
 fn request(number: u64) -> ClaimRequest {
     let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let (id, kind) = (format!("{scattered:016x}-refund"), Kind::Refund.as_str());
+    let (id, kind) = (format!("{scattered:016x}-refund"), Some(Kind::Refund));
     ClaimRequest {
         tid: Some((10_000_000 + number).to_string()),
         digest: Some(format!("{scattered:032x}")),

@@ -160,7 +160,7 @@ impl Ending {
 /// refused something is owed just that.
 pub(super) fn replayed(delivered: Delivered, event: Event, is_untold: bool) -> Publishing {
     let Delivered { refused, is_redelivered, .. } = delivered;
-    let needs_a_person = matches!(event.outcome.as_str(), "failed" | "unresolved" | "invalid");
+    let needs_a_person = event.outcome.needs_a_person();
     let is_dead = needs_a_person && (is_untold || is_redelivered);
     // Something is owed in any case, or the copy would not have waited.
     let owed = Owed {

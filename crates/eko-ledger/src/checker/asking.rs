@@ -10,6 +10,7 @@ use super::slot::Slot;
 use super::world::{Message, World, id, tid, time};
 use crate::model::{Sharing, token};
 use crate::{Claim, ClaimRequest, ClaimedCommand, Waited};
+use eko_core::command::Kind;
 use eko_core::order::{self, Order};
 
 impl World {
@@ -36,7 +37,7 @@ impl World {
         let now = self.clocks(scenario, slot);
         self.slots[slot].began = self.now;
         let command = self.slots[slot].command;
-        let request = ClaimRequest::known(id(command), "refund", now, seconds(LEASE));
+        let request = ClaimRequest::known(id(command), Some(Kind::Refund), now, seconds(LEASE));
         let Some(message) = self.slots[slot].message else { return request };
         let may_begin = claiming.may_begin(&policy(scenario), now);
         ClaimRequest {

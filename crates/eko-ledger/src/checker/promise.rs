@@ -4,6 +4,7 @@ use super::scenario::{Mutation, Scenario};
 use super::slot::Slot;
 use super::world::{World, id};
 use crate::model::Store;
+use eko_core::outcome::OutcomeName;
 
 /// A promise that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,9 @@ impl World {
             if outcome.is_none() && !self.has_forgotten {
                 return Err(Broken::Unfinished);
             }
-            if matches!(outcome, Some("failed" | "unresolved")) && !self.buried[at] {
+            if matches!(outcome, Some(OutcomeName::Failed | OutcomeName::Unresolved))
+                && !self.buried[at]
+            {
                 return Err(Broken::NotBuried);
             }
         }
@@ -69,12 +72,14 @@ impl World {
     }
 
     /// Whether an outcome may be told now.
-    pub(super) fn is_true(&self, command: u8, outcome: Option<&str>) -> Result<(), Broken> {
+    pub(super) fn is_true(&self, command: u8, outcome: Option<OutcomeName>) -> Result<(), Broken> {
         match outcome {
-            Some("succeeded") if self.refunded_at_of(command).is_none() => {
+            Some(OutcomeName::Succeeded) if self.refunded_at_of(command).is_none() => {
                 Err(Broken::SuccessWithoutExecution)
             }
-            Some("rejected" | "failed" | "expired") if self.may_be_executed(command) => {
+            Some(OutcomeName::Rejected | OutcomeName::Failed | OutcomeName::Expired)
+                if self.may_be_executed(command) =>
+            {
                 Err(Broken::DeniedAnExecution)
             }
             Some(_) | None => Ok(()),

@@ -6,8 +6,9 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::meta::NOW;
 use super::statements::Statement;
-use crate::row::{Finished, Lease, Row};
+use crate::row::{self, Finished, Lease, Row};
 use crate::{BacklogCounts, Error, Open, OpenState, Stranded};
+use eko_core::command::Kind;
 
 const COLUMNS: &str = "id, kind, tid, digest, history, lease_token, lease_until, due, parked, \
                        interruptions, unsettled, untold, outcome, finished, event";
@@ -68,7 +69,7 @@ pub(super) async fn upsert(
         rows.iter().map(|row| serde_json::to_string(&row.history)).collect();
     let histories = histories.map_err(|error| Error::Store(error.to_string()))?;
     let ids = each(rows, |row| row.id.as_str());
-    let kinds = each(rows, |row| row.kind.as_str());
+    let kinds = each(rows, |row| Kind::label(row.kind));
     let tids = each(rows, |row| row.tid.as_deref());
     let digests = each(rows, |row| row.digest.as_str());
     let received = each(rows, |row| row.history.first_received.as_millisecond());
@@ -121,17 +122,20 @@ pub(super) fn read(row: &tokio_postgres::Row) -> Result<Row, Error> {
         Some((token, until)) => Some(Lease { token: token.cast_unsigned(), until: time(until)? }),
         None => None,
     };
-    let outcome: Option<String> = row.get("outcome");
+    let (id, kind): (String, &str) = (row.get("id"), row.get("kind"));
+    let unknown = |error: row::UnknownWord| Error::Store(error.to_string());
+    let outcome: Option<&str> = row.get("outcome");
     let finished = match (outcome, row.get("finished")) {
         (Some(outcome), Some(at)) => {
             let event: Option<Vec<u8>> = row.get("event");
+            let outcome = row::read_outcome(&id, outcome).map_err(unknown)?;
             Some(Finished { at: time(at)?, outcome, event: event.unwrap_or_default() })
         }
         _ => None,
     };
     Ok(Row {
-        id: row.get("id"),
-        kind: row.get("kind"),
+        kind: row::read_kind(&id, kind).map_err(unknown)?,
+        id,
         tid: row.get("tid"),
         digest: row.get("digest"),
         history,
@@ -176,7 +180,7 @@ pub(super) async fn stranded(
     );
     let read = |row: &tokio_postgres::Row| Open {
         id: row.get(0),
-        kind: row.get(1),
+        kind: Kind::from_name(row.get(1)),
         tid: row.get(2),
         state: OpenState {
             due: row.get(3),

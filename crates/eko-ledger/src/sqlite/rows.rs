@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
-use crate::row::{Finished, Lease, Row};
+use crate::row::{self, Finished, Lease, Row};
 use crate::rules::TidState;
+use eko_core::command::Kind;
 
 /// What `read` reads, in its order.
 macro_rules! columns {
@@ -21,7 +22,7 @@ const BY_ID: &str = concat!("SELECT ", columns!(), " FROM commands WHERE id = ?1
 pub(super) const BY_ID_OR_TID: &str =
     concat!("SELECT ", columns!(), " FROM commands WHERE id = ?1 OR tid = ?1");
 
-const REFUNDS_OF: &str = "SELECT outcome, finished, event, doubted_since FROM commands
+const REFUNDS_OF: &str = "SELECT outcome, finished, event, doubted_since, id FROM commands
     WHERE tid = ?1 AND kind = 'refund'";
 
 /// What never changes is not set again: SQLite would write its indexes anew.
@@ -63,7 +64,8 @@ impl<'a> Statements<'a> {
         let mut state = TidState::default();
         while let Some(row) = rows.next()? {
             let doubted: Option<i64> = row.get(3)?;
-            state.add(read_finished(row, 0)?, doubted.is_some());
+            let id: String = row.get(4)?;
+            state.add(read_finished(&id, row, 0)?, doubted.is_some());
         }
         Ok(state)
     }
@@ -74,7 +76,7 @@ impl<'a> Statements<'a> {
         let (lease, end) = (row.lease, row.finished.as_ref());
         self.save.execute(params![
             row.id,
-            row.kind,
+            Kind::label(row.kind),
             row.tid,
             row.digest,
             row.history.first_received.as_millisecond(),
@@ -100,9 +102,9 @@ pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let history = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(unreadable)?;
     let (token, until): (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
     let lease = lease(token, until)?;
+    let id: String = row.get(0)?;
     Ok(Row {
-        id: row.get(0)?,
-        kind: row.get(1)?,
+        kind: row::read_kind(&id, row.get_ref(1)?.as_str()?).map_err(unreadable)?,
         tid: row.get(2)?,
         digest: row.get(3)?,
         history,
@@ -112,7 +114,8 @@ pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         interruptions: row.get(9)?,
         unsettled: row.get(10)?,
         untold: row.get(11)?,
-        finished: read_finished(row, 12)?,
+        finished: read_finished(&id, row, 12)?,
+        id,
     })
 }
 
@@ -125,11 +128,16 @@ pub(super) fn lease(token: Option<i64>, until: Option<i64>) -> rusqlite::Result<
 }
 
 /// Reads how one ended, from the three columns that begin at `first`.
-fn read_finished(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<Finished>> {
+fn read_finished(
+    id: &str,
+    row: &rusqlite::Row<'_>,
+    first: usize,
+) -> rusqlite::Result<Option<Finished>> {
     let at: Option<i64> = row.get(first + 1)?;
     at.map(|at| {
-        let (outcome, event) = (row.get(first)?, row.get(first + 2)?);
-        Ok(Finished { at: time(at)?, outcome, event })
+        let outcome = row.get_ref(first)?.as_str()?;
+        let outcome = row::read_outcome(id, outcome).map_err(unreadable)?;
+        Ok(Finished { at: time(at)?, outcome, event: row.get(first + 2)? })
     })
     .transpose()
 }
@@ -141,7 +149,7 @@ pub(super) fn time(milliseconds: i64) -> rusqlite::Result<Timestamp> {
 }
 
 /// What is kept cannot be read.
-pub(super) fn unreadable(error: serde_json::Error) -> rusqlite::Error {
+pub(super) fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
 }
 

@@ -165,6 +165,7 @@ mod tests {
 
     use super::*;
     use eko_core::clock::Now;
+    use eko_core::command::Kind;
     use eko_core::history::History;
 
     #[test]
@@ -173,7 +174,7 @@ mod tests {
         connection.execute_batch(include_str!("../../migrations/sqlite/0002_begun.sql")).unwrap();
         let row = Row {
             id: "a".to_owned(),
-            kind: "refund".to_owned(),
+            kind: Some(Kind::Refund),
             tid: Some("7".to_owned()),
             digest: String::new(),
             history: History::new(Now {

@@ -11,6 +11,7 @@ use crate::row::Row;
 use crate::rules::{Circumstances, TidState};
 use crate::unit_of_work::Rows;
 use crate::{BacklogCounts, Open, OpenState, Stranded};
+use eko_core::command::Kind;
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
@@ -55,7 +56,8 @@ impl<'a> Store<'a> {
             }
             let (due, parked, interruptions) = (row.get(3)?, row.get(6)?, row.get(7)?);
             let state = OpenState { due, token, parked, interruptions };
-            open.push(Open { id: row.get(0)?, kind: row.get(1)?, tid: row.get(2)?, state });
+            let kind = Kind::from_name(row.get_ref(1)?.as_str()?);
+            open.push(Open { id: row.get(0)?, kind, tid: row.get(2)?, state });
         }
         let mut untold =
             self.transaction.prepare_cached("SELECT id FROM commands WHERE untold = 1 LIMIT ?1")?;

@@ -76,7 +76,7 @@ on_both_stores! {
         // The other ledger may have begun what this one knows as open.
         let known = claim(&ledger, refund("known", "1", 6)).await;
         assert_eq!(suspicion(&known), Some(SuspicionReason::LedgerAdopted));
-        let otp = ClaimRequest { kind: "refund_otp", ..refund("otp", "3", 6) };
+        let otp = ClaimRequest { kind: Some(Kind::RefundOtp), ..refund("otp", "3", 6) };
         assert!(claimed(claim(&ledger, otp).await).history.in_flight(), "it moves no money");
         let ledger = rig.reopen(ledger, 2).await;
         assert_eq!(ledger.identity().adopted, Some(before), "it is kept");
@@ -150,6 +150,22 @@ on_both_stores! {
         assert_eq!(ledger.begin(&held, ledger.until(100)).await.unwrap(), LeaseStatus::Lost, "it is refunded");
         assert_eq!(ledger.finish(held, &unresolved("a"), false).await.unwrap(), LeaseStatus::Held);
         assert_eq!(word(&claim(&ledger, refund("a", "77", 8)).await), "finished");
+    }
+
+    async fn a_row_with_a_word_that_is_not_known_names_itself(rig) {
+        let ledger = rig.open().await;
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
+        ledger.finish(first, &succeeded("a", "5"), false).await.unwrap();
+        for (column, known, unknown) in
+            [("kind", "refund", "rebate"), ("outcome", "succeeded", "perhaps")]
+        {
+            alter_store(&rig, &format!("UPDATE commands SET {column} = '{unknown}'")).await;
+            let problem = ledger.claim(refund("a", "77", 1), 2).await.unwrap_err().to_string();
+            let named = format!("the row of a has the {column} \"{unknown}\"");
+            assert!(problem.contains(&named), "{problem}");
+            alter_store(&rig, &format!("UPDATE commands SET {column} = '{known}'")).await;
+        }
+        assert_eq!(word(&claim(&ledger, refund("a", "77", 2)).await), "finished");
     }
 
     async fn the_store_itself_refuses_two_unfinished_refunds_of_a_tid(rig) {
