@@ -8,7 +8,7 @@ use crate::call::Call;
 use eko_core::backoff::Backoff;
 use eko_core::clock::{Now, Stamp};
 use eko_core::command::{self, Command, Defaults};
-use eko_core::decision::{self, Policy, Step, Task, Trigger};
+use eko_core::decision::{self, Conditions, Policy, Step, Task, Trigger};
 use eko_core::event::{About, Event};
 use eko_core::history::History;
 use eko_core::outcome::Outcome;
@@ -46,8 +46,8 @@ impl Refund {
         let mut answered = History::new(now);
         answered.begin(now, stamp(now));
         answered.end(now, call.read(&command));
-        let step =
-            decision::decide(Task::of(&command), &answered, &policy, Trigger::Answered, 0.5, now);
+        let conditions = Conditions { policy: &policy, now, jitter: 0.5 };
+        let step = decision::decide(Task::of(&command), &answered, Trigger::Answered, &conditions);
         let Step::Finish(outcome @ Outcome::Succeeded { .. }) = step else {
             anyhow::bail!("the answer is no success");
         };
@@ -108,7 +108,8 @@ impl Refund {
     }
 
     fn step(&self, command: &Command, history: &History, trigger: Trigger) -> Step {
-        decision::decide(Task::of(command), history, &self.policy, trigger, 0.5, self.now)
+        let conditions = Conditions { policy: &self.policy, now: self.now, jitter: 0.5 };
+        decision::decide(Task::of(command), history, trigger, &conditions)
     }
 
     fn tell(&self, command: &Command, attempts: u32, outcome: &Outcome) -> Event {

@@ -90,6 +90,15 @@ pub struct Client {
     undated: Notice,
 }
 
+/// A request before it leaves.
+struct Outgoing {
+    request: RequestBuilder,
+    /// The timestamp that signs it.
+    stamp: i64,
+    /// When it may leave no more, and nobody waits for its answer any longer.
+    deadline: Instant,
+}
+
 /// A call without an answer.
 enum Lost {
     /// Not a byte of it left.
@@ -182,7 +191,7 @@ impl Client {
             Lost::NotSent(cause) => Verdict::not_now(cause),
             Lost::Unanswered(cause) => Verdict::unclear(cause),
         };
-        self.exchange(request, stamp, deadline, read, lost).await
+        self.exchange(Outgoing { request, stamp, deadline }, read, lost).await
     }
 
     /// Where a command's call goes.
@@ -197,14 +206,12 @@ impl Client {
 
     async fn exchange<T>(
         &self,
-        request: RequestBuilder,
-        stamp: i64,
-        deadline: Instant,
+        outgoing: Outgoing,
         read: impl Fn(&HttpAnswer) -> Read<T>,
         lost: impl Fn(Lost) -> T,
     ) -> CallResult<T> {
         let (began, clock) = (now(), deadline_after(Duration::ZERO));
-        let answered = self.send(request, stamp, deadline).await;
+        let answered = self.send(outgoing).await;
         let took = clock.elapsed();
         match answered {
             Ok(Answered { http, date, age, at }) => {
@@ -246,12 +253,8 @@ impl Client {
         (clock.is_older_than_its_question(arrival), clock.misses_a_date_in(arrival))
     }
 
-    async fn send(
-        &self,
-        request: RequestBuilder,
-        stamp: i64,
-        deadline: Instant,
-    ) -> Result<Answered, Lost> {
+    async fn send(&self, outgoing: Outgoing) -> Result<Answered, Lost> {
+        let Outgoing { request, stamp, deadline } = outgoing;
         let not_sent = |_| Lost::NotSent(Cause::Misconfigured);
         let request = self.sign(request, stamp).build().map_err(not_sent)?;
         // The process may have been stopped since the attempt was recorded, and another

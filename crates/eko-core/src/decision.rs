@@ -62,6 +62,17 @@ pub enum Trigger {
     Answered,
 }
 
+/// What time it is, and what decisions rest on.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions<'a> {
+    /// The settings that decisions follow.
+    pub policy: &'a Policy,
+    /// What time it is.
+    pub now: Now,
+    /// Drawn evenly from 0 to 1: it spreads delays.
+    pub jitter: f64,
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -121,15 +132,14 @@ impl Task {
     }
 }
 
-/// Decides what follows from the evidence. `jitter`, drawn evenly from 0 to 1, spreads delays.
+/// Decides what follows from the evidence.
 pub fn decide(
     task: Task,
     history: &History,
-    policy: &Policy,
     trigger: Trigger,
-    jitter: f64,
-    now: Now,
+    conditions: &Conditions<'_>,
 ) -> Step {
+    let Conditions { policy, now, jitter } = *conditions;
     let age = history.age(now);
     let Task { kind, expiry, message } = task;
     let input = DecisionInput { expiry, history, policy, trigger, jitter, age, wall: now.wall };

@@ -69,8 +69,7 @@ pub use opening::{Asking, Claiming, Entering, Rejected};
 pub use settle::{Deciding, Noting};
 pub use wait::{Copy, CopyAge, NotingParked, Parking, Placed, Reason, Waiting};
 
-use crate::clock::Now;
-use crate::decision::Policy;
+pub use crate::decision::Conditions;
 
 /// How many claims in a row the worker may die over before it gives a command up.
 const MAX_INTERRUPTIONS: u32 = 5;
@@ -152,17 +151,6 @@ pub enum End {
     Over,
     /// It is to be looked at again once it is due.
     DueAgain,
-}
-
-/// What time it is, and what decisions rest on.
-#[derive(Clone, Copy, Debug)]
-pub struct Conditions<'a> {
-    /// The settings that decisions follow.
-    pub policy: &'a Policy,
-    /// What time it is.
-    pub now: Now,
-    /// Drawn evenly from 0 to 1: it spreads delays.
-    pub jitter: f64,
 }
 
 /// What a delivery says besides its command.

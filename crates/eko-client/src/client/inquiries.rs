@@ -7,7 +7,7 @@ use reqwest::RequestBuilder;
 use reqwest::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use tokio::time::Instant;
 
-use super::{CallResult, Client, Lost, deadline_after, now};
+use super::{CallResult, Client, Lost, Outgoing, deadline_after, now};
 use crate::answer::{self, HttpAnswer, Read};
 use crate::endpoint;
 use eko_core::command::{Account, Command};
@@ -24,7 +24,7 @@ impl Client {
     ) -> CallResult<Reading> {
         let secrets = [command.secrets().as_slice(), &[account.initiator_id]].concat();
         let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
-        self.inquire_as(tid, account.initiator_id, account.user_code, deadline, read).await
+        self.inquire_as(tid, account, deadline, read).await
     }
 
     /// One read-only call, to see whether Eko can be reached and takes our signature.
@@ -51,7 +51,7 @@ impl Client {
         deadline: Instant,
     ) -> CallResult<Reading> {
         let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
-        self.inquire_as(tid, initiator_id, user_code, deadline, read).await
+        self.inquire_as(tid, Account { initiator_id, user_code }, deadline, read).await
     }
 
     /// The same call as [`Self::probe`] with a timestamp so far in Eko's past, to see whether Eko
@@ -67,22 +67,23 @@ impl Client {
         let ahead = SignedDuration::try_from_secs_f64(skew).unwrap_or_default();
         let eko_time = now().saturating_add(ahead).and_then(|time| time.saturating_sub(behind));
         let stamp = eko_time.unwrap_or(Timestamp::MIN).as_millisecond();
-        let request = self.inquiry("1", initiator_id, user_code);
+        let request = self.inquiry("1", Account { initiator_id, user_code });
         let read = |http: &HttpAnswer| answer::reading("1", &[initiator_id], http);
-        self.exchange(request, stamp, deadline_after(self.timeout), read, unanswered).await
+        let outgoing = Outgoing { request, stamp, deadline: deadline_after(self.timeout) };
+        self.exchange(outgoing, read, unanswered).await
     }
 
     async fn inquire_as(
         &self,
         tid: &str,
-        initiator_id: &str,
-        user_code: &str,
+        account: Account<'_>,
         deadline: Instant,
         read: impl Fn(&HttpAnswer) -> Read<Reading>,
     ) -> CallResult<Reading> {
-        let request = self.inquiry(tid, initiator_id, user_code);
+        let request = self.inquiry(tid, account);
         let stamp = self.stamp().await.at;
-        let mut result = self.exchange(request, stamp, deadline, read, unanswered).await;
+        let mut result =
+            self.exchange(Outgoing { request, stamp, deadline }, read, unanswered).await;
         if result.is_old {
             self.tell_kept();
         }
@@ -99,7 +100,8 @@ impl Client {
     }
 
     /// An inquiry that asks everything on the way not to answer by itself.
-    fn inquiry(&self, tid: &str, initiator_id: &str, user_code: &str) -> RequestBuilder {
+    fn inquiry(&self, tid: &str, account: Account<'_>) -> RequestBuilder {
+        let Account { initiator_id, user_code } = account;
         let url = endpoint::inquiry_url(&self.base_url, tid, initiator_id, user_code);
         self.http
             .get(url)

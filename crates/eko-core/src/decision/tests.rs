@@ -133,12 +133,16 @@ fn refunded() -> Reading {
     Reading::Refunded(Receipt::default(), Answer::default())
 }
 
+const fn conditions(policy: &Policy, now: Now) -> Conditions<'_> {
+    Conditions { policy, now, jitter: EVEN }
+}
+
 fn ready(command: &Command, history: &History, seconds: f64) -> Step {
-    decide(Task::of(command), history, &policy(), Trigger::Ready, EVEN, now(seconds))
+    decide(Task::of(command), history, Trigger::Ready, &conditions(&policy(), now(seconds)))
 }
 
 fn answered(command: &Command, history: &History, seconds: f64) -> Step {
-    decide(Task::of(command), history, &policy(), Trigger::Answered, EVEN, now(seconds))
+    decide(Task::of(command), history, Trigger::Answered, &conditions(&policy(), now(seconds)))
 }
 
 fn succeeded(confirmed_by: ConfirmedBy) -> Step {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::clock::Now;
 use crate::command::Kind;
-use crate::decision::{self, Message, Policy, Step, Task, Trigger};
+use crate::decision::{self, Conditions, Message, Policy, Step, Task, Trigger};
 use crate::event::Event;
 use crate::history::History;
 use crate::outcome::{Code, ConfirmedBy, Outcome, Problem, Receipt};
@@ -99,7 +99,8 @@ impl<C> Order<C> {
 
 /// What a command begins with that was never seen before.
 fn first_step(task: Task, policy: &Policy, now: Now) -> Step {
-    decision::decide(task, &History::new(now), policy, Trigger::Ready, 0.0, now)
+    let conditions = Conditions { policy, now, jitter: 0.0 };
+    decision::decide(task, &History::new(now), Trigger::Ready, &conditions)
 }
 
 impl Entering {

@@ -43,12 +43,12 @@ pub struct Noting<C> {
 impl<C: Claimed> Deciding<C> {
     /// Decides by the clock and the settings.
     pub fn decided(self, conditions: &Conditions<'_>) -> Order<C> {
-        let Conditions { policy, now, jitter } = *conditions;
+        let now = conditions.now;
         let Self { claim, task, trigger, source } = self;
         let wait = |claim, delay, cause, unsettled| {
             Order::Note(Noting { claim, task, delay, cause, unsettled, now, source }.measured())
         };
-        match decision::decide(task, claim.history(), policy, trigger, jitter, now) {
+        match decision::decide(task, claim.history(), trigger, conditions) {
             Step::Attempt if task.message == Message::Here => {
                 Order::Acquire(Acquiring { claim, task, next: Next::Attempt, source })
             }

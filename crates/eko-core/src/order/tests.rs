@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::backoff::Backoff;
-use crate::clock::Stamp;
+use crate::clock::{Now, Stamp};
 use crate::command::Kind;
-use crate::decision::{Message, Task};
+use crate::decision::{Message, Policy, Task};
 use crate::event::{About, Event};
 use crate::history::History;
 use crate::outcome::{Answer, Code, Outcome, Problem, Receipt};

@@ -129,7 +129,9 @@ impl Question {
     fn put(&self, mut command: Command) -> Step {
         command.expiry = self.expiry.map(at);
         let task = Task::of(&command);
-        decide(task, &self.history, &self.policy, self.trigger, self.jitter, now(self.now))
+        let conditions =
+            Conditions { policy: &self.policy, now: now(self.now), jitter: self.jitter };
+        decide(task, &self.history, self.trigger, &conditions)
     }
 }
 

@@ -128,7 +128,7 @@ fn preflight_inquires_before_a_first_attempt() {
     let policy = Policy { preflight: true, ..policy() };
     let step = |trigger, entries: &[Entry], seconds| {
         let history = history(entries.iter().cloned());
-        decide(Task::of(&a_refund()), &history, &policy, trigger, EVEN, now(seconds))
+        decide(Task::of(&a_refund()), &history, trigger, &conditions(&policy, now(seconds)))
     };
     let after = |reading| step(Trigger::Answered, &[read(reading, 1.0, 1)], 1.0);
     assert_eq!(step(Trigger::Ready, &[], 0.0), Step::Inquire);

@@ -250,7 +250,8 @@ fn a_wall_clock_that_was_set_is_no_time_that_passed() {
     history.measure(now(6.0));
     // Ours was set a minute forward, and Eko's with it: five seconds have passed.
     let set = Now { wall: at(206.0), ..now(6.0) };
-    let step = decide(Task::of(&a_refund()), &history, &policy(), Trigger::Answered, EVEN, set);
+    let step =
+        decide(Task::of(&a_refund()), &history, Trigger::Answered, &conditions(&policy(), set));
     assert_eq!(step, inquire_after(10.0, Cause::Timeout));
 }
 
@@ -336,7 +337,7 @@ fn a_refund_without_its_message_is_settled_and_never_attempted() {
     let lost = |entries: &[Entry], seconds| {
         let history = history(entries.iter().cloned());
         let task = Task::without(Message::Lost, Kind::Refund);
-        decide(task, &history, &policy(), Trigger::Answered, EVEN, now(seconds))
+        decide(task, &history, Trigger::Answered, &conditions(&policy(), now(seconds)))
     };
     assert_eq!(end(&lost(&[], 1.0)), ends("failed", Code::MessageLost));
     assert_eq!(lost(&[open_attempt(0.0)], 1.0), Step::Inquire);
@@ -351,7 +352,7 @@ fn a_refund_without_its_message_is_settled_and_never_attempted() {
 fn an_otp_without_its_message_may_have_been_sent() {
     let lost = |entry: Entry| {
         let task = Task::without(Message::Lost, Kind::RefundOtp);
-        end(&decide(task, &history([entry]), &policy(), Trigger::Ready, EVEN, now(40.0)))
+        end(&decide(task, &history([entry]), Trigger::Ready, &conditions(&policy(), now(40.0))))
     };
     assert_eq!(lost(open_attempt(0.0)), ends("unresolved", Code::MessageLost));
     assert_eq!(lost(attempt(1.0, unavailable(None))), ends("failed", Code::MessageLost));
@@ -362,7 +363,7 @@ fn a_refund_that_our_settings_cannot_read_waits_for_them() {
     let unreadable = |seconds| {
         let history = history([open_attempt(0.0), pending_twice(150.0, Some(150.0))]);
         let task = Task::without(Message::Unreadable, Kind::Refund);
-        decide(task, &history, &policy(), Trigger::Answered, EVEN, now(seconds))
+        decide(task, &history, Trigger::Answered, &conditions(&policy(), now(seconds)))
     };
     assert_eq!(unreadable(150.0), retry_after(300.0, Cause::Misconfigured));
     assert_eq!(end(&unreadable(86_400.0)), ends("failed", Code::Timeout));
