@@ -5,23 +5,25 @@
 //! this channel, a batch is sent and confirmed whole before the next begins, and returns are
 //! matched by exchange, routing key and `message_id`.
 //!
+//! A message may be for a queue that does not answer, since it has no leader. So a batch has one
+//! destination. Where a confirm is missing after a second, it is waited for aside, and the next batch
+//! goes by another channel.
+//!
 //! A channel of RabbitMQ 3.10 that a full quorum queue has refused something may be refused by it
-//! for ever, also when there is room again. So after a refusal there is a new channel, and also
-//! after a message that was not confirmed in time: its confirm may still come.
+//! for ever, also when there is room again. So after a refusal there is a new channel.
+
+mod sent;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use futures_util::future::try_join_all;
-use futures_util::stream::FuturesUnordered;
-use lapin::message::Delivery;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::options::ConfirmSelectOptions;
+use lapin::{BasicProperties, Channel, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Error;
 use super::connection_monitor::ConnectionMonitor;
+use sent::Sent;
 
 /// How many messages are confirmed together: enough to keep the broker busy.
 const BATCH: usize = 200;
@@ -32,7 +34,10 @@ const BATCH: usize = 200;
 /// leader. A broker that hangs as a whole is noticed by its heartbeats.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a batch may take, with a new channel for it where one is needed.
+/// How long a batch holds up the next one at most.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long sending a batch may take, with a new channel for it where one is needed.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a channel on which something was refused is used at least, so that a queue that refuses
@@ -75,8 +80,7 @@ impl Publisher {
     ) -> Result<Self, Error> {
         let channel = monitor.unless_closed(confirming(&connection)).await?;
         let (publisher, inbox) = mpsc::channel(BATCH * 2);
-        let (since, state) = (now(), State::Fine);
-        let line = Line { connection, channel, since, state };
+        let line = Line { connection, open: Some(Open::new(channel)) };
         tokio::spawn(run(line, monitor, inbox));
         Ok(Self(publisher))
     }
@@ -98,62 +102,66 @@ impl Publisher {
     }
 }
 
-/// The channel in use.
+/// The connection, and the channel in use.
 struct Line {
     connection: Arc<Connection>,
-    channel: Channel,
-    /// Since when.
-    since: Instant,
-    state: State,
+    /// None where the last one is left to a batch that waits for its confirms.
+    open: Option<Open>,
 }
 
-/// Of what use a channel is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Fine,
+struct Open {
+    channel: Channel,
+    since: Instant,
     /// Something was refused on it.
-    Refused,
-    /// Confirms are missing on it.
-    Silent,
+    is_refused: bool,
+}
+
+impl Open {
+    fn new(channel: Channel) -> Self {
+        Self { channel, since: now(), is_refused: false }
+    }
+
+    fn is_of_use(&self) -> bool {
+        !self.is_refused || self.since.elapsed() < REFUSED_CHANNEL
+    }
 }
 
 impl Line {
-    /// Sends a batch, on a new channel where the last one may not be of use any more.
+    /// The channel to publish on: a new one, where the last one may not be of use any more.
+    async fn channel(&mut self) -> lapin::Result<Channel> {
+        if let Some(open) = self.open.as_ref().filter(|open| open.is_of_use()) {
+            return Ok(open.channel.clone());
+        }
+        let channel = confirming(&self.connection).await?;
+        if let Some(old) = self.open.replace(Open::new(channel.clone())) {
+            tokio::spawn(close(old.channel));
+        }
+        Ok(channel)
+    }
+
+    /// Sends a batch, which is left where that fails.
     async fn send(
         &mut self,
         monitor: &ConnectionMonitor,
-        batch: &mut [(Box<Message>, Answer)],
-    ) -> Result<Vec<Result<Routed, Error>>, Error> {
-        if match self.state {
-            State::Fine => false,
-            State::Refused => self.since.elapsed() >= REFUSED_CHANNEL,
-            State::Silent => true,
-        } {
-            self.renew().await?;
-        }
-        let results = send(&self.channel, monitor, batch).await?;
-        for result in &results {
-            match result {
-                Err(Error::Unconfirmed { .. }) => self.state = State::Silent,
-                Err(_) if self.state == State::Fine => self.state = State::Refused,
-                Ok(_) | Err(_) => {}
+        batch: &mut Vec<(Box<Message>, Answer)>,
+    ) -> Result<Sent, Error> {
+        let send = async { Ok(sent::send(self.channel().await?, batch).await?) };
+        tokio::select! {
+            biased;
+            sent = send => sent,
+            why = monitor.gone() => Err(Error::Lost(why)),
+            () = overdue(monitor, BATCH_TIMEOUT) => {
+                Err(Error::Lost(format!("nothing could be sent within {BATCH_TIMEOUT:?}")))
             }
         }
-        Ok(results)
     }
+}
 
-    async fn renew(&mut self) -> Result<(), Error> {
-        let channel = confirming(&self.connection).await?;
-        let old = std::mem::replace(&mut self.channel, channel);
-        // A queue that does not answer may keep the broker from closing it.
-        tokio::spawn(async move {
-            let closed = old.close(200, "another one follows".into());
-            if !matches!(tokio::time::timeout(BATCH_TIMEOUT, closed).await, Ok(Ok(()))) {
-                tracing::debug!("an unused channel could not be closed");
-            }
-        });
-        (self.since, self.state) = (now(), State::Fine);
-        Ok(())
+/// Closes a channel that is used no more. A queue that does not answer may keep the broker from that.
+async fn close(channel: Channel) {
+    let closed = channel.close(200, "another one follows".into());
+    if !matches!(tokio::time::timeout(BATCH_TIMEOUT, closed).await, Ok(Ok(()))) {
+        tracing::debug!("an unused channel could not be closed");
     }
 }
 
@@ -169,34 +177,58 @@ async fn run(
     monitor: ConnectionMonitor,
     mut inbox: mpsc::Receiver<(Box<Message>, Answer)>,
 ) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while inbox.recv_many(&mut batch, BATCH).await > 0 {
-        let outcome = tokio::select! {
-            biased;
-            outcome = line.send(&monitor, &mut batch) => outcome,
-            why = monitor.gone() => Err(Error::Lost(why)),
-            () = overdue(&monitor, BATCH_TIMEOUT) => {
-                Err(Error::Lost(format!("no confirm within {BATCH_TIMEOUT:?}")))
-            }
-        };
-        let failure = outcome.as_ref().err().cloned();
-        if failure.is_some() {
-            // Why the channel was closed comes right behind, and tells what to do next.
-            tokio::time::timeout(REASON_TIMEOUT, monitor.gone()).await.ok();
-        }
-        let results = outcome.unwrap_or_default();
-        for (index, (_, answer)) in batch.drain(..).enumerate() {
-            let result = match (&failure, results.get(index)) {
-                (Some(error), _) => Err(error.clone()),
-                (None, Some(result)) => result.clone(),
-                (None, None) => Err(Error::Lost("a confirm is missing".to_owned())),
+    let mut all = Vec::with_capacity(BATCH);
+    while inbox.recv_many(&mut all, BATCH).await > 0 {
+        // Events first: they wait for no copy that waits itself.
+        all.sort_by(|(one, _), (other, _)| one.destination().cmp(&other.destination()));
+        while !all.is_empty() {
+            let mut batch = next_batch(&mut all);
+            let mut sent = match line.send(&monitor, &mut batch).await {
+                Ok(sent) => sent,
+                Err(error) => {
+                    let answers = batch.into_iter().chain(all).map(|(_, answer)| answer);
+                    return fail(answers, error, &monitor).await;
+                }
             };
-            // Whoever asked may have given up waiting.
-            drop(answer.send(result));
+            if let Err(error) = sent.confirmed(&monitor, HOLD_TIMEOUT).await {
+                let left = all.into_iter().map(|(_, answer)| answer);
+                return fail(sent.answers().chain(left), error, &monitor).await;
+            }
+            sent.answer_known();
+            if !sent.is_answered() {
+                line.open = None;
+                tokio::spawn(await_aside(sent, monitor.clone()));
+            } else if let Some(open) = &mut line.open {
+                open.is_refused |= sent.is_refused();
+            }
         }
-        if failure.is_some() {
-            return;
-        }
+    }
+}
+
+/// Takes out what goes to the destination of the last one. What has another one is not sent with it: a
+/// quorum queue that does not answer keeps the broker from looking at what else its channel was sent.
+fn next_batch(all: &mut Vec<(Box<Message>, Answer)>) -> Vec<(Box<Message>, Answer)> {
+    let last = all.last().map(|(message, _)| message.destination());
+    let is_other = |(message, _): &(Box<Message>, Answer)| Some(message.destination()) != last;
+    let from = all.iter().rposition(is_other).map_or(0, |at| at + 1);
+    all.split_off(from)
+}
+
+/// Waits for the confirms that are missing, and closes the channel.
+async fn await_aside(mut sent: Sent, monitor: ConnectionMonitor) {
+    if let Err(error) = sent.confirmed(&monitor, CONFIRM_TIMEOUT - HOLD_TIMEOUT).await {
+        return fail(sent.answers(), error, &monitor).await;
+    }
+    close(sent.answer()).await;
+}
+
+/// Answers where publishing ends. Why the channel was closed comes right behind, and tells what to do
+/// next.
+async fn fail(answers: impl Iterator<Item = Answer>, error: Error, monitor: &ConnectionMonitor) {
+    tokio::time::timeout(REASON_TIMEOUT, monitor.gone()).await.ok();
+    for answer in answers {
+        // Whoever asked may have given up waiting.
+        drop(answer.send(Err(error.clone())));
     }
 }
 
@@ -210,58 +242,11 @@ async fn overdue(monitor: &ConnectionMonitor, limit: Duration) {
     }
 }
 
-/// Sends one batch and waits for all its confirms; the results are in the batch's order.
-async fn send(
-    channel: &Channel,
-    monitor: &ConnectionMonitor,
-    batch: &mut [(Box<Message>, Answer)],
-) -> Result<Vec<Result<Routed, Error>>, Error> {
-    let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let mut ids = Vec::with_capacity(batch.len());
-    let sent = batch.iter_mut().map(|(message, _)| {
-        let properties = std::mem::take(&mut message.properties);
-        ids.push(properties.message_id().clone());
-        let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
-        channel.basic_publish(exchange.into(), key.into(), mandatory, &message.body, properties)
-    });
-    // Each of them ends once its bytes are written: one after the other would be one write each.
-    let confirms = try_join_all(sent).await?;
-    let mut returned = Vec::new();
-    let mut taken = vec![None; batch.len()];
-    let numbered = confirms.into_iter().enumerate();
-    let mut confirms: FuturesUnordered<_> =
-        numbered.map(|(nth, confirm)| async move { (nth, confirm.await) }).collect();
-    let mut late = std::pin::pin!(overdue(monitor, CONFIRM_TIMEOUT));
-    loop {
-        let confirmed = tokio::select! {
-            biased;
-            confirmed = confirms.next() => confirmed,
-            () = &mut late => break,
-        };
-        let Some((nth, confirmation)) = confirmed else { break };
-        let confirmation = confirmation?;
-        taken[nth] = Some(confirmation.is_ack());
-        if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = confirmation {
-            returned.push(message.delivery);
-        }
-    }
-    let results = batch.iter().zip(ids).zip(taken).map(|(((message, _), id), is_taken)| {
-        let is_it = |delivery: &Delivery| {
-            delivery.exchange.as_str() == message.exchange
-                && delivery.routing_key.as_str() == message.routing_key
-                && *delivery.properties.message_id() == id
-        };
-        match is_taken {
-            None => Err(message.unconfirmed()),
-            Some(false) => Err(message.refused("it was not confirmed")),
-            Some(true) if returned.iter().any(is_it) => Ok(Routed::No),
-            Some(true) => Ok(Routed::Yes),
-        }
-    });
-    Ok(results.collect())
-}
-
 impl Message {
+    fn destination(&self) -> (&str, &str) {
+        (&self.exchange, &self.routing_key)
+    }
+
     fn unconfirmed(&self) -> Error {
         let (exchange, routing_key) = (self.exchange.clone(), self.routing_key.clone());
         Error::Unconfirmed { exchange, routing_key }
