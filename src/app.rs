@@ -191,7 +191,7 @@ impl App {
                     let end = match self.pair(&session, start).await? {
                         None => {
                             start = Start::Session;
-                            self.serve(session, settings).await
+                            self.serve(session).await
                         }
                         Some(why) => {
                             session.close().await;

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::pump::Pump;
 use super::sweep::Sweep;
 use super::{App, caretaking, pairing};
-use crate::broker::{self, QueueConsumer, Session};
+use crate::broker::{QueueConsumer, Session};
 
 /// How a session ended.
 pub(super) struct End {
@@ -21,7 +21,7 @@ pub(super) struct End {
 
 impl App {
     /// Serves one session until it is lost or the worker is asked to stop; tells why it ended.
-    pub(super) async fn serve(&self, mut session: Session, settings: &broker::Settings) -> End {
+    pub(super) async fn serve(&self, mut session: Session) -> End {
         let journeys = TaskTracker::new();
         let lost = CancellationToken::new();
         self.readiness.connected();
@@ -58,7 +58,7 @@ impl App {
         // whatever is not acknowledged yet.
         let consumers = tokio::select! {
             consumers = &mut pumps => consumers,
-            reason = self.over(&session, settings) => {
+            reason = self.over(&session) => {
                 why = reason;
                 lost.cancel();
                 pumps.await
@@ -81,11 +81,11 @@ impl App {
     }
 
     /// Looks after what is declared until another session is due; tells why it is.
-    async fn over(&self, session: &Session, settings: &broker::Settings) -> String {
+    async fn over(&self, session: &Session) -> String {
         let (metrics, known) = (Arc::clone(&self.worker.metrics), session.mismatches());
         tokio::select! {
             gone = session.gone() => gone,
-            why = caretaking::take_care(session.caretaker(settings), metrics, known) => why,
+            why = caretaking::take_care(session.caretaker(&self.refusals), metrics, known) => why,
         }
     }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use lapin::Connection;
 
 use super::Error;
+use super::connection::Session;
 use super::connection_monitor::ConnectionMonitor;
 use super::declare::{Declarer, Hidden};
+use super::refusals::Refusals;
 use super::topology::{Family, Names, WaitingQueue};
 use crate::command::Kind;
 
@@ -18,22 +20,28 @@ pub(crate) struct Caretaker {
     names: Arc<Names>,
     may_declare: bool,
     hidden: Hidden,
+    refusals: Refusals,
 }
 
 impl Caretaker {
-    /// A caretaker of this session. Where the user may not declare, it only looks.
-    pub(super) fn new(
-        connection: Arc<Connection>,
-        monitor: ConnectionMonitor,
-        names: Arc<Names>,
-        may_declare: bool,
-    ) -> Self {
-        Self { connection, monitor, names, may_declare, hidden: Hidden::default() }
+    /// A caretaker of a session.
+    pub(super) fn new(session: &Session, refusals: &Refusals) -> Self {
+        let (connection, monitor) = (Arc::clone(&session.consuming), session.monitors[0].clone());
+        Self {
+            connection,
+            monitor,
+            names: refusals.names(),
+            // Where the user may not declare, it only looks.
+            may_declare: !session.is_unchecked,
+            hidden: Hidden::default(),
+            refusals: refusals.clone(),
+        }
     }
 
-    /// Declares once more what all kinds need, and the bindings of their queues: what is gone is
-    /// there again, and what is there stays as it is. A binding can only be declared: whether it was
-    /// gone the broker does not tell. The loss of a kind's own queues is noticed by who uses them.
+    /// Declares once more what all kinds need, the bindings of their queues, and the waiting queues
+    /// that were found missing: what is gone is there again, and what is there stays as it is. A
+    /// binding can only be declared: whether it was gone the broker does not tell. The loss of a kind's
+    /// own queue is noticed by its consumer.
     ///
     /// # Errors
     /// Where something is not what this worker needs, or the session is lost.
@@ -43,6 +51,14 @@ impl Caretaker {
             declarer.shared().await?;
             for kind in Kind::ALL {
                 declarer.bind_kind(kind).await?;
+            }
+            let missing = match self.may_declare {
+                true => self.refusals.missing(),
+                false => Vec::new(),
+            };
+            for queue in missing {
+                declarer.waiting(queue).await?;
+                self.refusals.takes(queue);
             }
             declarer.close().await
         };

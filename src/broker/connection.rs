@@ -46,7 +46,7 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     pub(super) consuming: Arc<Connection>,
     publishing: Arc<Connection>,
-    monitors: [ConnectionMonitor; 2],
+    pub(super) monitors: [ConnectionMonitor; 2],
     replier: Replier,
     /// Which of the nodes it is connected to.
     pub(crate) node: usize,
@@ -284,11 +284,9 @@ impl Session {
         self.pairing.clone().ok_or_else(lost)
     }
 
-    /// Looks after what is declared.
-    pub(crate) fn caretaker(&self, settings: &Settings) -> Caretaker {
-        let (connection, monitor) = (Arc::clone(&self.consuming), self.monitors[0].clone());
-        let names = Arc::new(Names::new(&settings.prefix));
-        Caretaker::new(connection, monitor, names, !self.is_unchecked)
+    /// Looks after what is declared; `refusals` is what is known of the queues.
+    pub(crate) fn caretaker(&self, refusals: &Refusals) -> Caretaker {
+        Caretaker::new(self, refusals)
     }
 
     /// What is not what this worker needs, each once.

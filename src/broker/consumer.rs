@@ -216,21 +216,18 @@ impl Delivery {
         queue: WaitingQueue,
         copy: &(impl Fn(&Self, WaitingQueue) -> Message + Send + Sync),
     ) -> Result<Placed, Error> {
-        let refusals = &self.0.refusals;
         for queue in queue.and_beside() {
-            if !refusals.may_try(queue) {
-                continue;
-            }
+            let Some(asked) = self.0.refusals.ask(queue) else { continue };
             let copy = copy(self, queue);
-            let unrouted = copy.refused("there is no such queue");
+            let missing = copy.refused("there is no such queue");
             match self.0.publisher.publish(copy).await {
                 Ok(Routed::Yes) => {
-                    refusals.took(queue);
+                    asked.took();
                     return Ok(Placed::Yes);
                 }
-                Ok(Routed::No) => return Err(unrouted),
+                Ok(Routed::No) => asked.is_missing(&missing),
                 Err(error @ (Error::Refused { .. } | Error::Unconfirmed { .. })) => {
-                    refusals.refused(queue, &error);
+                    asked.took_nothing(&error);
                 }
                 Err(error) => return Err(error),
             }

@@ -77,9 +77,15 @@ impl<'a> Declarer<'a> {
         self.queue(&names.queue(kind), work_arguments(names)).await?;
         self.bind_kind(kind).await?;
         for queue in WaitingQueue::of(kind) {
-            self.queue(&names.waiting(queue), waiting_arguments(names, queue)).await?;
+            self.waiting(queue).await?;
         }
         Ok(())
+    }
+
+    /// A queue in which commands wait.
+    pub(super) async fn waiting(&mut self, queue: WaitingQueue) -> Result<(), Error> {
+        let names = self.names;
+        self.queue(&names.waiting(queue), waiting_arguments(names, queue)).await
     }
 
     async fn exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! Queues of the worker's own that take no commands, since somebody has given them a limit.
 
+mod silent;
+
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -14,6 +16,9 @@ use crate::rig::{Rig, eventually};
 
 /// Where an OTP command may wait that is to wait for about an hour.
 const LEVELS: [u32; 3] = [3_600_000, 1_800_000, 900_000];
+
+/// Where an OTP command may wait that is to wait for a moment.
+const MOMENTS: [u32; 3] = [250, 500, 1_000];
 
 fn own_node() -> Node {
     Node::start_in(tempfile::Builder::new().prefix("it-node-").tempdir().unwrap(), Vec::new())
@@ -119,19 +124,18 @@ async fn a_command_that_waits_in_hand_for_long_is_no_orphan() {
     let rig = Rig::builder().at(&node.url).stub().at_least_once().set("ORPHAN_AFTER", "2s");
     let mut rig = rig.set("RETRY_INITIAL", "250ms").start().await;
     // They take nothing, as those that have lost their majority.
-    do_to_servers(&node, &rig, "suspend");
+    do_to_servers(&node, &rig, ("suspend", &MOMENTS));
     publish_some_that_wait(&rig, 1).await;
     // Its row is due after a quarter of a second; that a confirm is missing is seen after ten.
     until_refused(&mut rig, 250).await;
-    do_to_servers(&node, &rig, "resume");
+    do_to_servers(&node, &rig, ("resume", &MOMENTS));
     assert_eq!(rig.next_event().await.told(), "succeeded response");
     assert_eq!(rig.worker().metrics().await.value("orphans_total", &[]), 0.0);
 }
 
-/// Stops the servers of the queues in which a command may wait that is to wait for a moment, or lets
-/// them go on.
-fn do_to_servers(node: &Node, rig: &Rig, what: &str) {
-    for level in [250, 500, 1_000] {
+/// Stops the servers of retry queues (`suspend`), or lets them go on (`resume`).
+fn do_to_servers(node: &Node, rig: &Rig, (what, levels): (&str, &[u32])) {
+    for &level in levels {
         let server = format!("'%2F_{}'", rig.broker.name(&queue(level)));
         let said = node.eval(&format!("sys:{what}({server})."));
         assert!(said.contains("ok"), "no such queue: {said}");
