@@ -102,6 +102,11 @@ impl Delivery {
         &self.0.body
     }
 
+    /// How many bytes its publisher sent; the body may be too large to be held.
+    pub(crate) fn size(&self) -> usize {
+        self.0.envelope.cut.unwrap_or(self.0.body.len())
+    }
+
     /// What its properties say.
     pub(crate) fn envelope(&self) -> &Envelope {
         &self.0.envelope
@@ -142,7 +147,7 @@ impl Delivery {
             }
         };
         let dead_lettered = async {
-            match owed.dead_letter && !self.0.envelope.is_cut {
+            match owed.dead_letter && !self.0.envelope.cut.is_some() {
                 true => self.publish_dead(event).await,
                 false => Ok(()),
             }
@@ -167,7 +172,7 @@ impl Delivery {
         let queue = WaitingQueue::refused(self.0.kind, times);
         let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
         // What cannot be copied cannot wait: it would come again at once, and all would get it again.
-        match self.0.envelope.is_cut {
+        match self.0.envelope.cut.is_some() {
             true => Ok(Placed::Left),
             false => self.put(queue, LONGEST_HELD, copy).await,
         }
@@ -181,7 +186,7 @@ impl Delivery {
         let patience = copy.delay.max(shortest).min(LONGEST_HELD);
         let queue = WaitingQueue::retry(parking.kind.unwrap_or(self.0.kind), copy.delay);
         // What cannot be copied, since its body is not at hand, goes back.
-        match self.0.envelope.is_cut {
+        match self.0.envelope.cut.is_some() {
             true => Ok(Placed::No),
             false => self.put(queue, patience, |it, queue| it.parked_copy(parking, queue)).await,
         }
@@ -238,7 +243,7 @@ impl Delivery {
     /// Acknowledges: nothing more follows from it. A message whose body is not at hand the broker
     /// itself puts where a person looks, whole.
     pub(crate) async fn ack(self) -> Result<(), Error> {
-        match self.0.envelope.is_cut {
+        match self.0.envelope.cut.is_some() {
             true => self.0.ack.dead_letter().await,
             false => self.0.ack.ack().await,
         }

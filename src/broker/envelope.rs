@@ -67,8 +67,9 @@ pub(crate) struct Envelope {
     pub(super) refusals: u32,
     /// What of it could not be read or is too large, in words.
     pub(crate) unread: Option<String>,
-    /// Whether its body was too large, so that only what tells it from others stands in its place.
-    pub(super) is_cut: bool,
+    /// How large its body was, where it was too large: only what tells it from others stands in its
+    /// place.
+    pub(super) cut: Option<usize>,
 }
 
 /// What is owed, as a copy carries it.
@@ -198,7 +199,7 @@ pub(super) fn read_envelope(properties: &BasicProperties, redelivered: bool) -> 
         refused: header(REFUSED).as_deref().map(read_owed),
         refusals: count(REFUSALS),
         unread: header(UNREAD),
-        is_cut: header(CUT).is_some(),
+        cut: header(CUT).map(|size| size.parse().unwrap_or(usize::MAX)),
     }
 }
 

@@ -27,7 +27,7 @@ impl Worker {
         };
         tracing::warn!(
             queue = delivery.queue(),
-            bytes = delivery.body().len(),
+            bytes = delivery.size(),
             command_id = id,
             why,
             "a message cannot be read: Eko is not asked to execute it"

@@ -3,7 +3,7 @@
 /// The header that tells what could not be read of a message, or is too large.
 pub(in crate::broker) const UNREAD: &str = "eko-unread";
 
-/// The header that tells that the body is not there; nobody else can set it.
+/// The header that tells that the body is not there, and its size; nobody else can set it.
 pub(in crate::broker) const CUT: &str = "eko-cut";
 
 /// The header that tells how many headers did not fit into a frame and were left out.
@@ -90,7 +90,7 @@ pub(super) fn readable(payload: &[u8], whole: usize) -> Option<Vec<u8>> {
 pub(super) fn without_body(payload: &[u8], why: &str, size: u64) -> Vec<u8> {
     let mut found = Found::of(payload);
     found.unread.insert(0, why.to_owned());
-    found.is_cut = true;
+    found.cut = Some(body_size(payload));
     found.fit();
     let class_and_weight = payload.get(..4).unwrap_or_default();
     found.written(&[class_and_weight, &size.to_be_bytes()].concat())
@@ -108,7 +108,7 @@ struct Found<'a> {
     /// How many headers did not fit.
     left_out: usize,
     /// The body is not there.
-    is_cut: bool,
+    cut: Option<u64>,
     /// The publisher says so, too.
     has_forged: bool,
 }
@@ -199,7 +199,7 @@ impl<'a> Found<'a> {
         for (is_set, name, text) in [
             (!self.unread.is_empty(), UNREAD, self.unread.join("; ")),
             (self.left_out > 0, LEFT_OUT, self.left_out.to_string()),
-            (self.is_cut, CUT, "true".to_owned()),
+            (self.cut.is_some(), CUT, self.cut.unwrap_or_default().to_string()),
         ] {
             if !is_set {
                 continue;
