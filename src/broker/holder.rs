@@ -1,11 +1,14 @@
 //! The one worker of a ledger that serves one process: an exclusive queue of its connection.
 //!
 //! A copy of an SQLite file has the same id, so that the pairing does not tell it from the first.
-//! The broker deletes an exclusive queue with its connection, and refuses it to any other.
+//! The broker deletes an exclusive queue with its connection, and refuses it to any other. Since 4.2 it
+//! keeps the one of a node that was lost until that node is back. Nobody can tell that from a node
+//! that is only cut off, with a worker that lives on: so a person has to free it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lapin::BasicProperties;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
@@ -13,6 +16,7 @@ use lapin::types::FieldTable;
 use super::Error;
 use super::declare::{said, soft_error};
 use super::pairing::Pairing;
+use super::publisher::Message;
 use super::topology::Names;
 
 /// After so many heartbeats without a word at most, RabbitMQ closes a connection: it looks once a
@@ -26,6 +30,8 @@ pub(crate) enum Held {
     Here,
     /// Another connection.
     Elsewhere,
+    /// A connection whose node is lost.
+    OfLostNode,
     /// This user may not declare the queue, so nobody can tell.
     Refused,
 }
@@ -48,7 +54,7 @@ impl Pairing {
             return Ok(Held::Here);
         };
         match soft_error(&error) {
-            Some(AMQPSoftError::RESOURCELOCKED) => Ok(Held::Elsewhere),
+            Some(AMQPSoftError::RESOURCELOCKED) => self.held_by_another(name).await,
             Some(AMQPSoftError::ACCESSREFUSED) => {
                 self.may_not_hold.store(true, Ordering::Relaxed);
                 Ok(Held::Refused)
@@ -59,6 +65,22 @@ impl Pairing {
                 said(&error)
             ))),
             Some(_) | None => Err(error.into()),
+        }
+    }
+
+    /// Whether the queue that another connection has is there, or its node is lost. One that is there
+    /// drops at once what nobody takes out of it in no time.
+    async fn held_by_another(&self, queue: String) -> Result<Held, Error> {
+        let message = Message {
+            exchange: String::new(),
+            routing_key: queue,
+            properties: BasicProperties::default().with_expiration("0".into()),
+            body: Vec::new(),
+        };
+        match self.publisher.publish(message).await {
+            Err(Error::Refused { .. }) => Ok(Held::OfLostNode),
+            Ok(_) | Err(Error::Unconfirmed { .. }) => Ok(Held::Elsewhere),
+            Err(error) => Err(error),
         }
     }
 

@@ -64,7 +64,7 @@ pub(crate) enum Paired {
 pub(crate) struct Pairing {
     pub(super) connection: Arc<Connection>,
     pub(super) monitor: ConnectionMonitor,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     pub(super) names: Names,
     /// Whether the broker has told that this user may not declare: each try is an error in its log.
     is_limited: Arc<AtomicBool>,

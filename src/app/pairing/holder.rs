@@ -28,6 +28,7 @@ impl Keeper {
         match pairing.hold().await? {
             Held::Here => Ok(None),
             Held::Elsewhere => Ok(Some(self.held_elsewhere())),
+            Held::OfLostNode => Ok(Some(self.held_of_lost_node())),
             Held::Refused => {
                 if !self.has_said_unheld.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
@@ -86,6 +87,17 @@ impl Keeper {
              ledger serves one worker: stop one of the two, and keep the ledger that was in use; \
              for several workers, use a PostgreSQL ledger (LEDGER_URL)",
             self.prefix
+        ))
+    }
+
+    /// The same, where RabbitMQ has lost the node to which the worker before was connected.
+    fn held_of_lost_node(&self) -> Mispaired {
+        let prefix = &self.prefix;
+        Mispaired::HeldElsewhere(format!(
+            "queue {prefix}.ledger.holder is locked by a node of RabbitMQ that is lost \
+             (rabbitmqctl cluster_status): the worker before was connected to it, and holds the queues \
+             of AMQP_PREFIX {prefix}; bring that node back; or see that this worker is stopped, and then \
+             free the queue: rabbitmqctl delete_queue {prefix}.ledger.holder (-p <virtual host>)"
         ))
     }
 }

@@ -125,6 +125,35 @@ async fn of_two_copies_of_a_ledger_one_consumes_and_the_other_takes_its_place() 
 }
 
 #[tokio::test]
+async fn a_holder_whose_node_is_lost_is_named_with_the_command_that_frees_it() {
+    let node = own_node();
+    let mut rig = Rig::builder().at(&node.url).start_without_worker().await;
+    // As RabbitMQ since 4.2 keeps it: the queue is there, and its process is not.
+    let holder = rig.broker.inbox("ledger.holder", None).await;
+    let queue = rig.broker.name("ledger.holder");
+    let lose = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
+         Gone = amqqueue:set_pid(Q, spawn(fun() -> ok end)), \
+         code:ensure_loaded(rabbit_db_queue), \
+         case erlang:function_exported(rabbit_db_queue, set, 1) of \
+             true -> rabbit_db_queue:set(Gone); \
+             false -> mnesia:dirty_write(rabbit_queue, Gone) \
+         end."
+    );
+    node.eval(&lose);
+    rig.spawn_worker();
+    let command = format!("rabbitmqctl delete_queue {queue}");
+    let said = async || {
+        let log = rig.worker().log();
+        (log.contains(&command) && log.contains("is lost")).then_some(())
+    };
+    eventually("the log names the queue and the command", said).await;
+    let (status, body) = rig.worker().get("/readyz").await;
+    assert!(status == 503 && body.contains(&command), "{body}");
+    drop(holder);
+}
+
+#[tokio::test]
 async fn a_register_that_was_emptied_makes_the_worker_cautious_at_its_next_start() {
     let mut rig = Rig::builder().impatient().start().await;
     assert_eq!(rig.outcome_of(&refund("before", "781")).await.told(), "succeeded response");
