@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::load::node::Node;
 use crate::rig::builder::Builder;
 use crate::rig::command::{refund, transfer_otp};
+use crate::rig::metrics::Metrics;
 use crate::rig::script::{refunded, said, transfer_otp_sent};
-use crate::rig::stub::TRANSFER_OTP;
+use crate::rig::stub::{Answer, TRANSFER_OTP};
 use crate::rig::{Rig, eventually};
 
 /// Where an OTP command may wait that is to wait for about an hour.
@@ -161,6 +162,35 @@ async fn what_a_paused_kind_cannot_park_waits_in_hand_and_is_not_dead_lettered()
     assert_eq!(rig.outcome_of(&refund("refund", "772")).await.told(), "succeeded response");
     assert_eq!(rig.broker.count("dead").await, Some(0));
     until_it_waits_in(&rig, &queue(1_800_000)).await;
+}
+
+#[tokio::test]
+async fn a_copy_that_a_paused_kind_holds_in_hand_is_no_orphan_once_the_pause_is_over() {
+    let node = own_node();
+    let rig = waits_for_an_hour(&node).at_least_once().set("ORPHAN_AFTER", "2s");
+    let mut rig = rig.start().await;
+    fill_all(&node, &rig).await;
+    rig.stub().on(TRANSFER_OTP, [Answer::Held(Box::new(transfer_otp_sent()))]);
+    let strayed = transfer_otp("strayed", "strayed").to_string().into_bytes();
+    rig.broker.command("eko.refund.request", strayed, BasicProperties::default()).await;
+    rig.publish(&transfer_otp("lost", "lost")).await;
+    let called = async || (rig.stub().requests(TRANSFER_OTP).len() == 2).then_some(());
+    eventually("both have begun", called).await;
+    rig.kill9();
+    let back = async || rig.broker.count("transfer_otp").await.filter(|&count| count == 1);
+    eventually("one is back", back).await;
+    rig.broker.purge("transfer_otp").await;
+    let may_read = r"^.*\.(refund|refund_otp|ledger|commands|dead|retry)$";
+    let limited = node.user("limited", [".*", ".*", may_read]);
+    rig.settings.insert("AMQP_URL".to_owned(), limited);
+    rig.spawn_worker();
+    until_all_refuse(&mut rig).await;
+    node.permit("limited", [".*"; 3]);
+    // The other one has no message: what is in hand would be taken for lost as well.
+    let orphans = |now: &Metrics| now.value("orphans_total", &[]);
+    rig.until_metrics("the other one is settled", |now| orphans(now) >= 1.0).await;
+    until_it_waits_in(&rig, &queue(1_800_000)).await;
+    assert_eq!(orphans(&rig.worker().metrics().await), 1.0);
 }
 
 #[tokio::test]
