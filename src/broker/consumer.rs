@@ -147,7 +147,7 @@ impl Delivery {
             }
         };
         let dead_lettered = async {
-            match owed.dead_letter && !self.0.envelope.cut.is_some() {
+            match owed.dead_letter && self.0.envelope.cut.is_none() {
                 true => self.publish_dead(event).await,
                 false => Ok(()),
             }
@@ -230,7 +230,7 @@ impl Delivery {
                     asked.took();
                     return Ok(Placed::Yes);
                 }
-                Ok(Routed::No) => asked.is_missing(&missing),
+                Ok(Routed::No) => asked.found_none(&missing),
                 Err(error @ (Error::Refused { .. } | Error::Unconfirmed { .. })) => {
                     asked.took_nothing(&error);
                 }

@@ -163,7 +163,7 @@ impl Asked<'_> {
     }
 
     /// There is no such queue.
-    pub(super) fn is_missing(self, error: &Error) {
+    pub(super) fn found_none(self, error: &Error) {
         if let Some(known) = self.refusals.known().get_mut(&self.queue) {
             known.is_missing = true;
         }
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_queue_that_is_missing_is_one_until_it_takes_copies_again() {
         let (refusals, queue) = (refusals(), queue());
-        refusals.ask(queue).unwrap().is_missing(&refusal());
+        refusals.ask(queue).unwrap().found_none(&refusal());
         assert_eq!(refusals.missing(), [queue]);
         refusals.takes(queue);
         assert!(refusals.missing().is_empty());
