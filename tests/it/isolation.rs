@@ -219,6 +219,35 @@ async fn bodies_wait_for_room_and_no_connection_is_lost_meanwhile() {
 }
 
 #[tokio::test]
+async fn what_comes_while_a_consumer_is_registered_anew_is_begun_though_others_wait_for_room() {
+    /// The method `basic.cancel`.
+    const CANCEL: &str = "\0\x3c\0\x1e";
+    let consumes = "consumes transfer_otp";
+    let mut proxy = Proxy::closed().await;
+    proxy.open().await;
+    // The node would miss heartbeats that are held.
+    let url = format!("{}?heartbeat=120", proxy.amqp_url());
+    let settings = Rig::builder().set("AMQP_URL", &url).set("WORKER_BUFFER", "1MiB");
+    let mut rig = settings.stub().at_least_once().start().await;
+    rig.stub().on(TRANSFER_OTP, [transfer_otp_sent()]);
+    // The consumer is idle for half a minute then.
+    proxy.hold(Some(consumes));
+    let cancelled = tokio::time::timeout(Duration::from_secs(90), proxy.until_held(CANCEL));
+    cancelled.await.expect("an idle consumer is registered anew");
+    let padding = json!("x".repeat(60_000));
+    let ids: Vec<_> = (0..60).map(|n| format!("anew-{n}")).collect();
+    let large = |id: &String| transfer_otp(id, id).with("/padding", padding.clone());
+    rig.publish_all(&ids.iter().map(large).collect::<Vec<_>>()).await;
+    // More than there is room for comes before the broker is told to deliver no more.
+    let comes = async || rig.broker.count("transfer_otp").await.filter(|&left| left < 50);
+    eventually("the broker delivers as many as may be in hand", comes).await;
+    proxy.hold(None);
+    rig.events_of(ids.iter().map(String::as_str)).await;
+    assert_eq!(rig.metrics().await.value("consumers_lost_total", &[]), 0.0);
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_body_beyond_the_buffer_is_told_and_kept_whole_by_the_broker() {
     let mut rig = Rig::builder().set("WORKER_BUFFER", "1MiB").stub().start().await;
     let bodies =
@@ -241,6 +270,8 @@ async fn a_body_beyond_the_buffer_is_told_and_kept_whole_by_the_broker() {
     let again: Event = rig.next_event().await;
     assert_eq!(again.id(), ids[0]);
     rig.any_dead_letter().await;
+    let size = format!("\"bytes\":{},", bodies[0].to_string().len());
+    assert!(rig.log().contains(&size), "the size that was sent is told: {}", rig.log());
     rig.finish().await;
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Proxy {
     target: Url,
     rules: Arc<watch::Sender<Rules>>,
     cuts: Arc<AtomicUsize>,
+    /// What clients have said that is held.
+    heard: Arc<watch::Sender<Vec<u8>>>,
     connections: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -37,6 +39,8 @@ struct Rules {
     generation: u64,
     /// Connections over which the server says this are reset.
     poison: Option<&'static str>,
+    /// Connections whose client said this at first keep what it says from now on.
+    held: Option<&'static str>,
 }
 
 impl Proxy {
@@ -58,6 +62,7 @@ impl Proxy {
             target: Url::parse(target).unwrap(),
             rules: Arc::new(watch::Sender::default()),
             cuts: Arc::default(),
+            heard: Arc::default(),
             connections: None,
         }
     }
@@ -89,14 +94,16 @@ impl Proxy {
         let (host, port) = (self.target.host_str().unwrap(), self.target.port().unwrap_or(5672));
         let to = format!("{host}:{port}");
         let (rules, cuts) = (Arc::clone(&self.rules), Arc::clone(&self.cuts));
+        let heard = Arc::clone(&self.heard);
         self.connections = Some(tokio::spawn(async move {
             // Dropped with this task, so that an abort cuts every connection.
             let mut pipes = JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
                 let (to, rules, cuts) = (to.clone(), Arc::clone(&rules), Arc::clone(&cuts));
+                let heard = Arc::clone(&heard);
                 pipes.spawn(async move {
                     let Ok(far) = TcpStream::connect(to).await else { return };
-                    pipe(near, far, &rules, &cuts).await;
+                    pipe(near, far, &rules, (&cuts, &heard)).await;
                 });
             }
         }));
@@ -119,6 +126,16 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.stalled = said);
     }
 
+    /// From now on, what a client says that said this at first is held; `None` passes it on.
+    pub(crate) fn hold(&self, said: Option<&'static str>) {
+        self.rules.send_modify(|rules| rules.held = said);
+    }
+
+    /// Waits until a client has said this while it is held.
+    pub(crate) async fn until_held(&self, said: &str) {
+        self.heard.subscribe().wait_for(|heard| contains(heard, said)).await.unwrap();
+    }
+
     /// Resets one connection whose client said this at first, after a random number of bytes up
     /// to `within`.
     pub(crate) fn cut_at_random(&self, said: &'static str, within: usize) {
@@ -136,7 +153,12 @@ impl Proxy {
     }
 }
 
-async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cuts: &AtomicUsize) {
+async fn pipe(
+    near: TcpStream,
+    far: TcpStream,
+    rules: &watch::Sender<Rules>,
+    (cuts, heard): (&AtomicUsize, &watch::Sender<Vec<u8>>),
+) {
     let own = rules.borrow().generation;
     let mut watched = rules.subscribe();
     let (greeting, budget) = (watch::Sender::new(Vec::new()), watch::Sender::new(None));
@@ -146,14 +168,22 @@ async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cut
     let (mut near_in, mut near_out) = near.into_split();
     let (mut far_in, mut far_out) = far.into_split();
     let up = async {
-        let mut chunk = [0; 4096];
-        while let Some(count) = read(&mut near_in, &mut chunk).await {
-            passage.greeting.send_if_modified(|said| {
-                let room = GREETING.saturating_sub(said.len()).min(count);
-                said.extend_from_slice(&chunk[..room]);
-                room > 0
-            });
-            if !passage.pass(&mut far_out, &chunk[..count]).await {
+        let (mut chunk, mut watched) = ([0; 4096], rules.subscribe());
+        let flows = |rules: &Rules| {
+            rules.held.is_none_or(|needle| !contains(&passage.greeting.borrow(), needle))
+        };
+        let mut said = Vec::new();
+        loop {
+            let count = tokio::select! {
+                count = read(&mut near_in, &mut chunk) => count,
+                _ = watched.wait_for(flows), if !said.is_empty() => Some(0),
+            };
+            let Some(count) = count else { return };
+            keep(&passage.greeting, &chunk[..count]);
+            said.extend_from_slice(&chunk[..count]);
+            if !flows(&rules.borrow()) {
+                heard.send_modify(|heard| heard.extend_from_slice(&chunk[..count]));
+            } else if !passage.pass(&mut far_out, &std::mem::take(&mut said)).await {
                 return;
             }
         }
@@ -188,6 +218,15 @@ async fn pipe(near: TcpStream, far: TcpStream, rules: &watch::Sender<Rules>, cut
         Some(_) => rules.send_modify(|rules| rules.cuts_left += 1),
         None => {}
     }
+}
+
+/// Keeps what a client says first.
+fn keep(greeting: &watch::Sender<Vec<u8>>, bytes: &[u8]) {
+    greeting.send_if_modified(|said| {
+        let room = GREETING.saturating_sub(said.len()).min(bytes.len());
+        said.extend_from_slice(&bytes[..room]);
+        room > 0
+    });
 }
 
 async fn read(stream: &mut (impl AsyncReadExt + Unpin), chunk: &mut [u8]) -> Option<usize> {
