@@ -70,9 +70,10 @@ impl Shown {
                 let values =
                     if operator.contains('~') { value.split('|').collect() } else { vec![value] };
                 for value in values {
-                    if !is_prometheus_own
-                        && !labels.get(label).is_some_and(|known| known.contains(value))
-                    {
+                    // A prefix may be any: the setting says which.
+                    let is_known =
+                        |known: &BTreeSet<String>| known.contains(value) || label == "prefix";
+                    if !is_prometheus_own && !labels.get(label).is_some_and(is_known) {
                         wrong.push(format!("{name} has no {label}=\"{value}\""));
                     }
                 }

@@ -189,6 +189,10 @@ async fn a_copy_that_a_paused_kind_holds_in_hand_is_no_orphan_once_the_pause_is_
     // The other one has no message: what is in hand would be taken for lost as well.
     let orphans = |now: &Metrics| now.value("orphans_total", &[]);
     rig.until_metrics("the other one is settled", |now| orphans(now) >= 1.0).await;
+    // Its message had the `client_ref_id`: nothing names the transfer.
+    let event = rig.next_event().await;
+    assert!(event.told().starts_with("unresolved "), "{}", event.told());
+    assert_eq!(event.body.get("subject"), None);
     until_it_waits_in(&rig, &queue(1_800_000)).await;
     assert_eq!(orphans(&rig.worker().metrics().await), 1.0);
 }

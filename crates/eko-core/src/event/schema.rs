@@ -122,7 +122,7 @@ pub fn schema(kind: Option<Kind>, outcome: &str) -> Value {
     match (outcome, kind) {
         ("invalid", _) => drop(properties.as_object_mut().map(|members| members.remove("subject"))),
         // A `client_ref_id` is in the message alone, which may be lost.
-        ("failed", Some(Kind::TransferOtp)) => {}
+        ("failed" | "unresolved", Some(Kind::TransferOtp)) => {}
         _ => drop(schema["required"].as_array_mut().map(|names| names.push(json!("subject")))),
     }
     schema
