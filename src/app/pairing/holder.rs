@@ -95,9 +95,9 @@ impl Keeper {
         let prefix = &self.prefix;
         Mispaired::HeldElsewhere(format!(
             "queue {prefix}.ledger.holder is locked by a node of RabbitMQ that is lost \
-             (rabbitmqctl cluster_status): the worker before was connected to it, and holds the queues \
-             of AMQP_PREFIX {prefix}; bring that node back; or see that this worker is stopped, and then \
-             free the queue: rabbitmqctl delete_queue {prefix}.ledger.holder (-p <virtual host>)"
+             (rabbitmqctl cluster_status): the former worker was connected to it, and uses the \
+             queues of AMQP_PREFIX {prefix}; bring that node back; or see that the former worker is \
+             stopped, and then free the queue: rabbitmqctl delete_queue {prefix}.ledger.holder (-p <virtual host>)"
         ))
     }
 }

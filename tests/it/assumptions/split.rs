@@ -62,7 +62,9 @@ async fn the_workers_of_an_old_primary_that_lives_on_stop_consuming() {
     pair.fence();
     rig.worker().ready().await;
     other.ready().await;
-    assert_eq!(rig.outcome_of(&refund("after", "6702")).await.outcome(), "succeeded");
+    // The second message of a command repeats its event, which may come now.
+    rig.publish(&refund("after", "6702")).await;
+    assert_eq!(rig.events_of(["after"]).await["after"].outcome(), "succeeded");
     rig.finish().await;
     drop((pair, other, third, late));
 }

@@ -85,18 +85,18 @@ async fn of_two_copies_of_a_ledger_one_consumes_and_the_other_takes_its_place() 
     rig.stop_worker().await;
     copy_ledger(&rig.path("ledger.db"), &rig.path("other.db"));
     rig.start_worker().await;
-    assert!(!rig.worker().log().contains("holds the queues"), "{}", rig.worker().log());
+    assert!(!rig.worker().log().contains("uses the queues"), "{}", rig.worker().log());
 
     let mut settings = other_ledger(&rig);
     let mut second = Worker::run(&settings);
-    let waits = async || second.log().contains("holds the queues").then_some(());
+    let waits = async || second.log().contains("uses the queues").then_some(());
     eventually("the copy's worker says why it waits", waits).await;
     let (path, id) = (rig.path("other.db").display().to_string(), id_of(&rig.settings).await);
     for part in ["an SQLite ledger serves one worker", "LEDGER_URL", &path, &id] {
         assert!(second.log().contains(part), "{part} is not named: {}", second.log());
     }
     let (status, body) = second.get("/readyz").await;
-    assert!(status == 503 && body.contains("holds the queues"), "{body}");
+    assert!(status == 503 && body.contains("uses the queues"), "{body}");
     rig.publish_all(&[1, 2, 3, 4].map(|nth| refund(&format!("first-{nth}"), &format!("76{nth}"))))
         .await;
     rig.events_of(["first-1", "first-2", "first-3", "first-4"]).await;

@@ -241,20 +241,24 @@ fn seed_that_shows(test: &MutationTest, most: u64) -> Option<(u64, Broken)> {
 
 /// Those that show in one of many thousand seeds: the checker finds them, and
 /// `scripts/simulate --planted`.
-const RARE: [Mutation; 7] = [
+const RARE: [Mutation; 5] = [
     Mutation::OneReading,
     Mutation::NoQuiet,
     Mutation::WallClockMeasures,
-    Mutation::SignWhenSent,
     Mutation::StaleReadingCounts,
     Mutation::CallWithoutClaim,
-    Mutation::RegisterLags,
 ];
+
+/// Those that need so exact a way that chance has not found it in 100,000 seeds. The checker, which goes
+/// every way, finds them.
+const EXACT: [Mutation; 2] = [Mutation::SignWhenSent, Mutation::RegisterLags];
 
 /// Looks for mutations, and tells which are not shown by so many seeds.
 fn missed(is_rare: bool, most: u64) -> Vec<&'static [Mutation]> {
-    let is_meant =
-        |it: &&MutationTest| it.scenario.mutations.iter().all(|it| RARE.contains(it)) == is_rare;
+    let all_of = |test: &MutationTest, sort: &[Mutation]| {
+        test.scenario.mutations.iter().all(|mutation| sort.contains(mutation))
+    };
+    let is_meant = |it: &&MutationTest| all_of(it, &RARE) == is_rare && !all_of(it, &EXACT);
     let is_missed = |test: &&MutationTest| {
         let found = seed_that_shows(test, most);
         println!("{:?}: {found:?}", test.scenario.mutations);
