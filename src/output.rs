@@ -66,9 +66,10 @@ pub fn last_words(text: &str) {
 pub fn exit_code(code: ExitCode) -> ExitCode {
     let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(error) = failed else { return code };
-    let end = match code == ExitCode::SUCCESS {
-        true => "the command itself has succeeded",
-        false => "the command itself has not succeeded",
+    let end = if code == ExitCode::SUCCESS {
+        "the command itself has succeeded"
+    } else {
+        "the command itself has not succeeded"
     };
     last_words(&format!(
         "standard output cannot be written, so what was printed is not complete: {error}; {end}"

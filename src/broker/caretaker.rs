@@ -52,10 +52,7 @@ impl Caretaker {
             for kind in Kind::ALL {
                 declarer.bind_kind(kind).await?;
             }
-            let missing = match self.may_declare {
-                true => self.refusals.missing(),
-                false => Vec::new(),
-            };
+            let missing = if self.may_declare { self.refusals.missing() } else { Vec::new() };
             for queue in missing {
                 declarer.waiting(queue).await?;
                 self.refusals.takes(queue);

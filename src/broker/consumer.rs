@@ -140,16 +140,13 @@ impl Delivery {
         owed: Owed,
     ) -> Result<PublishedOutcome, Error> {
         let began = started();
-        let event_published = async {
-            match owed.event {
-                true => self.publish_event(event).await,
-                false => Ok(Routed::Yes),
-            }
-        };
+        let event_published =
+            async { if owed.event { self.publish_event(event).await } else { Ok(Routed::Yes) } };
         let dead_lettered = async {
-            match owed.dead_letter && self.0.envelope.cut.is_none() {
-                true => self.publish_dead(event).await,
-                false => Ok(()),
+            if owed.dead_letter && self.0.envelope.cut.is_none() {
+                self.publish_dead(event).await
+            } else {
+                Ok(())
             }
         };
         self.reply(event);
@@ -172,9 +169,10 @@ impl Delivery {
         let queue = WaitingQueue::refused(self.0.kind, times);
         let copy = |it: &Self, queue| it.refused_copy((event, times), refused, queue);
         // What cannot be copied cannot wait: it would come again at once, and all would get it again.
-        match self.0.envelope.cut.is_some() {
-            true => Ok(Placed::Left),
-            false => self.put(queue, LONGEST_HELD, copy).await,
+        if self.0.envelope.cut.is_some() {
+            Ok(Placed::Left)
+        } else {
+            self.put(queue, LONGEST_HELD, copy).await
         }
     }
 
@@ -186,9 +184,10 @@ impl Delivery {
         let patience = copy.delay.max(shortest).min(LONGEST_HELD);
         let queue = WaitingQueue::retry(parking.kind.unwrap_or(self.0.kind), copy.delay);
         // What cannot be copied, since its body is not at hand, goes back.
-        match self.0.envelope.cut.is_some() {
-            true => Ok(Placed::No),
-            false => self.put(queue, patience, |it, queue| it.parked_copy(parking, queue)).await,
+        if self.0.envelope.cut.is_some() {
+            Ok(Placed::No)
+        } else {
+            self.put(queue, patience, |it, queue| it.parked_copy(parking, queue)).await
         }
     }
 
@@ -243,9 +242,10 @@ impl Delivery {
     /// Acknowledges: nothing more follows from it. A message whose body is not at hand the broker
     /// itself puts where a person looks, whole.
     pub(crate) async fn ack(self) -> Result<(), Error> {
-        match self.0.envelope.cut.is_some() {
-            true => self.0.ack.dead_letter().await,
-            false => self.0.ack.ack().await,
+        if self.0.envelope.cut.is_some() {
+            self.0.ack.dead_letter().await
+        } else {
+            self.0.ack.ack().await
         }
     }
 

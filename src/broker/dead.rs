@@ -142,11 +142,10 @@ impl DeadLetters {
     /// # Errors
     /// Where the broker is lost: it is back then.
     pub(crate) async fn settle(&self, letter: DeadLetter) -> Result<(), Error> {
-        match self.monitor.unless_closed(letter.acker.ack(BasicAckOptions::default())).await? {
-            true => Ok(()),
-            false => Err(Error::Lost(
-                "its channel was lost; the message is back in the queue".to_owned(),
-            )),
+        if self.monitor.unless_closed(letter.acker.ack(BasicAckOptions::default())).await? {
+            Ok(())
+        } else {
+            Err(Error::Lost("its channel was lost; the message is back in the queue".to_owned()))
         }
     }
 

@@ -116,9 +116,10 @@ impl Scanner {
     fn text(&mut self, kind: u8, channel: u16, whole: usize, bytes: &[u8]) -> Part {
         let kept = whole.min(MOST_KEPT);
         let Some(frame) = bytes.get(..kept) else { return Part::Incomplete };
-        let payload = match whole <= MOST_KEPT {
-            true => frame.get(FRAME_HEADER..kept - 1),
-            false => frame.get(FRAME_HEADER..),
+        let payload = if whole <= MOST_KEPT {
+            frame.get(FRAME_HEADER..kept - 1)
+        } else {
+            frame.get(FRAME_HEADER..)
         };
         let payload = payload.unwrap_or_default();
         if kind == METHOD && whole > MOST_KEPT {

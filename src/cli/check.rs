@@ -75,10 +75,7 @@ pub async fn check(args: &CheckArgs) -> anyhow::Result<()> {
     checks.extend(check_broker(&config, overview.as_ref()).await);
     checks.extend(check_eko(&config).await);
     checks.push(Finding::of("ledger", ledger));
-    match tell(checks, args.json)? {
-        true => Ok(()),
-        false => anyhow::bail!("at least one check has failed"),
-    }
+    if tell(checks, args.json)? { Ok(()) } else { anyhow::bail!("at least one check has failed") }
 }
 
 /// Prints all findings; whether all are good.
@@ -96,11 +93,12 @@ fn tell(checks: Vec<Finding>, json: bool) -> anyhow::Result<bool> {
 }
 
 fn check_signature() -> Finding {
-    let result = match reproduces_the_known_answer() {
-        true => Ok("Eko's published example is signed as published".to_owned()),
-        false => Err(anyhow::anyhow!(
+    let result = if reproduces_the_known_answer() {
+        Ok("Eko's published example is signed as published".to_owned())
+    } else {
+        Err(anyhow::anyhow!(
             "Eko's published example is not signed as published: do not use this build"
-        )),
+        ))
     };
     Finding::of("signature", result)
 }
@@ -147,9 +145,10 @@ async fn check_version(config: &Config, node: usize) -> anyhow::Result<String> {
 fn check_topology(session: &Session) -> anyhow::Result<String> {
     let mismatches = session.mismatches();
     anyhow::ensure!(mismatches.is_empty(), mismatches.join("; "));
-    Ok(match session.is_unchecked {
-        true => "it exists, but this user may not compare its arguments",
-        false => "it is declared",
+    Ok(if session.is_unchecked {
+        "it exists, but this user may not compare its arguments"
+    } else {
+        "it is declared"
     }
     .to_owned())
 }

@@ -55,9 +55,10 @@ async fn list(args: &DeadListArgs) -> anyhow::Result<ExitCode> {
         letters.push(letter);
     }
     cursor.end().await?;
-    match args.json {
-        true => output::line(serde_json::to_string_pretty(&letters)?),
-        false => letters.iter().for_each(output::line),
+    if args.json {
+        output::line(serde_json::to_string_pretty(&letters)?)
+    } else {
+        letters.iter().for_each(output::line)
     }
     Ok(all_found(&args.choice, &letters))
 }

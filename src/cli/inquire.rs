@@ -39,13 +39,12 @@ pub async fn inquire(args: &InquireArgs) -> anyhow::Result<ExitCode> {
     let user_code = defaults.user_code.as_deref().unwrap_or_default();
     let call = Client::new(settings)?.look_up(tid, initiator_id, user_code).await;
     let told = told(tid, &call);
-    match args.json {
-        true => output::line(serde_json::to_string_pretty(&told)?),
-        false => {
-            output::line(format_args!("tid {tid}: {}: {}", told.reading, told.means));
-            for (name, value) in told.result.into_iter().flat_map(Receipt::fields) {
-                output::line(format_args!("  {name}: {value}"));
-            }
+    if args.json {
+        output::line(serde_json::to_string_pretty(&told)?)
+    } else {
+        output::line(format_args!("tid {tid}: {}: {}", told.reading, told.means));
+        for (name, value) in told.result.into_iter().flat_map(Receipt::fields) {
+            output::line(format_args!("  {name}: {value}"));
         }
     }
     let is_answered = !matches!(call.meaning, Reading::NoAnswer(_));

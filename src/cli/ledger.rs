@@ -60,9 +60,10 @@ async fn show(args: &LedgerShowArgs) -> anyhow::Result<()> {
     let overview = Ledger::look(&ledger).await?;
     let asked = ask(&broker, &overview.meta.id).await;
     let told = tell(overview, &broker.prefix, asked);
-    match args.json {
-        true => output::line(serde_json::to_string_pretty(&told)?),
-        false => output::print(&text(&told)),
+    if args.json {
+        output::line(serde_json::to_string_pretty(&told)?)
+    } else {
+        output::print(&text(&told))
     }
     Ok(())
 }
@@ -213,10 +214,8 @@ async fn take_over(
             "from no ledger that is known".to_owned()
         }
     };
-    let newness = match is_new {
-        true => "WARNING: this ledger is NEW and knows of no earlier command.\n",
-        false => "",
-    };
+    let newness =
+        if *is_new { "WARNING: this ledger is NEW and knows of no earlier command.\n" } else { "" };
     Ok(format!(
         "{newness}the ledger {id} ({place}) has taken over the queues of {prefix} {from}.\n\
          Until LEDGER_RETENTION has passed, a refund that it does not know is inquired first.\n\

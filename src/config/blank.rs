@@ -12,9 +12,12 @@ pub fn without_blanks(command: Command) -> Command {
 }
 
 fn pass_over(command: Command, is_blank: &impl Fn(&OsStr) -> bool) -> Command {
-    let without = |argument: Arg| match argument.get_env().is_some_and(is_blank) {
-        true => argument.env(None::<&'static str>),
-        false => argument,
+    let without = |argument: Arg| {
+        if argument.get_env().is_some_and(is_blank) {
+            argument.env(None::<&'static str>)
+        } else {
+            argument
+        }
     };
     command.mut_args(without).mut_subcommands(|command| pass_over(command, is_blank))
 }

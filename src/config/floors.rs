@@ -47,9 +47,10 @@ fn short_retention(policy: &Policy, retention: Duration) -> Option<(&'static str
     .max()?;
     let until_over = [policy.stamp_tolerance, policy.settle_quiet].into_iter();
     let least = until_over.fold(longest, Duration::saturating_add);
-    let (least, sum) = match least < LONGEST_PARKING {
-        true => (LONGEST_PARKING, "as long as a parked copy may wait in the broker".to_owned()),
-        false => (least, format!("{name}, EKO_STAMP_TOLERANCE and SETTLE_QUIET together")),
+    let (least, sum) = if least < LONGEST_PARKING {
+        (LONGEST_PARKING, "as long as a parked copy may wait in the broker".to_owned())
+    } else {
+        (least, format!("{name}, EKO_STAMP_TOLERANCE and SETTLE_QUIET together"))
     };
     let why = || {
         format!(

@@ -94,13 +94,14 @@ impl LedgerUrlArgs {
         let file = self.ledger_url_file.as_deref();
         let ledger =
             reader.ledger(&self.ledger_url, file, tls.clone(), self.ledger_allow_plaintext)?;
-        match ledger.has_tls() {
-            true => ledger::check_tls(&tls).map_err(|(name, why)| reader.wrong(name, &why)).ok()?,
-            false => files.refuse(
+        if ledger.has_tls() {
+            ledger::check_tls(&tls).map_err(|(name, why)| reader.wrong(name, &why)).ok()?
+        } else {
+            files.refuse(
                 reader,
                 "is only used with TLS, but LEDGER_URL does not use TLS: remove it, or use \
                  sslmode=verify-full",
-            ),
+            )
         }
         Some(ledger)
     }

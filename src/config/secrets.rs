@@ -32,10 +32,7 @@ fn load(path: &Path) -> Result<SecretString, String> {
     let read = std::fs::read_to_string(path);
     let text = read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']);
-    match text.is_empty() {
-        true => Err(format!("{} is empty", path.display())),
-        false => Ok(text.into()),
-    }
+    if text.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(text.into()) }
 }
 
 /// The nodes of `AMQP_URL`, or a line for each that is none.
@@ -57,13 +54,14 @@ fn server(text: &str, allow_plain: bool) -> Result<ledger::Address, String> {
         return Err(why.to_owned());
     }
     let address = ledger::Address::read(text)?;
-    match address.may_be_plain() && !allow_plain {
-        true => Err(
+    if address.may_be_plain() && !allow_plain {
+        Err(
             "plain text is only allowed to loopback: add sslmode=verify-full, with the server's CA \
              in LEDGER_CA_FILE, or set LEDGER_ALLOW_PLAINTEXT=true"
                 .to_owned(),
-        ),
-        false => Ok(address),
+        )
+    } else {
+        Ok(address)
     }
 }
 

@@ -23,9 +23,10 @@ pub(super) fn unknown(
             let is_near = distance <= NEAR;
             let is_ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
             // Further away it would be a guess that helps nobody.
-            let hint = match distance <= name.len() / 3 {
-                true => format!("; did you mean {nearest}?"),
-                false => String::new(),
+            let hint = if distance <= name.len() / 3 {
+                format!("; did you mean {nearest}?")
+            } else {
+                String::new()
             };
             (is_near || is_ours)
                 .then(|| format!("{name} is set, but there is no such setting{hint}"))

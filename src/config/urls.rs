@@ -47,9 +47,10 @@ fn fault_of_parts(rest: &str) -> Option<&'static str> {
         let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
         behind.split_once(':').is_none_or(|(_, port)| is_port(port))
     };
-    match hosts.split(',').all(is_host) {
-        true => None,
-        false => Some("has an invalid port: it must be a number from 1 to 65535"),
+    if hosts.split(',').all(is_host) {
+        None
+    } else {
+        Some("has an invalid port: it must be a number from 1 to 65535")
     }
 }
 

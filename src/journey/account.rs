@@ -55,9 +55,10 @@ impl Worker {
         ours: &'a Defaults,
     ) -> Account<'a> {
         let ours = ours.account();
-        match command.has_own_account && !ours.initiator_id.is_empty() && is_refused(history) {
-            true => ours,
-            false => command.account(),
+        if command.has_own_account && !ours.initiator_id.is_empty() && is_refused(history) {
+            ours
+        } else {
+            command.account()
         }
     }
 
@@ -131,9 +132,10 @@ pub(super) fn account_signal(
     verdict: &Verdict,
     signal: HealthSignal,
 ) -> HealthSignal {
-    match command.has_own_account && is_refusal_of_account(verdict) {
-        true => HealthSignal::Nothing,
-        false => signal,
+    if command.has_own_account && is_refusal_of_account(verdict) {
+        HealthSignal::Nothing
+    } else {
+        signal
     }
 }
 

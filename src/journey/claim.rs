@@ -132,9 +132,10 @@ impl Journey<'_> {
     async fn ask_for_command(&self, claiming: &Claiming, command: &Command) -> ClaimRequest {
         let worker = self.worker;
         let digest = worker.ledger.digest(command.canonical().as_bytes());
-        let stamp = match claiming.may_begin(&worker.policy, worker.now()) {
-            true => Some(worker.eko.stamp().await),
-            false => None,
+        let stamp = if claiming.may_begin(&worker.policy, worker.now()) {
+            Some(worker.eko.stamp().await)
+        } else {
+            None
         };
         let ask = self.ask();
         ClaimRequest {

@@ -17,9 +17,10 @@ pub(super) fn health_signal(
     let before = history.each_attempt().rev().nth(1).and_then(|attempt| attempt.ended.as_ref());
     let is_first = !before.is_some_and(|ended| is_refused(&ended.verdict));
     let is_no_fault = is_refused(verdict) && (is_first || is_right(skew));
-    match is_no_fault || is_told_by_inquiry(kind, verdict) {
-        true => HealthSignal::Nothing,
-        false => verdict.into(),
+    if is_no_fault || is_told_by_inquiry(kind, verdict) {
+        HealthSignal::Nothing
+    } else {
+        verdict.into()
     }
 }
 

@@ -54,7 +54,8 @@ async fn every_metric_is_there_at_0_from_the_start() {
         zero(name, &[]);
     }
     assert_eq!(metrics.value("broker_connected", &[]), 1.0);
-    assert_eq!(metrics.value("build_info", &[("prefix", "eko")]), 1.0);
+    let prefix = rig.settings["AMQP_PREFIX"].as_str();
+    assert_eq!(metrics.value("build_info", &[("prefix", prefix)]), 1.0);
     assert!(metrics.has("process_resident_memory_bytes"));
     rig.finish().await;
 }

@@ -30,9 +30,10 @@ fn written_out(text: &str) -> Option<String> {
 }
 
 fn computed(text: &str) -> Option<String> {
-    let decimal = match text.contains(['e', 'E']) {
-        true => Decimal::from_scientific(text).ok()?,
-        false => Decimal::from_str_exact(text).ok()?,
+    let decimal = if text.contains(['e', 'E']) {
+        Decimal::from_scientific(text).ok()?
+    } else {
+        Decimal::from_str_exact(text).ok()?
     };
     let normal = decimal.normalize();
     let places = usize::try_from(normal.scale().max(2)).unwrap_or(2);

@@ -106,9 +106,8 @@ impl TimestampSequence {
         let base = self.base(now);
         let reserved = self.reserved(now);
         let limit = reserved.min(base.saturating_add(MAX_AHEAD)).max(base.saturating_add(FREE));
-        let following = |newest: i64| match is_wrong(newest, now) {
-            true => base,
-            false => base.max(newest.saturating_add(1)),
+        let following = |newest: i64| {
+            if is_wrong(newest, now) { base } else { base.max(newest.saturating_add(1)) }
         };
         let next = |newest: i64| Some(following(newest)).filter(|next| *next <= limit);
         let drawn = self.newest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);

@@ -62,9 +62,8 @@ const PROMISE: &str = "each commit is on the disk before it counts";
 
 /// Opens or creates the file and starts its thread.
 pub(super) fn open(path: &Path, opening: &Opening, inbox: Inbox) -> anyhow::Result<Opened> {
-    open_now(path, opening, inbox).map_err(|error| match may_pass(&error) {
-        true => Error::NotYet(format!("{error:#}")).into(),
-        false => error,
+    open_now(path, opening, inbox).map_err(|error| {
+        if may_pass(&error) { Error::NotYet(format!("{error:#}")).into() } else { error }
     })
 }
 

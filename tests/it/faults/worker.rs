@@ -141,7 +141,9 @@ async fn a_disk_that_is_full_at_the_start_is_waited_for() {
     })
     .await;
     assert!(said.contains(&format!("{disk}/ledger.db")) && said.contains("full"), "{said}");
-    assert!(rig.worker().log().contains("waiting for the ledger"), "{}", rig.worker().log());
+    let worker = rig.worker();
+    let logged = async || worker.log().contains("waiting for the ledger").then_some(());
+    eventually("it logs what it waits for", logged).await;
     // The worker's file system is only there for the worker.
     let process = rig.worker().process.id();
     std::fs::remove_file(format!("/proc/{process}/root{disk}/filler")).unwrap();

@@ -45,9 +45,10 @@ struct Dice(fastrand::Rng);
 impl Dice {
     fn bytes(&mut self, most: usize) -> Vec<u8> {
         let count = self.0.usize(..=most);
-        match self.0.bool() {
-            true => (0..count).map(|_| self.0.u8(..)).collect(),
-            false => (0..count).map(|_| self.0.u8(b' '..=b'~')).collect(),
+        if self.0.bool() {
+            (0..count).map(|_| self.0.u8(..)).collect()
+        } else {
+            (0..count).map(|_| self.0.u8(b' '..=b'~')).collect()
         }
     }
 
@@ -88,9 +89,10 @@ impl Dice {
 
     fn headers(&mut self) -> Vec<u8> {
         let entries = (0..self.0.u8(..6)).map(|_| {
-            let name = match self.0.bool() {
-                true => short(NAMES[self.0.usize(..NAMES.len())]),
-                false => self.short(),
+            let name = if self.0.bool() {
+                short(NAMES[self.0.usize(..NAMES.len())])
+            } else {
+                self.short()
             };
             [name, self.value(0)].concat()
         });

@@ -92,9 +92,10 @@ impl Builder {
             None => Broker::connect(&prefix).await,
         };
         let events = broker.inbox("test-events", Some(("events", &self.binding))).await;
-        let eko = match self.stub {
-            true => Eko::Stub(Stub::start().await),
-            false => Eko::Simulator(Simulator::start_tolerating(self.stamp_tolerance).await),
+        let eko = if self.stub {
+            Eko::Stub(Stub::start().await)
+        } else {
+            Eko::Simulator(Simulator::start_tolerating(self.stamp_tolerance).await)
         };
         let url = match &eko {
             Eko::Simulator(simulator) => simulator.url(),

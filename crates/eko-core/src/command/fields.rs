@@ -49,19 +49,17 @@ pub(super) fn lenient_text(raw: &RawValue) -> Option<String> {
 /// The command's id: 1 to 64 of `A-Z a-z 0-9 . _ : -`.
 pub(super) fn id(name: &str, raw: &RawValue) -> Result<String, String> {
     let id = text(name, raw)?;
-    match rules::ID.fits(&id) {
-        true => Ok(id.into_owned()),
-        false => Err(unlike(name, &rules::ID)),
-    }
+    if rules::ID.fits(&id) { Ok(id.into_owned()) } else { Err(unlike(name, &rules::ID)) }
 }
 
 /// The attribute `correlationid`; AMQP carries at most 255 bytes of it.
 pub(super) fn correlation_id(raw: Option<&RawValue>) -> Result<Option<String>, String> {
     let Some(raw) = raw else { return Ok(None) };
     let id = text("correlationid", raw)?;
-    match rules::CORRELATION_ID.fits(&id) {
-        true => Ok(Some(id.into_owned())),
-        false => Err(too_long("correlationid", &rules::CORRELATION_ID)),
+    if rules::CORRELATION_ID.fits(&id) {
+        Ok(Some(id.into_owned()))
+    } else {
+        Err(too_long("correlationid", &rules::CORRELATION_ID))
     }
 }
 
@@ -211,9 +209,10 @@ impl Fields {
                 "data.user_code: is missing, and the worker has no EKO_USER_CODE".to_owned()
             });
         };
-        let code = match raw.get().starts_with('"') {
-            true => text("data.user_code", raw)?,
-            false => digits("data.user_code", raw)?,
+        let code = if raw.get().starts_with('"') {
+            text("data.user_code", raw)?
+        } else {
+            digits("data.user_code", raw)?
         };
         let is_too_long = !raw.get().starts_with('"') && code.parse::<u64>().is_err();
         if !is_user_code(&code) || is_too_long {

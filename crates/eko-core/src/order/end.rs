@@ -239,9 +239,10 @@ impl Requeuing {
 impl Published {
     fn settled<C>(self) -> Order<C> {
         let Self { event, owed, refused } = self;
-        match owed.dead_letter && !refused.dead_letter {
-            true => Order::NotePublished(NotingPublished { event }),
-            false => Order::End(End::Over),
+        if owed.dead_letter && !refused.dead_letter {
+            Order::NotePublished(NotingPublished { event })
+        } else {
+            Order::End(End::Over)
         }
     }
 }

@@ -95,9 +95,10 @@ impl World {
             }
             Action::SetClock { slot, by } => {
                 self.left = spend(self, |left| &mut left.steps);
-                match scenario.one_process {
-                    true => self.offsets.iter_mut().for_each(|offset| *offset += by),
-                    false => self.offsets[slot] += by,
+                if scenario.one_process {
+                    self.offsets.iter_mut().for_each(|offset| *offset += by)
+                } else {
+                    self.offsets[slot] += by
                 }
             }
             Action::Forget { commits, is_noticed } => {

@@ -96,9 +96,10 @@ async fn open(place: Place, address: &Address, tls: &TlsFiles) -> Result<Client,
             start(&config, UnixStream::connect(&path).await.map_err(failed)?, NoTls).await?
         }
     };
-    match is_read_only(&client).await? {
-        true => Err(unreached("the server does not allow writes")),
-        false => Ok(client),
+    if is_read_only(&client).await? {
+        Err(unreached("the server does not allow writes"))
+    } else {
+        Ok(client)
     }
 }
 

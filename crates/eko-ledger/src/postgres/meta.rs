@@ -181,13 +181,14 @@ pub(super) async fn promise(client: &Client) -> Result<String, ConnectionError> 
     let row = client.query_typed_one(select, &[]).await?;
     let (commit, standbys): (String, String) = (row.get(0), row.get(1));
     let waits = !standbys.is_empty() && !matches!(commit.as_str(), "off" | "local");
-    Ok(match waits {
-        true => format!(
+    Ok(if waits {
+        format!(
             "commits wait for a standby (synchronous_commit={commit}, \
              synchronous_standby_names={standbys})"
-        ),
-        false => "commits wait for no standby: after a failover the ledger may have forgotten its \
+        )
+    } else {
+        "commits wait for no standby: after a failover the ledger may have forgotten its \
                   last commits"
-            .to_owned(),
+            .to_owned()
     })
 }

@@ -117,13 +117,14 @@ async fn found(client: &Client, schema: String) -> Result<Found, ConnectionError
 impl Found {
     /// Whether this program knows what it found.
     pub(super) fn ensure_known(&self) -> Result<(), Error> {
-        match self.applied <= NEWEST {
-            true => Ok(()),
-            false => Err(Error::Unfit(format!(
+        if self.applied <= NEWEST {
+            Ok(())
+        } else {
+            Err(Error::Unfit(format!(
                 "it was written by a newer version of eko-worker (schema {}): use that version or \
                  a later one",
                 self.applied
-            ))),
+            )))
         }
     }
 }
@@ -162,13 +163,14 @@ async fn take_along(client: &Client, from: &str, to: &str) -> Result<(), Connect
 async fn ensure_letters(client: &Client) -> Result<(), ConnectionError> {
     let row = client.query_typed_one("SELECT current_setting('server_encoding')", &[]).await?;
     let encoding: String = row.get(0);
-    match ENCODINGS.contains(&encoding.as_str()) {
-        true => Ok(()),
-        false => Err(Error::Unfit(format!(
+    if ENCODINGS.contains(&encoding.as_str()) {
+        Ok(())
+    } else {
+        Err(Error::Unfit(format!(
             "its encoding is {encoding}, which cannot store every character that Eko may send: \
              create a database with encoding UTF8 (createdb --encoding=UTF8 --template=template0)"
         ))
-        .into()),
+        .into())
     }
 }
 

@@ -101,9 +101,10 @@ fn object(schema: &Value) -> BoxedStrategy<Value> {
     let required = schema["required"].as_array().unwrap();
     let mut members = Just(Map::new()).boxed();
     for (name, property) in schema["properties"].as_object().unwrap() {
-        let member = match required.contains(&json!(name)) {
-            true => instance(property).prop_map(Some).boxed(),
-            false => prop::option::of(instance(property)).boxed(),
+        let member = if required.contains(&json!(name)) {
+            instance(property).prop_map(Some).boxed()
+        } else {
+            prop::option::of(instance(property)).boxed()
         };
         let name = name.clone();
         members = (members, member)

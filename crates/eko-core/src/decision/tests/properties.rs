@@ -191,9 +191,10 @@ fn is_open(history: &History, policy: &Policy) -> bool {
                 let lasting = lasting + policy.call_timeout;
                 let age = suspicion.age.proven.saturating_add(lasting);
                 let eko_time = saturating_add(suspicion.at, lasting);
-                over = match is_beside {
-                    true => (over.0.max(age), over.1.max(eko_time)),
-                    false => (age, eko_time),
+                over = if is_beside {
+                    (over.0.max(age), over.1.max(eko_time))
+                } else {
+                    (age, eko_time)
                 };
                 never &= is_beside;
                 was_not_refundable &= is_beside;
