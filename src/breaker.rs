@@ -271,9 +271,10 @@ impl Breakers {
         self.probe_now.subscribe()
     }
 
-    /// Lets commands of a kind through again.
+    /// Lets commands of a kind through again, unless the queues are another ledger's meanwhile.
     pub(crate) fn resume(&self, kind: Kind, now: Duration) {
-        self.breaker(kind).close(now);
+        let next = self.mispaired().map(|_| Reason::Ledger);
+        self.breaker(kind).close(next, now);
     }
 
     /// How long a kind was paused in the life of a command that is so old, as far as

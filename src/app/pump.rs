@@ -157,7 +157,19 @@ impl Pump {
             kind = kind.as_str(),
             "the consumer lasts: as many deliveries are taken at a time as usual"
         );
-        is_renewed(kind, consumer.relax(|delivery| self.begin(kind, delivery)).await)
+        let relaxed = tokio::select! {
+            relaxed = consumer.relax(|delivery| self.begin(kind, delivery)) => relaxed,
+            () = self.stop.cancelled() => return true,
+            () = self.lost.cancelled() => return false,
+        };
+        if let Err(error) = &relaxed {
+            tracing::warn!(
+                kind = kind.as_str(),
+                %error,
+                "the consumer could not be registered anew; another one is begun"
+            );
+        }
+        relaxed.is_ok()
     }
 
     /// Has the broker deliver; tells whether that went well.
@@ -190,14 +202,16 @@ impl Pump {
         resumed.is_ok() && !self.stop.is_cancelled() && !self.lost.is_cancelled()
     }
 
-    /// Registers the consumer anew; tells whether that went well.
+    /// Has the consumer registered anew; tells whether the former one has ended by itself. A queue that
+    /// does not answer may keep it from that.
     async fn renew(&self, consumer: &mut QueueConsumer) -> bool {
         let kind = consumer.kind;
-        let renewed = tokio::select! {
-            renewed = consumer.renew(|delivery| self.begin(kind, delivery)) => renewed,
-            () = self.stop.cancelled() => return true,
-        };
-        is_renewed(kind, renewed)
+        tokio::select! {
+            () = consumer.renew(|delivery| self.begin(kind, delivery)) => true,
+            () = tokio::time::sleep(ANSWER) => false,
+            () = self.stop.cancelled() => true,
+            () = self.lost.cancelled() => false,
+        }
     }
 
     /// How many journeys of this pump there are.
@@ -242,18 +256,6 @@ impl Pump {
         });
         self.journeys.spawn(Box::into_pin(journey));
     }
-}
-
-/// Whether a consumer was registered anew.
-fn is_renewed(kind: Kind, renewed: Result<(), crate::broker::Error>) -> bool {
-    if let Err(error) = &renewed {
-        tracing::warn!(
-            kind = kind.as_str(),
-            %error,
-            "the consumer could not be registered anew; another one is begun"
-        );
-    }
-    renewed.is_ok()
 }
 
 /// What of the broker's keeps a kind from being consumed.

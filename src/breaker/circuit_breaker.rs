@@ -155,8 +155,8 @@ impl CircuitBreaker {
         was_closed
     }
 
-    /// Closes it; half-open, where calls had opened it.
-    pub(super) fn close(&self, now: Duration) {
+    /// Closes it; half-open, where calls had opened it. With a `next` reason it stays open for that one.
+    pub(super) fn close(&self, next: Option<Reason>, now: Duration) {
         let mut state = self.lock();
         state.suspicion = None;
         let Some(Pause { reason, since }) = self.paused() else { return };
@@ -167,7 +167,7 @@ impl CircuitBreaker {
         if reason.is_told_by_calls() {
             self.limiter.begin_half_open();
         }
-        self.pause.send_replace(None);
+        self.pause.send_replace(next.map(|reason| Pause { reason, since: now }));
     }
 
     /// Counts one more probe since a call last went well, from 1.

@@ -291,6 +291,20 @@ fn what_is_shown_is_why_the_breaker_is_open_or_what_is_wrong_with_the_queue() {
 }
 
 #[test]
+fn a_pause_goes_on_where_the_queues_are_another_ledger_s_meanwhile() {
+    let breakers = breakers();
+    breakers.pause(Kind::Refund, Reason::Outage, at(0));
+    breakers.note_pairing(Some(Mispaired::OtherLedger("theirs".to_owned())));
+    breakers.resume(Kind::Refund, at(5));
+    let pause = Pause { reason: Reason::Ledger, since: at(5) };
+    assert_eq!(breakers.paused(Kind::Refund), Some(pause));
+    breakers.note_pairing(None);
+    breakers.resume(Kind::Refund, at(6));
+    assert_eq!(breakers.paused(Kind::Refund), None);
+    assert_eq!(breakers.paused_for(Kind::Refund, at(7), at(7)), at(6), "all of it counts");
+}
+
+#[test]
 fn a_worker_that_stops_is_not_shown_as_paused() {
     let breakers = breakers();
     breakers.pause(Kind::Refund, Reason::Outage, at(0));

@@ -54,7 +54,13 @@ impl Caretaker {
             }
             let missing = if self.may_declare { self.refusals.missing() } else { Vec::new() };
             for queue in missing {
-                declarer.waiting(queue).await?;
+                if let Err(error) = declarer.waiting(queue).await {
+                    // It is there, and another one than it must be: the next session finds that.
+                    if let Error::Topology(_) = &error {
+                        self.refusals.found(queue);
+                    }
+                    return Err(error);
+                }
                 self.refusals.takes(queue);
             }
             declarer.close().await

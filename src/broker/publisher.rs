@@ -37,6 +37,9 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a batch holds up the next one at most.
 const HOLD_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long it is waited for at least: a broker that is well answers in less.
+const SHORTEST_HOLD: Duration = Duration::from_millis(50);
+
 /// How long sending a batch may take, with a new channel for it where one is needed.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -181,6 +184,8 @@ async fn run(
     while inbox.recv_many(&mut all, BATCH).await > 0 {
         // Events first: they wait for no copy that waits itself.
         all.sort_by(|(one, _), (other, _)| one.destination().cmp(&other.destination()));
+        // Several that do not confirm hold up the others for as long as one does.
+        let began = now();
         while !all.is_empty() {
             let mut batch = next_batch(&mut all);
             let mut sent = match line.send(&monitor, &mut batch).await {
@@ -190,7 +195,8 @@ async fn run(
                     return fail(answers, error, &monitor).await;
                 }
             };
-            if let Err(error) = sent.confirmed(&monitor, HOLD_TIMEOUT).await {
+            let hold = HOLD_TIMEOUT.saturating_sub(began.elapsed()).max(SHORTEST_HOLD);
+            if let Err(error) = sent.confirmed(&monitor, hold).await {
                 let left = all.into_iter().map(|(_, answer)| answer);
                 return fail(sent.answers().chain(left), error, &monitor).await;
             }
@@ -223,9 +229,12 @@ async fn await_aside(mut sent: Sent, monitor: ConnectionMonitor) {
 }
 
 /// Answers where publishing ends. Why the channel was closed comes right behind, and tells what to do
-/// next.
+/// next. Where nothing comes, the session ends for this reason: nobody else would notice that this task
+/// publishes no more.
 async fn fail(answers: impl Iterator<Item = Answer>, error: Error, monitor: &ConnectionMonitor) {
-    tokio::time::timeout(REASON_TIMEOUT, monitor.gone()).await.ok();
+    if tokio::time::timeout(REASON_TIMEOUT, monitor.gone()).await.is_err() {
+        monitor.end(&error.to_string(), false);
+    }
     for answer in answers {
         // Whoever asked may have given up waiting.
         drop(answer.send(Err(error.clone())));

@@ -145,8 +145,8 @@ impl QueueConsumer {
         u32::from(self.shared.settings.prefetch) * 2
     }
 
-    /// As many deliveries at a time as the settings say, again. `begin` gets those that come before
-    /// that, each at once: what comes behind them may wait for their room.
+    /// As many deliveries at a time as the settings say, once it is resumed. `begin` gets those that come
+    /// before that, each at once: what comes behind them may wait for their room.
     pub(crate) async fn relax(&mut self, mut begin: impl FnMut(Delivery)) -> Result<(), Error> {
         self.cancel();
         while let Some(delivery) = self.next().await {
@@ -157,7 +157,7 @@ impl QueueConsumer {
             let qos = line.channel.basic_qos(self.prefetch, BasicQosOptions::default());
             line.monitor.unless_closed(qos).await?;
         }
-        self.resume().await
+        Ok(())
     }
 
     /// Gives its connection up; what is not settled is delivered again.
@@ -182,11 +182,11 @@ impl QueueConsumer {
         )
     }
 
-    /// Registers the consumer anew, on a connection of its own unless there was something left to
-    /// deliver, which `begin` gets as in [`Self::relax`]: RabbitMQ 3.10 delivers nothing any more where a queue was
+    /// Ends the consumer, so that another one follows when it is resumed: on a new connection unless there
+    /// was something left to deliver, which `begin` gets as in [`Self::relax`]. RabbitMQ 3.10 delivers nothing any more where a queue was
     /// deleted and declared again at once, tells nobody, and counts the consumer as well. With
     /// the old channel goes what the broker believes to have delivered.
-    pub(crate) async fn renew(&mut self, mut begin: impl FnMut(Delivery)) -> Result<(), Error> {
+    pub(crate) async fn renew(&mut self, mut begin: impl FnMut(Delivery)) {
         self.cancel();
         let mut was_idle = true;
         while let Some(delivery) = self.next().await {
@@ -196,7 +196,6 @@ impl QueueConsumer {
         if was_idle {
             self.leave().await;
         }
-        self.resume().await
     }
 
     /// Tells the broker to deliver no more; what it has sent already still comes, and then an end.

@@ -124,6 +124,13 @@ impl Refusals {
         all.iter().filter(|(_, known)| known.is_missing).map(|(&queue, _)| queue).collect()
     }
 
+    /// Notes that a queue that was missing is there, whether or not it takes copies.
+    pub(super) fn found(&self, queue: WaitingQueue) {
+        if let Some(known) = self.known().get_mut(&queue) {
+            known.is_missing = false;
+        }
+    }
+
     /// Notes that a queue can take copies again.
     pub(super) fn takes(&self, queue: WaitingQueue) {
         let (now, mut all) = (now(), self.known());
@@ -266,6 +273,16 @@ mod tests {
         assert!(refusals.ask(queue).is_none());
         asked.took();
         assert!(refusals.ask(queue).is_some());
+    }
+
+    #[test]
+    fn a_queue_that_is_there_as_another_one_is_not_missing_and_takes_nothing() {
+        let (refusals, queue) = (refusals(), queue());
+        refusals.ask(queue).unwrap().found_none(&refusal());
+        assert_eq!(refusals.missing(), [queue]);
+        refusals.found(queue);
+        assert_eq!(refusals.missing(), []);
+        assert!(refusals.ask(queue).is_none(), "it is tried again later");
     }
 
     #[test]

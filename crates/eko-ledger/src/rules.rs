@@ -148,20 +148,21 @@ fn claim_unknown(
         untold: false,
         finished: None,
     };
+    // The database allows one unfinished refund of a tid: beside one, another is kept when it has ended.
+    let is_kept = !tid.is_busy;
+    let claimed = |row: &Row| ClaimedCommand { is_kept, ..row.claimed(*token) };
     if let Some(receipt) = refunded(tid)? {
-        return Ok((Claim::Refunded(row.claimed(*token), receipt), Some(row)));
+        return Ok((Claim::Refunded(claimed(&row), receipt), is_kept.then_some(row)));
     }
-    if tid.is_busy {
-        // The database allows one unfinished refund of a tid: this one is kept when it has ended.
-        let claimed = ClaimedCommand { is_kept: false, ..row.claimed(*token) };
-        return Ok((Claim::Fresh(claimed), None));
+    if !is_kept {
+        return Ok((Claim::Fresh(claimed(&row)), None));
     }
     match (suspicion, request.stamp) {
         (Some(Caution { why, before, .. }), _) => row.history.suspect(request.now, before, why),
         (None, Some(stamp)) => row.history.begin(request.now, stamp),
         (None, None) => {}
     }
-    Ok((Claim::Fresh(row.claimed(*token)), Some(row)))
+    Ok((Claim::Fresh(claimed(&row)), Some(row)))
 }
 
 /// Why somebody else may have made an attempt for a refund that is not known here: what can have

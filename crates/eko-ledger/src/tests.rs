@@ -491,6 +491,23 @@ on_both_stores! {
         assert_eq!(claimed(claim(&ledger, suspect).await).history.entries, expected);
     }
 
+    async fn refunds_of_a_refunded_tid_that_have_expired_end_beside_each_other(rig) {
+        let ledger = rig.open().await;
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
+        ledger.finish(first, &succeeded("a", "5"), false).await.unwrap();
+        let expired = |id| ClaimRequest { has_expired: true, stamp: None, ..refund(id, "77", 1) };
+        let (second, third) = (claim(&ledger, expired("b")).await, claim(&ledger, expired("c")).await);
+        let (Claim::Refunded(second, _), Claim::Refunded(third, _)) = (second, third) else {
+            panic!("the tid is refunded");
+        };
+        // The worker dies, and another one begins with what is on the disk.
+        let ledger = rig.reopen(ledger, 2).await;
+        ledger.finish(third, &succeeded("c", "5"), false).await.unwrap();
+        assert_eq!(word(&claim(&ledger, expired("c")).await), "finished");
+        drop(second);
+        assert_eq!(word(&claim(&ledger, expired("d")).await), "refunded");
+    }
+
     async fn the_census_counts_what_waits(rig) {
         let ledger = rig.open().await;
         assert_eq!(ledger.backlog_counts().await.unwrap(), BacklogCounts::default());

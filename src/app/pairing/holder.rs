@@ -56,8 +56,9 @@ impl Keeper {
 
     async fn wait_until_held(&self, pairing: &Pairing) -> Result<Option<Mispaired>, Error> {
         let timeout = pairing.silence() + SLACK;
-        let (mut waited, mut looks, mut is_said) = (Duration::ZERO, 0, false);
+        let (began, mut looks, mut is_said) = (self.worker.now().monotonic, 0, false);
         while let Some(problem) = self.hold(pairing).await? {
+            let waited = self.worker.now().monotonic.saturating_sub(began);
             if waited >= timeout {
                 return Ok(Some(problem));
             }
@@ -73,7 +74,6 @@ impl Keeper {
             looks += 1;
             let delay = LOOKS.delay(looks, fastrand::f32().into()).min(timeout - waited);
             tokio::time::sleep(delay).await;
-            waited += delay;
         }
         Ok(None)
     }

@@ -130,10 +130,13 @@ impl Sent {
         }
     }
 
-    /// Answers all; gives the channel back.
-    pub(super) fn answer(self) -> Channel {
+    /// Answers all; gives the channel back. What is not known now counts as not confirmed.
+    pub(super) fn answer(mut self) -> Channel {
+        self.answer_known();
         for sent in self.messages.into_iter().flatten() {
-            sent.answer(&self.returned);
+            let unconfirmed = sent.message.unconfirmed();
+            // Whoever asked may have given up waiting.
+            drop(sent.answer.send(Err(unconfirmed)));
         }
         self.channel
     }

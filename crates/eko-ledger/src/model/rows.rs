@@ -49,7 +49,16 @@ impl<H: Hasher + Default> Rows for StoreRows<'_, H> {
         self.save(row)
     }
 
+    /// Panics where the databases' index refuses the row: a second unfinished refund of a tid.
     fn save(&mut self, row: Row) -> Result<(), Infallible> {
+        let is_rival = |other: &Row| {
+            other.id != row.id && other.finished.is_none() && other.refund_of() == row.refund_of()
+        };
+        let is_unguarded = self.forgets_tids || self.sharing.has_no_tid_lock;
+        if !is_unguarded && row.finished.is_none() && row.refund_of().is_some() {
+            let has_rival = self.store.rows.iter().any(|kept| is_rival(&kept.row));
+            assert!(!has_rival, "two unfinished refunds of the tid of {}", row.id);
+        }
         self.store.keep::<H>(row, self.sharing.now);
         Ok(())
     }

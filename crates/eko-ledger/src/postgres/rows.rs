@@ -178,19 +178,20 @@ pub(super) async fn stranded(
              AND (lease_until IS NULL OR lease_until < {NOW})
          ORDER BY first_received LIMIT $1"
     );
-    let read = |row: &tokio_postgres::Row| Open {
-        id: row.get(0),
-        kind: Kind::from_name(row.get(1)),
-        tid: row.get(2),
-        state: OpenState {
+    let read = |row: &tokio_postgres::Row| {
+        let id: String = row.get(0);
+        // One that cannot be read is none that a worker of this version can settle.
+        let kind = row::read_kind(&id, row.get(1)).ok()?;
+        let state = OpenState {
             due: row.get(3),
             token: row.get(4),
             parked: row.get(5),
             interruptions: row.get(6),
-        },
+        };
+        Some(Open { id, kind, tid: row.get(2), state })
     };
     let most: [(&(dyn ToSql + Sync), Type); 1] = [(&most, Type::INT8)];
-    let open = client.query_typed(&open, &most).await?.iter().map(read).collect();
+    let open = client.query_typed(&open, &most).await?.iter().filter_map(read).collect();
     let untold = "SELECT id FROM commands WHERE untold LIMIT $1";
     let untold = client.query_typed(untold, &most).await?;
     Ok(Stranded { open, untold: untold.iter().map(|row| row.get(0)).collect() })

@@ -7,11 +7,10 @@ use super::meta;
 use super::rows::{self, Statements};
 use super::staging::StagingTable;
 use crate::meta::{Change, Meta};
-use crate::row::Row;
+use crate::row::{Row, read_kind};
 use crate::rules::{Circumstances, TidState};
 use crate::unit_of_work::Rows;
 use crate::{BacklogCounts, Open, OpenState, Stranded};
-use eko_core::command::Kind;
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
@@ -56,8 +55,10 @@ impl<'a> Store<'a> {
             }
             let (due, parked, interruptions) = (row.get(3)?, row.get(6)?, row.get(7)?);
             let state = OpenState { due, token, parked, interruptions };
-            let kind = Kind::from_name(row.get_ref(1)?.as_str()?);
-            open.push(Open { id: row.get(0)?, kind, tid: row.get(2)?, state });
+            let id: String = row.get(0)?;
+            // One that cannot be read is none that a worker of this version can settle.
+            let Ok(kind) = read_kind(&id, row.get_ref(1)?.as_str()?) else { continue };
+            open.push(Open { id, kind, tid: row.get(2)?, state });
         }
         let mut untold =
             self.transaction.prepare_cached("SELECT id FROM commands WHERE untold = 1 LIMIT ?1")?;

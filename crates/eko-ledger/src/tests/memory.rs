@@ -168,6 +168,16 @@ on_both_stores! {
         assert_eq!(word(&claim(&ledger, refund("a", "77", 2)).await), "finished");
     }
 
+    async fn a_row_of_a_kind_that_is_not_known_is_left_to_a_version_that_knows_it(rig) {
+        let ledger = rig.open().await;
+        let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
+        ledger.finish(first, &succeeded("a", "5"), false).await.unwrap();
+        alter_store(&rig, "UPDATE commands SET finished = NULL, outcome = NULL").await;
+        assert_eq!(ledger.stranded(9).await.unwrap().open.len(), 1);
+        alter_store(&rig, "UPDATE commands SET kind = 'rebate'").await;
+        assert_eq!(ledger.stranded(9).await.unwrap().open, []);
+    }
+
     async fn the_store_itself_refuses_two_unfinished_refunds_of_a_tid(rig) {
         let ledger = rig.open().await;
         let first = claimed(claim(&ledger, refund("a", "77", 0)).await);
