@@ -165,7 +165,8 @@ fn mixed(n: usize) -> Value {
 #[tokio::test]
 async fn under_load_the_worker_is_killed_again_and_again_and_nothing_is_lost_or_doubled() {
     const COMMANDS: usize = 120;
-    const KILLS: u64 = 5;
+    // Fewer than end a command: all may be of the same one.
+    const KILLS: u64 = 4;
     let mut rig = Rig::builder().impatient().set("WORKER_CONCURRENCY", "8").start().await;
     rig.simulator().latency(60).await;
     let commands: Vec<_> = (0..COMMANDS).map(mixed).collect();
