@@ -10,6 +10,7 @@ pub mod model;
 mod postgres;
 mod request;
 mod row;
+mod row_index;
 mod rules;
 mod show;
 mod sqlite;

@@ -2,7 +2,6 @@
 //!
 //! Nothing outlives the process: no `LEDGER_URL` leads to it, only `eko-bench` asks for it.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 
 use jiff::Timestamp;
@@ -10,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::request::{Answers, Request, UpkeepRequest};
 use super::row::Row;
+use super::row_index::RowIndex;
 use super::rules::{Circumstances, LeaseScope, TidState};
 use super::unit_of_work::{Rows, UnitOfWork};
 use super::{BacklogCounts, Identity, Meta, Opened, Opening, Stranded};
@@ -20,7 +20,7 @@ const BATCH: usize = 512;
 /// Starts its task.
 pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened {
     let lease_scope = LeaseScope::Process { epoch: u64::from(opening.epoch) << 32 };
-    let memory = Memory { lease_scope, rows: HashMap::new(), refunds: HashMap::new() };
+    let memory = Memory { lease_scope, rows: RowIndex::default() };
     tokio::spawn(memory.serve(inbox));
     let identity = Identity {
         id: opening.new_id(),
@@ -36,9 +36,7 @@ pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened 
 
 struct Memory {
     lease_scope: LeaseScope,
-    rows: HashMap<String, Row>,
-    /// The refunds of each tid.
-    refunds: HashMap<String, Vec<String>>,
+    rows: RowIndex,
 }
 
 impl Memory {
@@ -86,11 +84,7 @@ impl Rows for Memory {
     }
 
     fn tid_state(&mut self, tid: &str) -> Result<TidState, Infallible> {
-        let mut state = TidState::default();
-        for row in self.refunds.get(tid).into_iter().flatten().filter_map(|id| self.rows.get(id)) {
-            state.add(row.finished.clone(), row.doubted_since().is_some());
-        }
-        Ok(state)
+        Ok(self.rows.tid_state(tid))
     }
 
     fn add(&mut self, row: Row) -> Result<(), Infallible> {
@@ -98,11 +92,7 @@ impl Rows for Memory {
     }
 
     fn save(&mut self, row: Row) -> Result<(), Infallible> {
-        let (id, tid) = (row.id.clone(), row.refund_of().map(str::to_owned));
-        let is_new = self.rows.insert(id.clone(), row).is_none();
-        if let Some(tid) = tid.filter(|_| is_new) {
-            self.refunds.entry(tid).or_default().push(id);
-        }
+        self.rows.put(row);
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 //! What one batch is about: its subjects, which are locked and loaded at once, and their rows in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::request::CommandRequest;
 use crate::row::Row;
+use crate::row_index::RowIndex;
 use crate::rules::TidState;
 use crate::unit_of_work::Rows;
 
@@ -57,7 +58,7 @@ impl Subjects {
     pub(super) fn cover(&self, request: &CommandRequest, loaded: &Loaded) -> bool {
         match request {
             CommandRequest::Write { write, .. } => {
-                loaded.rows.contains_key(&write.id)
+                loaded.rows.contains(&write.id)
                     || write.asked.refund_of().is_none_or(|tid| self.tids.contains(tid))
             }
             CommandRequest::Claim { .. }
@@ -83,9 +84,7 @@ fn lock(what: &str, name: &str) -> i64 {
 /// The rows of a batch, and which of them are to be written.
 #[derive(Default)]
 pub(super) struct Loaded {
-    rows: HashMap<String, Row>,
-    /// The refunds of each tid.
-    refunds: HashMap<String, BTreeSet<String>>,
+    rows: RowIndex,
     changed: BTreeSet<String>,
 }
 
@@ -94,7 +93,7 @@ impl Loaded {
     pub(super) fn new(rows: impl IntoIterator<Item = Row>) -> Self {
         let mut loaded = Self::default();
         for row in rows {
-            loaded.put(row);
+            loaded.rows.put(row);
         }
         loaded
     }
@@ -106,13 +105,6 @@ impl Loaded {
         let ended = changed().filter(|row| row.finished.is_some());
         ended.chain(changed().filter(|row| row.finished.is_none())).collect()
     }
-
-    fn put(&mut self, row: Row) {
-        if let Some(tid) = row.refund_of().map(str::to_owned) {
-            self.refunds.entry(tid).or_default().insert(row.id.clone());
-        }
-        self.rows.insert(row.id.clone(), row);
-    }
 }
 
 impl Rows for Loaded {
@@ -123,11 +115,7 @@ impl Rows for Loaded {
     }
 
     fn tid_state(&mut self, tid: &str) -> Result<TidState, Infallible> {
-        let mut state = TidState::default();
-        for row in self.refunds.get(tid).into_iter().flatten().filter_map(|id| self.rows.get(id)) {
-            state.add(row.finished.clone(), row.doubted_since().is_some());
-        }
-        Ok(state)
+        Ok(self.rows.tid_state(tid))
     }
 
     fn add(&mut self, row: Row) -> Result<(), Infallible> {
@@ -136,7 +124,7 @@ impl Rows for Loaded {
 
     fn save(&mut self, row: Row) -> Result<(), Infallible> {
         self.changed.insert(row.id.clone());
-        self.put(row);
+        self.rows.put(row);
         Ok(())
     }
 
