@@ -63,6 +63,18 @@ async fn fill_all(node: &Node, rig: &Rig) {
     }
 }
 
+/// Starts the worker as a user who may read no transfer OTPs. It reads the other kinds only once that kind
+/// is paused: a strayed command must not be called for before.
+async fn spawn_that_may_not_read_transfer_otps(node: &Node, rig: &mut Rig) {
+    let limited = node.user("limited", [".*", ".*", r"^.*\.(ledger|commands|dead|retry)$"]);
+    rig.settings.insert("AMQP_URL".to_owned(), limited);
+    rig.spawn_worker();
+    let paused = [("kind", "transfer_otp"), ("reason", "topology")];
+    rig.until_metrics("the kind is paused", |now| now.value("paused", &paused) == 1.0).await;
+    let may_read = r"^.*\.(refund|refund_otp|ledger|commands|dead|retry)$";
+    node.permit("limited", [".*", ".*", may_read]);
+}
+
 async fn until_all_refuse(rig: &mut Rig) {
     for level in LEVELS {
         until_refused(rig, level).await;
@@ -149,15 +161,7 @@ async fn what_a_paused_kind_cannot_park_waits_in_hand_and_is_not_dead_lettered()
     let mut rig = waits_for_an_hour(&node).start().await;
     fill_all(&node, &rig).await;
     rig.stop_worker().await;
-    let limited = node.user("limited", [".*", ".*", r"^.*\.(ledger|commands|dead|retry)$"]);
-    rig.settings.insert("AMQP_URL".to_owned(), limited);
-    rig.spawn_worker();
-    // It must not call before its kind is paused.
-    let paused = [("kind", "transfer_otp"), ("reason", "topology")];
-    rig.until_metrics("the kind is paused", |now| now.value("paused", &paused) == 1.0).await;
-    node.permit("limited", [".*", ".*", r"^.*\.(refund|ledger|commands|dead|retry)$"]);
-    let paused = [("kind", "transfer_otp"), ("reason", "topology")];
-    rig.until_metrics("the kind is paused", |now| now.value("paused", &paused) == 1.0).await;
+    spawn_that_may_not_read_transfer_otps(&node, &mut rig).await;
     let strayed = transfer_otp("strayed", "strayed").to_string().into_bytes();
     rig.broker.command("eko.refund.request", strayed, BasicProperties::default()).await;
     until_all_refuse(&mut rig).await;
@@ -183,13 +187,7 @@ async fn a_copy_that_a_paused_kind_holds_in_hand_is_no_orphan_once_the_pause_is_
     let back = async || rig.broker.count("transfer_otp").await.filter(|&count| count == 1);
     eventually("one is back", back).await;
     rig.broker.purge("transfer_otp").await;
-    let limited = node.user("limited", [".*", ".*", r"^.*\.(ledger|commands|dead|retry)$"]);
-    rig.settings.insert("AMQP_URL".to_owned(), limited);
-    rig.spawn_worker();
-    // It must not call before its kind is paused.
-    let paused = [("kind", "transfer_otp"), ("reason", "topology")];
-    rig.until_metrics("the kind is paused", |now| now.value("paused", &paused) == 1.0).await;
-    node.permit("limited", [".*", ".*", r"^.*\.(refund|ledger|commands|dead|retry)$"]);
+    spawn_that_may_not_read_transfer_otps(&node, &mut rig).await;
     until_all_refuse(&mut rig).await;
     node.permit("limited", [".*"; 3]);
     // The other one has no message: what is in hand would be taken for lost as well.
