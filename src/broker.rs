@@ -10,6 +10,7 @@ mod declare;
 mod dial;
 mod envelope;
 mod holder;
+mod node;
 mod operator_connection;
 mod outcome_publisher;
 mod pairing;

@@ -3,12 +3,13 @@
 //! lapin's automatic recovery stays off: measured on 4.12, it can hang for ever.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_rs::{Runtime, Tokio};
+use async_rs::Tokio;
 use futures_util::future::try_join_all;
-use lapin::tcp::{AMQPUriTcpExt as _, AsyncTcpStream, RustlsConnector};
+use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -17,6 +18,7 @@ use super::caretaker::Caretaker;
 use super::connection_monitor::ConnectionMonitor;
 use super::declare::Declarer;
 use super::dial::at_first_address;
+use super::node::{Encryption, Node};
 use super::outcome_publisher::OutcomePublisher;
 use super::pairing::Pairing;
 use super::publisher::{Message, Publisher};
@@ -149,22 +151,25 @@ async fn start_publisher(
 pub(super) fn resolve(
     url: &SecretString,
     settings: &Settings,
-) -> Result<(AMQPUri, Option<RustlsConnector>), Error> {
+) -> Result<(AMQPUri, Option<Encryption>), Error> {
     // The parser's own error would repeat the password.
     let mut uri = tls::read(url.expose_secret())
         .ok_or_else(|| Error::Lost("AMQP_URL holds no AMQP address".to_owned()))?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    let connector = match uri.scheme {
+    let encryption = match uri.scheme {
         AMQPScheme::AMQP => None,
         AMQPScheme::AMQPS => {
             if settings.tls.client.is_some() {
                 uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
             }
             let wrong = |(setting, why)| Error::Lost(format!("{setting}: {why}"));
-            Some(tls::connector(&settings.tls).map_err(wrong)?)
+            let connector = tls::connector(&settings.tls).map_err(wrong)?;
+            let host = &uri.authority.host;
+            let unnamed = |error: io::Error| Error::Lost(format!("{host}: {error}"));
+            Some(Encryption::new(connector, host).map_err(unnamed)?)
         }
     };
-    Ok((uri, connector))
+    Ok((uri, encryption))
 }
 
 /// As [`open`], to the node of this number; its password may be another one by now.
@@ -187,39 +192,32 @@ pub(super) async fn open(
     what: &str,
     room: Arc<Room>,
 ) -> Result<Connection, Error> {
-    let (mut uri, connector) = resolve(url, settings)?;
+    let (mut uri, encryption) = resolve(url, settings)?;
     uri.query.frame_max = Some(FRAME);
     let name = format!("eko-worker {} {what}", settings.prefix);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connect = |plain| {
-        connect_by(plain, (uri.clone(), connector.clone()), properties.clone(), room.clone())
+    let connect = |address| {
+        let way = (address, encryption.clone());
+        connect_by(way, uri.clone(), properties.clone(), room.clone())
     };
     at_first_address(&uri, connect).await
 }
 
-/// Connects to the address in `plain`. lapin's own TLS settings would trust the system's certificates
-/// besides those of a given CA, and refuse a system that has none.
+/// Connects to an address. lapin's own TLS settings would trust the system's certificates besides
+/// those of a given CA, and refuse a system that has none.
 async fn connect_by(
-    plain: AMQPUri,
-    (uri, connector): (AMQPUri, Option<RustlsConnector>),
+    (address, encryption): (SocketAddr, Option<Encryption>),
+    uri: AMQPUri,
     properties: ConnectionProperties,
     room: Arc<Room>,
 ) -> lapin::Result<Connection> {
     let tokio = Tokio::current();
-    let connect = async move |uri: AMQPUri, _| {
-        let runtime = Runtime::new(tokio.clone());
-        let stream = plain.connect_async(&runtime);
+    let connect = async move |_: AMQPUri, _| {
         // lapin's thread would wait on, whoever has given up waiting for it.
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            let stream = stream.await?;
-            let Some(connector) = &connector else {
-                return Ok(stream);
-            };
-            let encrypted = stream.into_rustls(connector, &uri.authority.host).await;
-            encrypted.map_err(|error| tls::handshake_failed(&error))
-        });
-        let stream = stream.await.map_err(io::Error::from)??;
-        Ok(AsyncTcpStream::Plain(Relay::new(stream, tokio.clone(), Arc::clone(&room))))
+        let connected = Node::connect(address, encryption.as_ref());
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected);
+        let node = connected.await.map_err(io::Error::from)??;
+        Ok(AsyncTcpStream::Plain(Relay::new(node, tokio.clone(), Arc::clone(&room))))
     };
     Connection::connector(uri, relay::runtime(), connect, properties).await
 }

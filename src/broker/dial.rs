@@ -1,20 +1,20 @@
 //! A node's name may have several addresses: a node is asked at each of them.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::AMQPUri;
 use tokio::time::timeout;
 
 use super::Error;
 use super::connection::CONNECT_TIMEOUT;
 use crate::addresses::{Failed, first_that_answers};
 
-/// What `ask` gets at the first address of a node's name that answers. It is given a plain URI with
-/// the address for the name. One that takes connections and is silent then does not hold up the others
-/// either.
+/// What `ask` gets at the first address of a node's name that answers. One that takes connections and
+/// is silent then does not hold up the others either.
 pub(super) async fn at_first_address<T, E, F>(
     uri: &AMQPUri,
-    ask: impl FnMut(AMQPUri) -> F,
+    ask: impl FnMut(SocketAddr) -> F,
 ) -> Result<T, Error>
 where
     E: Display,
@@ -25,12 +25,7 @@ where
     let silent = || lost(format!("no answer within {CONNECT_TIMEOUT:?}"));
     let found = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name, port))).await;
     let found = found.map_err(|_| silent())?.map_err(|error| lost(error.to_string()))?;
-    let addresses = found.map(|address| {
-        let mut plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
-        plain.authority.host = address.ip().to_string();
-        plain
-    });
-    let asked = first_that_answers(addresses.collect(), CONNECT_TIMEOUT, ask).await;
+    let asked = first_that_answers(found.collect(), CONNECT_TIMEOUT, ask).await;
     asked.map_err(|failed| match failed {
         Failed::Said(error) => lost(error.to_string()),
         Failed::Silent => silent(),

@@ -15,12 +15,10 @@ use async_rs::{Runtime, Tokio};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
-use lapin::tcp::AsyncTcpStream;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
+use super::node::Node;
 use super::wire::{HEARTBEAT, Part, Scanner};
-
-/// A connection to a node, with or without TLS.
-pub(super) type Node = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
 /// Bytes read from a node at a time.
 const CHUNK: usize = 32 * 1024;
@@ -169,7 +167,9 @@ impl Relay {
             self.sent.resize(self.unread + CHUNK, 0);
         }
         let free = self.sent.get_mut(self.unread..).unwrap_or_default();
-        let count = ready!(Pin::new(&mut self.node).poll_read(context, free))?;
+        let mut free = ReadBuf::new(free);
+        ready!(Pin::new(&mut self.node).poll_read(context, &mut free))?;
+        let count = free.filled().len();
         self.unread += count;
         Poll::Ready(Ok(count))
     }
@@ -227,7 +227,7 @@ impl AsyncWrite for Relay {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.node).poll_close(context)
+        Pin::new(&mut self.node).poll_shutdown(context)
     }
 }
 
@@ -288,7 +288,10 @@ impl Reactor for Relaying {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let (tokio, connected) = (self.0.clone(), self.0.tcp_connect_addr(address));
-        async move { Ok(Relay::new(Node::Plain(connected.await?), tokio, Room::unlimited())) }
+        let tokio = self.0.clone();
+        async move {
+            let node = Node::connect(address, None).await?;
+            Ok(Relay::new(node, tokio, Room::unlimited()))
+        }
     }
 }

@@ -1,18 +1,16 @@
 //! What a node says of itself before anybody logs in. lapin keeps that to itself.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::net::SocketAddr;
 
-use futures_io::{AsyncRead, AsyncWrite};
-use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector};
 use lapin::types::parsing::parse_field_table;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::uri::AMQPUri;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::resolve;
 use super::dial::at_first_address;
-use super::{Error, Settings, tls};
+use super::node::{Encryption, Node};
+use super::{Error, Settings};
 
 /// What a client says first: AMQP 0-9-1.
 const HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
@@ -33,29 +31,18 @@ pub(crate) async fn version(settings: &Settings, node: usize) -> Result<(String,
     let Some(url) = urls.get(node) else {
         return Err(Error::Lost("there is no such node".to_owned()));
     };
-    let (uri, connector) = resolve(url, settings)?;
-    let ask = |plain| ask(plain, uri.authority.host.clone(), connector.clone());
+    let (uri, encryption) = resolve(url, settings)?;
+    let ask = |address| ask(address, encryption.clone());
     let properties = at_first_address(&uri, ask).await?;
     Ok((text(&properties, "product"), text(&properties, "version")))
 }
 
-async fn ask(
-    plain: AMQPUri,
-    name: String,
-    connector: Option<RustlsConnector>,
-) -> io::Result<FieldTable> {
-    let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
-    let stream = plain.connect_async(&runtime).await?;
-    let mut stream = match &connector {
-        Some(connector) => stream
-            .into_rustls(connector, &name)
-            .await
-            .map_err(|error| tls::handshake_failed(&error))?,
-        None => stream,
-    };
-    write(&mut stream, HEADER).await?;
+async fn ask(address: SocketAddr, encryption: Option<Encryption>) -> io::Result<FieldTable> {
+    let mut node = Node::connect(address, encryption.as_ref()).await?;
+    node.write_all(HEADER).await?;
+    node.flush().await?;
     let mut header = [0; FRAME_HEADER];
-    read(&mut stream, &mut header).await?;
+    node.read_exact(&mut header).await?;
     let [1, _, _, size @ ..] = header else {
         return Err(io::Error::other("it does not speak AMQP 0-9-1"));
     };
@@ -64,32 +51,10 @@ async fn ask(
         return Err(io::Error::other("its first frame has an unexpected size"));
     }
     let mut frame = vec![0; size];
-    read(&mut stream, &mut frame).await?;
+    node.read_exact(&mut frame).await?;
     let table = frame.get(METHOD_HEADER..).unwrap_or_default();
     let read = parse_field_table(table).map(|(_, properties)| properties);
     read.map_err(|_| io::Error::other("its first frame cannot be read"))
-}
-
-async fn write(stream: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let count = poll_fn(|context| Pin::new(&mut *stream).poll_write(context, bytes)).await?;
-        bytes = bytes.get(count..).unwrap_or_default();
-        if count == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-    }
-    poll_fn(|context| Pin::new(&mut *stream).poll_flush(context)).await
-}
-
-async fn read(stream: &mut (impl AsyncRead + Unpin), mut into: &mut [u8]) -> io::Result<()> {
-    while !into.is_empty() {
-        let count = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, into)).await?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        into = into.get_mut(count..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 fn text(properties: &FieldTable, name: &str) -> String {

@@ -1,10 +1,12 @@
 //! Addresses of nodes, whom we trust to be one, and who we say we are.
 
-use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
+use rustls::ClientConfig;
+use rustls::crypto::ring;
+use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use crate::pem::{TlsFiles, Wrong};
@@ -13,26 +15,20 @@ use crate::pem::{TlsFiles, Wrong};
 pub(crate) const TLS_SETTINGS: [&str; 3] =
     ["AMQP_CA_FILE", "AMQP_CLIENT_CERT_FILE", "AMQP_CLIENT_KEY_FILE"];
 
-/// What makes connections; rustls speaks nothing below TLS 1.2.
-pub(crate) fn connector(files: &TlsFiles) -> Result<RustlsConnector, Wrong> {
-    let trusted = match files.trusted()? {
-        Some(certificates) => {
-            RustlsConnectorConfig::default().with_parsable_certificates(certificates)
-        }
-        None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
-            files.wrong_ca(format!("is needed, since the system has no CA certificates: {error}"))
-        })?,
-    };
-    match files.own()? {
-        None => {
-            let built = trusted.connector_with_no_client_auth();
-            built.map_err(|error| files.wrong_ca(error.to_string()))
-        }
+/// What makes TLS of a connection; rustls speaks nothing below TLS 1.2.
+pub(crate) fn connector(files: &TlsFiles) -> Result<TlsConnector, Wrong> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| files.wrong_ca(error.to_string()))?
+        .with_root_certificates(files.roots()?);
+    let config = match files.own()? {
+        None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let built = trusted.connector_with_single_cert(chain, key);
-            built.map_err(|error| files.wrong_pair(error))
+            let built = builder.with_client_auth_cert(chain, key);
+            built.map_err(|error| files.wrong_pair(error))?
         }
-    }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// What `AMQP_URL` says of one node.
@@ -62,11 +58,6 @@ pub(super) fn read(url: &str) -> Option<AMQPUri> {
         uri.authority.host = address.to_string();
     }
     Some(uri)
-}
-
-/// An error of the handshake, told from those of the network.
-pub(super) fn handshake_failed(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("the TLS handshake failed: {error}"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -27,10 +28,24 @@ impl TlsFiles {
         Self { settings, ca: None, client: None }
     }
 
-    /// The certificates of who is trusted, where a file holds them.
-    pub fn trusted(&self) -> Result<Option<Vec<CertificateDer<'static>>>, Wrong> {
-        let read = self.ca.as_deref().map(certificates).transpose();
-        read.map_err(|why| self.wrong_ca(why))
+    /// Who is trusted to sign a server's certificate: those of the file, else those of the system.
+    ///
+    /// # Errors
+    /// The file cannot be read, or there is nobody.
+    pub fn roots(&self) -> Result<RootCertStore, Wrong> {
+        let mut roots = RootCertStore::empty();
+        let (found, lacks) = match self.ca.as_deref() {
+            Some(path) => {
+                let found = certificates(path).map_err(|why| self.wrong_ca(why))?;
+                (found, format!("{} holds no certificate that can be used", path.display()))
+            }
+            None => {
+                let lacks = "is needed, since the system has no CA certificates".to_owned();
+                (rustls_native_certs::load_native_certs().certs, lacks)
+            }
+        };
+        roots.add_parsable_certificates(found);
+        if roots.is_empty() { Err(self.wrong_ca(lacks)) } else { Ok(roots) }
     }
 
     /// Our certificate and its key, where files hold them.

@@ -6,9 +6,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::SslMode;
@@ -47,23 +45,11 @@ fn chain(
     mode: SslMode,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<WebPkiServerVerifier>>, Wrong> {
-    let mut roots = RootCertStore::empty();
-    match (files.trusted()?, mode) {
-        (Some(certificates), _) => {
-            for certificate in certificates {
-                let added = roots.add(certificate);
-                added.map_err(|error| files.wrong_ca(format!("cannot be used: {error}")))?;
-            }
-        }
-        (None, SslMode::VerifyCa | SslMode::VerifyFull) => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        (None, SslMode::Disable | SslMode::Prefer | SslMode::Require) => return Ok(None),
+    let is_verified = matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull);
+    if files.ca.is_none() && !is_verified {
+        return Ok(None);
     }
-    if roots.is_empty() {
-        let why = "is needed, since the system has no CA certificates";
-        return Err(files.wrong_ca(why.to_owned()));
-    }
+    let roots = files.roots()?;
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map(Some)
