@@ -13,7 +13,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     EKO_WORKER_REVISION="${REVISION}" \
     RUSTFLAGS="--remap-path-prefix=/src=/eko-worker --remap-path-prefix=/usr/local/cargo=/cargo" \
-    cargo build --release --locked -p eko-worker -p eko-simulator --features otel \
+    cargo build --release --locked -p eko-worker -p eko-simulator --all-features \
  && mkdir -p /out/data \
  && cp target/release/eko-worker target/release/eko-simulator /out/
 # All that the binaries need of Debian, and what scanners know it by: nothing else is in the image.

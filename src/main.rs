@@ -11,6 +11,7 @@ use eko_worker::{
 
 /// What one thread allocates another frees, all the time: with the C library's allocator they
 /// wait for each other.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
