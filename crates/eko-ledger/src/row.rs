@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 
 use super::claim::{Asked, ClaimedCommand};
 use eko_core::command::Kind;
@@ -17,7 +17,7 @@ use eko_core::outcome::OutcomeName;
 pub(super) struct Row {
     pub(super) id: String,
     /// Where one could be read.
-    #[serde(deserialize_with = "kind_of_staged")]
+    #[serde(deserialize_with = "kind_of_begun")]
     pub(super) kind: Option<Kind>,
     pub(super) tid: Option<String>,
     pub(super) digest: String,
@@ -37,7 +37,7 @@ pub(super) struct Row {
 }
 
 /// A claim that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Lease {
     pub(super) token: u64,
     #[serde(with = "unix_nanos")]
@@ -56,28 +56,6 @@ impl Finished {
     /// The end that an event tells.
     pub(super) fn by(event: &Event) -> Self {
         Self { at: event.time, outcome: event.outcome, event: event.body.clone() }
-    }
-}
-
-/// A list, in the order of the fields: what is read back soon needs no names.
-impl Serialize for Row {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self {
-            id,
-            kind,
-            tid,
-            digest,
-            history,
-            lease,
-            due,
-            parked,
-            interruptions,
-            unsettled,
-            untold: _,
-            finished: _,
-        } = self;
-        (id, Kind::label(*kind), tid, digest, history, lease, due, parked, interruptions, unsettled)
-            .serialize(serializer)
     }
 }
 
@@ -135,7 +113,7 @@ pub(super) fn read_outcome(id: &str, word: &str) -> Result<OutcomeName, UnknownW
     })
 }
 
-fn kind_of_staged<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Kind>, D::Error> {
+fn kind_of_begun<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Kind>, D::Error> {
     let word = String::deserialize(deserializer)?;
     read_kind("a command in begun", &word).map_err(D::Error::custom)
 }

@@ -1,9 +1,9 @@
 //! The ledger in a file of the worker's own: SQLite on a thread of its own.
 
+mod begun;
 mod file;
 mod meta;
 mod rows;
-mod staging;
 mod store;
 mod work;
 
@@ -22,7 +22,6 @@ use super::rules::{Circumstances, LeaseScope};
 use super::{Error, Identity, Inbox, Opened, Opening, Overview, StoreTime};
 use eko_core::decision::saturating_add;
 use file::LedgerFile;
-use staging::StagingTable;
 use store::Store;
 use work::Work;
 
@@ -34,28 +33,12 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/sqlite/0004_memory.sql"),
 ];
 
-/// The schema that has the table `begun`.
-const STAGING_SCHEMA: usize = 2;
-
 /// How many requests share a commit at most: enough to make the commit cheap, few enough that
 /// the first one's wait stays short.
 const BATCH: usize = 512;
 
-/// Where more than so many shared the last commit, the next one begins so much later: more share
-/// it, and the disk has less to do. Who comes alone never waits.
-const CROWD: usize = 2;
-const PACE: Duration = Duration::from_millis(1);
-
 /// How long another program's read, such as an operator's, may hold up a write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Ids come in no order: the upper pages of their index are kept in memory also at a million
-/// commands. Negative is SQLite's way to say KiB.
-const CACHE_KIBIBYTES: i32 = -8_192;
-
-/// How far the write-ahead log grows before its pages go to the file, 8 MiB: pages that every
-/// commit touches go there once instead of many times.
-const CHECKPOINT_PAGES: i32 = 2_048;
 
 /// What a commit waits for.
 const PROMISE: &str = "each commit is on the disk before it counts";
@@ -103,7 +86,6 @@ fn open_now(path: &Path, opening: &Opening, (inbox, time): Inbox) -> anyhow::Res
     let server = Server {
         connection,
         file,
-        staging: StagingTable::default(),
         witness,
         lease_scope: LeaseScope::Process { epoch: u64::from(opening.epoch) << 32 },
         retention: opening.retention_millis(),
@@ -142,14 +124,9 @@ pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
     let found = || -> anyhow::Result<Vec<Row>> {
         let applied = applied(&connection)?;
         anyhow::ensure!(applied > 0, "the file holds no ledger");
-        // One snapshot for both tables.
-        let snapshot = connection.unchecked_transaction()?;
-        let mut statement = snapshot.prepare(rows::BY_ID_OR_TID)?;
+        let mut statement = connection.prepare(rows::BY_ID_OR_TID)?;
         let mut found: Vec<Row> =
             statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
-        if applied >= STAGING_SCHEMA {
-            found.extend(staging::find(&snapshot, what)?);
-        }
         found.sort_by_key(|row| row.history.first_received);
         Ok(found)
     };
@@ -174,15 +151,13 @@ fn prepare(connection: &mut Connection, opening: &Opening) -> anyhow::Result<Vec
     // NORMAL would lose the last commits with the power: an attempt that was made would be
     // unknown.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", CACHE_KIBIBYTES)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     let applied = applied(connection)?;
     let transaction = connection.transaction()?;
     for migration in MIGRATIONS.iter().skip(applied) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len())?)?;
-    staging::settle_all(&transaction)?;
+    begun::settle(&transaction)?;
     let key = meta::settle(&transaction, opening)?;
     transaction.commit()?;
     Ok(key)
@@ -214,7 +189,6 @@ impl SteadyClock {
 /// What the ledger's thread has.
 struct Server {
     connection: Connection,
-    staging: StagingTable,
     witness: Witness,
     lease_scope: LeaseScope,
     retention: i64,
@@ -229,7 +203,6 @@ impl Server {
     fn serve(mut self, mut inbox: tokio::sync::mpsc::Receiver<Request>) {
         let mut batch = Vec::with_capacity(BATCH);
         while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let is_crowd = batch.len() > CROWD;
             let mut work = Work::of(batch.drain(..));
             // Looked at once more after the commit: the file may have gone meanwhile.
             let committed = self.file.check().and_then(|()| {
@@ -237,13 +210,7 @@ impl Server {
                 committed.map_err(|error| Error::Store(error.to_string()))?;
                 self.file.check()
             });
-            if committed.is_err() {
-                self.staging.doubt();
-            }
             work.answer(&committed);
-            if is_crowd {
-                std::thread::sleep(PACE);
-            }
         }
     }
 
@@ -252,22 +219,20 @@ impl Server {
         let (wall, monotonic) = (self.clock.now(), self.clock.monotonic());
         let now = self.time.or(wall);
         let oldest = wall.as_millisecond().saturating_sub(self.retention);
-        let Self { connection, staging, witness, lease_scope, caution, .. } = self;
+        let Self { connection, witness, lease_scope, caution, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut glance = meta::glance(&transaction, oldest)?;
         let mut has_changed = witness.misses(glance.commits);
         if has_changed {
             meta::change(&transaction, Change::Forget)?;
             glance = meta::glance(&transaction, oldest)?;
-            // What memory holds is of a file that is gone.
-            staging.doubt();
         }
         let caution = caution.caution(glance.lacks, monotonic);
         let circumstances = Circumstances { lease_scope: *lease_scope, caution, now };
-        let mut store = Store::new(&transaction, staging)?;
+        let mut store = Store::new(&transaction)?;
         let missed = work.apply(&mut store, circumstances)?;
         work.keep_up(&mut store, witness, circumstances)?;
-        has_changed |= store.close()?;
+        has_changed |= store.has_changed();
         if !missed.is_empty() {
             witness.missed(&missed);
             meta::change(&transaction, Change::Forget)?;

@@ -720,16 +720,16 @@ fn alter(rig: &Rig, sql: &str) {
 }
 
 #[tokio::test]
-async fn on_sqlite_a_commit_that_failed_leaves_nothing_behind_in_memory() {
+async fn on_sqlite_a_commit_that_failed_leaves_nothing_behind() {
     let rig = Rig::sqlite();
     let ledger = rig.open().await;
     let before = claimed(claim(&ledger, refund("before", "1", 0)).await);
-    alter(&rig, "ALTER TABLE begun RENAME TO elsewhere");
+    alter(&rig, "ALTER TABLE commands RENAME TO elsewhere");
     let failed = ledger.claim(refund("after", "2", 0), 7).await;
     assert!(failed.is_err(), "a claim that cannot be kept is no claim");
     let failed = ledger.finish(before.clone(), &succeeded("before", "1"), false).await;
-    assert!(failed.is_err(), "memory and file may differ: nothing is written on top");
-    alter(&rig, "ALTER TABLE elsewhere RENAME TO begun");
+    assert!(failed.is_err(), "what cannot be kept has not ended");
+    alter(&rig, "ALTER TABLE elsewhere RENAME TO commands");
     assert_eq!(word(&claim(&ledger, refund("after", "2", 1)).await), "fresh");
     assert_eq!(word(&claim(&ledger, refund("before", "1", 1)).await), "busy");
     let held = ledger.finish(before.clone(), &succeeded("before", "1"), false).await.unwrap();

@@ -5,7 +5,6 @@ use rusqlite::Transaction;
 
 use super::meta;
 use super::rows::{self, Statements};
-use super::staging::StagingTable;
 use crate::meta::{Change, Meta};
 use crate::row::{Row, read_kind};
 use crate::rules::{Circumstances, TidState};
@@ -16,24 +15,19 @@ use crate::{BacklogCounts, Open, OpenState, Stranded};
 pub(super) struct Store<'a> {
     transaction: &'a Transaction<'a>,
     statements: Statements<'a>,
-    staging: &'a mut StagingTable,
     /// Whether something was written that must be kept.
     has_changed: bool,
 }
 
 impl<'a> Store<'a> {
     /// The ledger within `transaction`.
-    pub(super) fn new(
-        transaction: &'a Transaction<'a>,
-        staging: &'a mut StagingTable,
-    ) -> rusqlite::Result<Self> {
-        staging.refresh(transaction)?;
+    pub(super) fn new(transaction: &'a Transaction<'a>) -> rusqlite::Result<Self> {
         let statements = Statements::prepare(transaction)?;
-        Ok(Self { transaction, statements, staging, has_changed: false })
+        Ok(Self { transaction, statements, has_changed: false })
     }
 
     /// Lists what nobody works on. One process has this store: a claim that another one held is
-    /// over, and what stands in `begun` was begun just now.
+    /// over.
     pub(super) fn stranded(
         &self,
         most: u32,
@@ -66,11 +60,9 @@ impl<'a> Store<'a> {
         Ok(Stranded { open, untold: untold.collect::<rusqlite::Result<_>>()? })
     }
 
-    /// Writes what is still to be written before the transaction is committed. Tells whether
-    /// something was written that must be kept.
-    pub(super) fn close(self) -> rusqlite::Result<bool> {
-        self.staging.write(self.transaction)?;
-        Ok(self.has_changed)
+    /// Whether something was written that must be kept.
+    pub(super) fn has_changed(self) -> bool {
+        self.has_changed
     }
 
     /// Counts what waits.
@@ -111,7 +103,6 @@ impl<'a> Store<'a> {
 
     /// Forgets what finished before a time, at most so much at once.
     pub(super) fn prune(&mut self, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
-        self.staging.settle_old(&mut self.statements)?;
         let forgotten = self
             .transaction
             .prepare_cached(
@@ -127,29 +118,20 @@ impl Rows for Store<'_> {
     type Error = rusqlite::Error;
 
     fn load(&mut self, id: &str) -> rusqlite::Result<Option<Row>> {
-        match self.staging.get(id) {
-            Some(row) => Ok(Some(row.clone())),
-            None => self.statements.load(id),
-        }
+        self.statements.load(id)
     }
 
     fn tid_state(&mut self, tid: &str) -> rusqlite::Result<TidState> {
-        let mut state = self.statements.tid_state(tid)?;
-        if self.staging.has_refund_of(tid) {
-            state.add(None, false);
-        }
-        Ok(state)
+        self.statements.tid_state(tid)
     }
 
     fn add(&mut self, row: Row) -> rusqlite::Result<()> {
         self.has_changed = true;
-        self.staging.add(row);
-        Ok(())
+        self.statements.save(&row)
     }
 
     fn save(&mut self, row: Row) -> rusqlite::Result<()> {
         self.has_changed = true;
-        self.staging.take(&row.id);
         self.statements.save(&row)
     }
 

@@ -389,7 +389,7 @@ async fn on_sqlite_an_older_copy_that_was_restored_in_place_is_noticed() {
 fn restore(file: &mut rusqlite::Connection, copy: &Path) {
     file.execute_batch(&format!("ATTACH '{}' AS copy", copy.display())).unwrap();
     let transaction = file.transaction().unwrap();
-    for table in ["commands", "begun", "meta"] {
+    for table in ["commands", "meta"] {
         let sql = format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM copy.{table}");
         transaction.execute_batch(&sql).unwrap();
     }
