@@ -29,7 +29,7 @@ use crate::{log, systemd};
 pub(crate) use healthcheck::healthcheck;
 pub(crate) use heartbeat::Heartbeat;
 
-/// How long a scrape waits for the ledger's counts before it goes without new ones.
+/// How long a scrape waits for the ledger's counts before it goes without them.
 const COUNTS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the server may take to end: somebody may be reading an answer.
@@ -243,13 +243,15 @@ async fn alive(State(shared): State<Shared>) -> Response {
 }
 
 async fn render(State(shared): State<Shared>) -> Response {
-    if let Some(ledger) = shared.ledger.get() {
-        count(ledger, &shared.metrics).await;
+    match shared.ledger.get() {
+        Some(ledger) => count(ledger, &shared.metrics).await,
+        None => shared.metrics.counted(None, age),
     }
     let parts = shared.readiness.parts();
     shared.metrics.connected(parts.is_connected);
     for kind in Kind::ALL {
         shared.metrics.paused(kind, parts.paused(&shared.breakers, kind));
+        shared.metrics.consuming(kind, parts.consumers.contains(kind.as_str()));
         shared.metrics.limited(kind, shared.breakers.limit(kind));
     }
     shared.metrics.dropped_log_lines(log::dropped());
@@ -263,20 +265,14 @@ async fn render(State(shared): State<Shared>) -> Response {
 }
 
 async fn count(ledger: &Ledger, metrics: &Metrics) {
-    match tokio::time::timeout(COUNTS_TIMEOUT, ledger.backlog_counts()).await {
-        Ok(Ok(backlog_counts)) => {
-            let now = now();
-            metrics.counted(&backlog_counts, |since| now.duration_since(since).as_secs_f64());
-        }
-        Ok(Err(error)) => tracing::warn!(
-            %error,
-            "the ledger could not be counted: its metrics keep their last values"
-        ),
-        Err(_) => tracing::warn!(
-            "the ledger did not answer in time and could not be counted: its metrics keep their \
-             last values"
-        ),
-    }
+    let counted = tokio::time::timeout(COUNTS_TIMEOUT, ledger.backlog_counts()).await;
+    let why = match counted {
+        Ok(Ok(counts)) => return metrics.counted(Some(&counts), age),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {COUNTS_TIMEOUT:?}"),
+    };
+    metrics.counted(None, age);
+    tracing::warn!(why, "the ledger could not be counted: its metrics are left out of this scrape");
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
@@ -286,9 +282,10 @@ async fn ready(State(shared): State<Shared>) -> Response {
     (status, Json(report)).into_response()
 }
 
+/// Seconds since a time.
 #[expect(clippy::disallowed_methods, reason = "a scrape tells how old the oldest is")]
-fn now() -> Timestamp {
-    Timestamp::now()
+fn age(since: Timestamp) -> f64 {
+    Timestamp::now().duration_since(since).as_secs_f64()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Every metric: help, labels, buckets. All label combinations exist from the start, at 0.
 
+mod backlog;
 mod broker;
 mod families;
 
@@ -14,9 +15,11 @@ use crate::breaker::Reason;
 use crate::broker::WaitingQueue;
 use crate::command::Kind;
 use crate::eko::Endpoint;
+use crate::event::Event;
 use crate::ledger::BacklogCounts;
 use crate::outcome::{Code, OutcomeName};
 use crate::verdict::{Cause, Reading, Verdict};
+use backlog::Backlog;
 use broker::Broker;
 use families::{MetricBuilder, ProcessCollectors};
 
@@ -34,7 +37,7 @@ pub(crate) struct Metrics {
     commands: Commands,
     calls: Calls,
     broker: Broker,
-    waiting: Waiting,
+    backlog: Backlog,
     ledger_regressions: IntCounter,
     log_lines_dropped: IntCounter,
 }
@@ -43,11 +46,14 @@ pub(crate) struct Metrics {
 struct Commands {
     commands: IntCounterVec,
     command_duration: HistogramVec,
+    command_codes: IntCounterVec,
+    last_success: GaugeVec,
     queue_delay: HistogramVec,
     replays: IntCounterVec,
     in_flight: IntGaugeVec,
     paused: IntGaugeVec,
     dead_lettered: IntCounterVec,
+    consuming: IntGaugeVec,
     orphans: IntCounterVec,
 }
 
@@ -65,6 +71,16 @@ impl Commands {
                 "From first receipt to outcome.",
                 COMMAND,
                 &[("kind", kinds_and_unknown()), ("outcome", outcomes)],
+            )?,
+            command_codes: builder.counter(
+                "command_codes_total",
+                "Commands that ended with a code, which says why they did not succeed.",
+                &[("kind", kinds_and_unknown()), ("code", codes())],
+            )?,
+            last_success: builder.float_gauge(
+                "last_success_timestamp_seconds",
+                "When a command last succeeded; 0 where none has since the start.",
+                &[("kind", kinds())],
             )?,
             queue_delay: builder.histogram(
                 "queue_delay_seconds",
@@ -91,6 +107,11 @@ impl Commands {
                 "dead_lettered_total",
                 "Commands put where a person looks.",
                 &[("kind", kinds_and_unknown()), ("reason", codes())],
+            )?,
+            consuming: builder.gauge(
+                "consuming",
+                "1 while the worker has a consumer of the kind.",
+                &[("kind", kinds())],
             )?,
             orphans: builder.counter(
                 "orphans_total",
@@ -153,35 +174,6 @@ impl Calls {
     }
 }
 
-/// What waits.
-struct Waiting {
-    parked: IntGaugeVec,
-    unsettled: IntGaugeVec,
-    unsettled_oldest: GaugeVec,
-}
-
-impl Waiting {
-    fn new(builder: &MetricBuilder) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            parked: builder.gauge(
-                "parked",
-                "Commands waiting for a retry.",
-                &[("kind", kinds())],
-            )?,
-            unsettled: builder.gauge(
-                "unsettled",
-                "Commands whose outcome is not known yet.",
-                &[("kind", kinds())],
-            )?,
-            unsettled_oldest: builder.float_gauge(
-                "unsettled_oldest_seconds",
-                "Age of the oldest command whose outcome is not known yet.",
-                &[("kind", kinds())],
-            )?,
-        })
-    }
-}
-
 /// The label of a kind, or of a message without one.
 pub(crate) fn label(kind: Option<Kind>) -> &'static str {
     Kind::label(kind)
@@ -218,7 +210,7 @@ impl Metrics {
             commands: Commands::new(&builder)?,
             calls: Calls::new(&builder)?,
             broker: Broker::new(&builder)?,
-            waiting: Waiting::new(&builder)?,
+            backlog: Backlog::new(&builder)?,
             ledger_regressions: builder.plain_counter(
                 "ledger_regressions_total",
                 "Times that the ledger was found to have lost commits.",
@@ -231,11 +223,18 @@ impl Metrics {
         })
     }
 
-    /// A command ended.
-    pub(crate) fn finished(&self, kind: Option<Kind>, outcome: OutcomeName, took: Duration) {
-        let labels = [label(kind), outcome.as_str()];
+    /// A command ended with this event, so long after it was first received.
+    pub(crate) fn finished(&self, kind: Option<Kind>, event: &Event, took: Duration) {
+        let labels = [label(kind), event.outcome.as_str()];
         self.commands.commands.with_label_values(&labels).inc();
         self.commands.command_duration.with_label_values(&labels).observe(took.as_secs_f64());
+        if let Some(code) = &event.code {
+            self.commands.command_codes.with_label_values(&[label(kind), code.as_str()]).inc();
+        }
+        if event.outcome == OutcomeName::Succeeded {
+            let at = event.time.as_duration().as_secs_f64();
+            self.commands.last_success.with_label_values(&[label(kind)]).set(at);
+        }
     }
 
     /// A message was received for the first time, this long after it was published.
@@ -366,21 +365,26 @@ impl Metrics {
         self.broker.broker_connected.set(if is_connected { 1.0 } else { 0.0 });
     }
 
-    /// What the ledger counts; `age` turns a time into seconds since then.
+    /// A session with the broker began.
+    pub(crate) fn session_began(&self) {
+        self.broker.broker_sessions.inc();
+    }
+
+    /// The worker has a consumer of a kind, or none.
+    pub(crate) fn consuming(&self, kind: Kind, is_consuming: bool) {
+        let gauge = self.commands.consuming.with_label_values(&[kind.as_str()]);
+        gauge.set(i64::from(is_consuming));
+    }
+
+    /// What the ledger counts, where it answers; `age` turns a time into seconds since then.
     pub(crate) fn counted(
         &self,
-        backlog_counts: &BacklogCounts,
+        backlog_counts: Option<&BacklogCounts>,
         age: impl Fn(jiff::Timestamp) -> f64,
     ) {
-        for kind in kinds() {
-            let (unsettled, oldest) = backlog_counts
-                .unsettled
-                .get(kind)
-                .map_or((0, 0.0), |&(count, since)| (count, age(since).max(0.0)));
-            self.waiting.unsettled.with_label_values(&[kind]).set(i64::from(unsettled));
-            self.waiting.unsettled_oldest.with_label_values(&[kind]).set(oldest);
-            let parked = backlog_counts.parked.get(kind).copied().unwrap_or_default();
-            self.waiting.parked.with_label_values(&[kind]).set(i64::from(parked));
+        match backlog_counts {
+            Some(backlog_counts) => self.backlog.counted(backlog_counts, age),
+            None => self.backlog.not_counted(),
         }
     }
 

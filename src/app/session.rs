@@ -25,6 +25,7 @@ impl App {
         let journeys = TaskTracker::new();
         let lost = CancellationToken::new();
         self.readiness.connected();
+        self.worker.metrics.session_began();
         tracing::info!("connected to the broker; consuming");
         for why in session.mismatches() {
             tracing::error!(

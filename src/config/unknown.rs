@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 /// Nobody else's variables are likely to begin so; `LOG_`, `RUST_` and `ADMIN_` are not only ours.
-const PREFIXES: [&str; 8] =
-    ["AMQP_", "EKO_", "LEDGER_", "OTP_", "REFUND_", "RETRY_", "SETTLE_", "WORKER_"];
+const PREFIXES: [&str; 9] =
+    ["AMQP_", "EKO_", "LEDGER_", "ORPHAN_", "OTP_", "REFUND_", "RETRY_", "SETTLE_", "WORKER_"];
 
 /// Whatever its first word, a name so many letters away from a setting's is taken for a typo.
 const NEAR: usize = 2;

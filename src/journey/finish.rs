@@ -77,7 +77,7 @@ impl Journey<'_> {
     fn note_finished(&self, event: &Event, outcome: &Outcome, finished: &Finished<'_>) {
         let (worker, kind) = (self.worker, self.subject.kind);
         let needs_a_person = outcome.needs_a_person();
-        worker.metrics.finished(kind, outcome.name(), finished.took);
+        worker.metrics.finished(kind, event, finished.took);
         if needs_a_person {
             worker.counted.insert(&event.id);
         }
@@ -123,7 +123,7 @@ impl Journey<'_> {
         if is_untold && self.worker.counted.insert(&event.id) {
             let took = event.time.duration_since(self.received.at);
             let took = Duration::try_from(took).unwrap_or_default();
-            self.worker.metrics.finished(kind, event.outcome, took);
+            self.worker.metrics.finished(kind, event, took);
         }
         tracing::info!(
             command_id = self.subject.command_id,

@@ -161,7 +161,7 @@ impl<'a> Orphan<'a> {
         })?;
         worker.metrics.published(kind, published.took, published.is_unrouted);
         if worker.counted.insert(&event.id) {
-            worker.metrics.finished(kind, event.outcome, Duration::ZERO);
+            worker.metrics.finished(kind, event, Duration::ZERO);
         }
         Ok(publishing.published(published.refused))
     }

@@ -1,6 +1,6 @@
 //! Metrics of the broker.
 
-use prometheus::{Gauge, HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::families::MetricBuilder;
 use super::{kinds, kinds_and_unknown};
@@ -11,6 +11,7 @@ const CONFIRM: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0
 /// The broker.
 pub(super) struct Broker {
     pub(super) broker_connected: Gauge,
+    pub(super) broker_sessions: IntCounter,
     pub(super) event_publish_duration: HistogramVec,
     pub(super) events_unrouted: IntCounterVec,
     pub(super) events_refused: IntCounterVec,
@@ -26,6 +27,10 @@ impl Broker {
         Ok(Self {
             broker_connected: builder
                 .plain("broker_connected", "1 while the connections that all kinds share stand.")?,
+            broker_sessions: builder.plain_counter(
+                "broker_sessions_total",
+                "Sessions with the broker that began: one, and one more after each loss.",
+            )?,
             event_publish_duration: builder.histogram(
                 "event_publish_duration_seconds",
                 "Events, from publish to confirm.",

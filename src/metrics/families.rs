@@ -89,6 +89,16 @@ impl MetricBuilder {
         self.register(family)
     }
 
+    /// One whose series are there only while their values are known.
+    pub(super) fn late_gauge(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
     pub(super) fn plain_counter(
         &self,
         name: &str,

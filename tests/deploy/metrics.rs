@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -35,10 +36,19 @@ impl Shown {
             let is_address = line["message"] == "admin server listening";
             is_address.then(|| line["addr"].as_str().unwrap().to_owned())
         });
-        let text = address.map(|address| get(&address, "/metrics"));
+        // What the ledger counts is shown once it is open.
+        let has_ledger = |text: &String| text.contains("\neko_worker_ledger_up 1\n");
+        let text = address.and_then(|address| {
+            let mut texts = (0..100).map(|_| {
+                std::thread::sleep(Duration::from_millis(50));
+                get(&address, "/metrics")
+            });
+            texts.find(has_ledger)
+        });
         worker.kill().unwrap();
         worker.wait().unwrap();
-        let text = text.expect("the worker says where its admin server listens");
+        let text =
+            text.expect("the worker says where its admin server listens, and opens its ledger");
         Self::in_text(&text)
     }
 

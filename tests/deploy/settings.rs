@@ -6,8 +6,9 @@ use std::process::Command;
 use super::{WORKER, files, is_name, read, root, values};
 
 /// What begins a setting of ours, and nothing else's.
-const PREFIXES: [&str; 13] = [
+const PREFIXES: [&str; 14] = [
     "EKO_",
+    "ORPHAN_",
     "AMQP_",
     "WORKER_",
     "RETRY_",

@@ -182,19 +182,33 @@ async fn a_ledger_server_that_is_away_is_waited_for_at_start_and_later() {
     assert_eq!(rig.worker().get("/healthz").await.0, 200);
     assert_eq!(rig.worker().get("/metrics").await.0, 200);
 
+    assert_counted(&mut rig, false).await;
+
     let way = let_through(&address).await;
     rig.worker().ready().await;
     assert_eq!(rig.outcome_of(&refund("first", "621")).await.told(), "succeeded response");
+    assert_counted(&mut rig, true).await;
 
     drop(way);
     rig.publish(&refund("meanwhile", "622")).await;
     until_paused(&mut rig, "ledger").await;
+    assert_counted(&mut rig, false).await;
     assert_eq!(rig.simulator().executions("622").await, 0);
     let _way = let_through(&address).await;
     let events = rig.events_of(["meanwhile"]).await;
     assert_eq!(events["meanwhile"].told(), "succeeded response");
     until_open(&mut rig).await;
+    assert_counted(&mut rig, true).await;
     rig.finish().await;
+}
+
+/// What the ledger counts is shown while it answers, and no old figure while it does not.
+async fn assert_counted(rig: &mut Rig, is_up: bool) {
+    let metrics = rig.metrics().await;
+    assert_eq!(metrics.value("ledger_up", &[]), f64::from(u8::from(is_up)));
+    for name in ["unsettled", "unsettled_oldest_seconds", "parked"] {
+        assert_eq!(metrics.has(&format!("eko_worker_{name}")), is_up, "{name}");
+    }
 }
 
 #[tokio::test]

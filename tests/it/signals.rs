@@ -32,6 +32,9 @@ async fn every_metric_is_there_at_0_from_the_start() {
         for name in KIND_METRICS.split(' ') {
             zero(name, &[("kind", kind)]);
         }
+        assert_eq!(metrics.value("consuming", &[("kind", kind)]), 1.0);
+        zero("last_success_timestamp_seconds", &[("kind", kind)]);
+        zero("command_codes_total", &[("kind", kind), ("code", "insufficient_balance")]);
         for reason in PAUSES.split(' ') {
             zero("paused", &[("kind", kind), ("reason", reason)]);
         }
@@ -53,7 +56,9 @@ async fn every_metric_is_there_at_0_from_the_start() {
     ] {
         zero(name, &[]);
     }
-    assert_eq!(metrics.value("broker_connected", &[]), 1.0);
+    for name in ["broker_connected", "broker_sessions_total", "ledger_up"] {
+        assert_eq!(metrics.value(name, &[]), 1.0, "{name}");
+    }
     let prefix = rig.settings["AMQP_PREFIX"].as_str();
     assert_eq!(metrics.value("build_info", &[("prefix", prefix)]), 1.0);
     assert!(metrics.has("process_resident_memory_bytes"));
