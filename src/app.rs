@@ -137,6 +137,7 @@ async fn worker(
         tracer,
         policy: config.policy.clone(),
         defaults: config.defaults.clone(),
+        otp_keys: config.otp_keys.clone(),
         lease: config.lease,
         clock: Clock::begin(),
         counted: Counted::default(),

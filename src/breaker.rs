@@ -152,8 +152,8 @@ impl Breakers {
     }
 
     /// Notes that a kind's own endpoint took a call: it was executed, or refused for what it asked.
-    pub(crate) fn serves(&self, kind: Kind, is_own_account: bool, now: Duration) {
-        self.breaker(kind).serves(is_own_account, now);
+    pub(crate) fn serves(&self, kind: Kind, is_own_choice: bool, now: Duration) {
+        self.breaker(kind).serves(is_own_choice, now);
     }
 
     /// Whether a kind's own endpoint has taken a call since then.

@@ -7,6 +7,7 @@ mod cli;
 mod dead;
 mod floors;
 mod ledger;
+mod otp;
 mod parts;
 mod publish;
 mod read;
@@ -29,6 +30,7 @@ pub use args::{Args, HealthcheckArgs};
 pub use blank::without_blanks;
 pub use cli::{CheckArgs, InquireArgs};
 pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
+pub use otp::{KeygenArgs, OtpArgs, OtpKeyArgs, PublicKeyArgs};
 pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -41,6 +43,7 @@ use url::Url;
 use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
+use crate::otp_keys::OtpKeys;
 use crate::pem::TlsFiles;
 use crate::{breaker, broker, eko};
 use read::Reader;
@@ -57,6 +60,8 @@ pub struct Config {
     pub(crate) ledger: crate::ledger::Settings,
     pub(crate) policy: Policy,
     pub(crate) defaults: Defaults,
+    /// How OTPs come, and what opens them.
+    pub(crate) otp_keys: OtpKeys,
     /// How long a claim lasts.
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
@@ -103,9 +108,12 @@ impl Config {
         let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);
         let defaults = args.eko.defaults(&mut reader);
+        let otp_keys = args.otp.read(&mut reader);
         let ledger = args.ledger.settings(&mut reader);
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
         let orphan_after = reader.duration("ORPHAN_AFTER", &args.orphan_after);
+        let is_adaptive = reader.truth("WORKER_ADAPTIVE", &args.worker_adaptive);
+        let adopts_ledger = reader.truth("LEDGER_ADOPT", &args.ledger_adopt);
         let rate =
             args.worker_rate_limit.as_ref().and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
         let admin_addr = reader.address("ADMIN_ADDR", &args.admin_addr);
@@ -128,8 +136,11 @@ impl Config {
         else {
             return Err(Problems(vec!["a setting could not be read".to_owned()]));
         };
-        let (concurrency, is_adaptive) = (concurrency.into(), args.worker_adaptive);
-        let breaker = breaker::Settings { rate, concurrency, is_adaptive };
+        let breaker = breaker::Settings {
+            rate,
+            concurrency: concurrency.into(),
+            is_adaptive: is_adaptive.unwrap_or_default(),
+        };
         Ok(Self {
             lease: eko.timeout + LEASE_MARGIN,
             broker,
@@ -137,9 +148,10 @@ impl Config {
             ledger,
             policy,
             defaults,
+            otp_keys: otp_keys.unwrap_or_default(),
             retention: retention.unwrap_or_default(),
             orphan_after: orphan_after.unwrap_or_default(),
-            adopts_ledger: args.ledger_adopt,
+            adopts_ledger: adopts_ledger.unwrap_or_default(),
             breaker,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),
@@ -162,7 +174,8 @@ fn broker_settings(
     prefetch: Option<u16>,
     reader: &mut Reader,
 ) -> Option<broker::Settings> {
-    let allow_plain = args.amqp_allow_plaintext;
+    let allow_plain =
+        reader.truth("AMQP_ALLOW_PLAINTEXT", &args.amqp_allow_plaintext).unwrap_or_default();
     let file = args.amqp_url_file.as_deref();
     let urls = reader.amqp_urls(&args.amqp_url, file, allow_plain);
     let tls = urls.as_ref().and_then(|urls| amqp_tls(args, reader, &urls.value()));
@@ -198,7 +211,8 @@ fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Opti
 }
 
 fn eko_settings(args: &EkoArgs, reader: &mut Reader) -> Option<eko::Settings> {
-    let base_url = reader.base_url("EKO_BASE_URL", &args.eko_base_url, args.eko_allow_http);
+    let allow_http = reader.truth("EKO_ALLOW_HTTP", &args.eko_allow_http).unwrap_or_default();
+    let base_url = reader.base_url("EKO_BASE_URL", &args.eko_base_url, allow_http);
     let timeout = reader.duration("EKO_TIMEOUT", &args.eko_timeout);
     let stamp_age = reader.age("EKO_STAMP_AGE", &args.eko_stamp_age);
     check_stamp_age(args, stamp_age, timeout, reader);

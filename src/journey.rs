@@ -27,6 +27,7 @@ use crate::otel::{self, Span};
 use crate::trace::Trace;
 use crate::worker::{Worker, clock, random_f64, random_u64, random_u128};
 use finish::Publication;
+use invalid::Refusal;
 
 /// One delivery, from its receipt to its acknowledgement.
 struct Journey<'a> {
@@ -35,6 +36,8 @@ struct Journey<'a> {
     /// What it asks for, unless it is no valid command.
     command: Option<&'a Command>,
     received: &'a Received,
+    /// The digest of the command that it would be, could its OTP be used.
+    unopened: Option<String>,
     subject: Subject<'a>,
     /// Leave for a call.
     permit: Option<Permit<'a>>,
@@ -111,8 +114,11 @@ impl Worker {
         });
         let received = Received { at, trace, span, published: envelope.published(parsed.time, at) };
         let handled = match command {
-            Ok(command) => self.handle_command(delivery, &command, &received).await,
-            Err(invalid) => self.handle_invalid(delivery, &invalid, &received).await,
+            Ok(command) => match self.otp_problem(&command, at) {
+                None => self.handle_command(delivery, &command, &received).await,
+                Some(why) => self.handle_unopened(delivery, &command, why, &received).await,
+            },
+            Err(invalid) => self.handle_invalid(delivery, Refusal::of(invalid), &received).await,
         };
         if handled.is_err() {
             received.span.failed();
@@ -161,6 +167,7 @@ impl Worker {
             delivery,
             command: Some(command),
             received,
+            unopened: None,
             subject: Subject::of(command),
             permit: None,
             began: clock(),

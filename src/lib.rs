@@ -26,6 +26,7 @@ mod journey;
 mod log;
 mod metrics;
 mod otel;
+mod otp_keys;
 mod output;
 mod shutdown;
 mod systemd;
@@ -41,12 +42,14 @@ use eko_ledger as ledger;
 
 pub use app::run;
 pub use cli::{
-    check, completions, config, dead, healthcheck, inquire, ledger, man, publish, schema, show,
+    check, completions, config, dead, healthcheck, inquire, keygen, ledger, man, public_key,
+    publish, schema, show,
 };
 pub use config::{
     AmqpArgs, Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, Contract, DeadArgs, DeadChoice,
     DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs,
-    InquireArgs, LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs, LedgerUrlArgs,
-    ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs, without_blanks,
+    InquireArgs, KeygenArgs, LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs,
+    LedgerUrlArgs, ManArgs, OtpArgs, OtpKeyArgs, Problems, PublicKeyArgs, PublishArgs, SchemaArgs,
+    ShowArgs, without_blanks,
 };
 pub use output::{exit_code, last_words, wrote};

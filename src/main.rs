@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use eko_worker::{
     Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, DeadArgs, HealthcheckArgs, InquireArgs,
-    LedgerArgs, ManArgs, Problems, PublishArgs, SchemaArgs, ShowArgs,
+    KeygenArgs, LedgerArgs, ManArgs, Problems, PublicKeyArgs, PublishArgs, SchemaArgs, ShowArgs,
 };
 
 /// What one thread allocates another frees, all the time: with the C library's allocator they
@@ -46,6 +46,14 @@ enum Command {
     /// Show a ledger's id and state, or let it take over queues
     #[command(subcommand)]
     Ledger(LedgerArgs),
+    /// Create a key that opens sealed OTPs, and print its public key
+    ///
+    /// The file is readable by its owner only. An existing file is left alone
+    Keygen(KeygenArgs),
+    /// Print the public keys of the keys that open sealed OTPs
+    ///
+    /// One a line. OTPs are to be sealed for the first
+    PublicKey(PublicKeyArgs),
     /// Ask the worker on this machine whether it is alive
     ///
     /// Exit code: 0 yes, 1 no
@@ -96,6 +104,8 @@ async fn execute(matches: &ArgMatches, cli: Cli) -> ExitCode {
         Command::Dead(args) => return code(eko_worker::dead(&args).await),
         Command::Ledger(args) => return code(eko_worker::ledger(&args).await),
         Command::Show(args) => eko_worker::show(&args).await,
+        Command::Keygen(args) => eko_worker::keygen(&args),
+        Command::PublicKey(args) => eko_worker::public_key(&args),
         Command::Healthcheck(args) => eko_worker::healthcheck(&args),
         Command::Config(args) => {
             let (_, given) = matches.subcommand().unwrap_or(("", matches));

@@ -20,6 +20,7 @@ use crate::journey::LastTaken;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::otel::Tracer;
+use crate::otp_keys::OtpKeys;
 
 /// All that deliveries share.
 pub(crate) struct Worker {
@@ -30,6 +31,8 @@ pub(crate) struct Worker {
     pub(crate) tracer: Tracer,
     pub(crate) policy: Policy,
     pub(crate) defaults: Defaults,
+    /// What opens sealed OTPs.
+    pub(crate) otp_keys: OtpKeys,
     /// How long a claim lasts.
     pub(crate) lease: Duration,
     /// What time it is.

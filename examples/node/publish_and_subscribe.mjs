@@ -22,6 +22,11 @@ const { values: given, positionals } = parseArgs({
   },
 });
 const [kind, data] = positionals;
+const kinds = ["refund_otp", "refund", "transfer_otp"];
+if (!kinds.includes(kind) || data === undefined) {
+  console.error(`usage: publish_and_subscribe.mjs KIND DATA [--id ID] …, where KIND is one of ${kinds.join(", ")}`);
+  process.exit(2);
+}
 const [commands, events] = [`${given.prefix}.commands`, `${given.prefix}.events`];
 
 // A queue with the events of this kind. A service has a durable one with a name of its own, which keeps events while it

@@ -11,7 +11,7 @@ use super::concurrency_limiter::ConcurrencyLimiter;
 use super::reason::{HealthSignal, Reason};
 
 /// How many failures in a row make an outage: more than the odd lost call, fewer than what is
-/// in flight. So many refusals of commands' own accounts in a row are not these commands' fault.
+/// in flight. So many refusals of commands' own accounts or rails in a row are not these commands' fault.
 const IN_A_ROW: u32 = 10;
 
 /// How many times in a row a pause must be probed in vain before a command shows whether it is over.
@@ -68,8 +68,9 @@ struct Suspicion {
 pub(crate) struct Witness<'a> {
     /// The command that it was made for.
     pub(crate) command_id: &'a str,
-    /// Whether it named an account of the command's own, so that its refusal says nothing of ours.
-    pub(crate) is_own_account: bool,
+    /// Whether it named an account or a rail of the command's own, so that its refusal says nothing of
+    /// ours.
+    pub(crate) is_own_choice: bool,
 }
 
 impl CircuitBreaker {
@@ -90,7 +91,7 @@ impl CircuitBreaker {
                 self.limiter.end_half_open();
             }
             HealthSignal::Against(reason) => {
-                if reason.is_ours() && !witness.is_own_account {
+                if reason.is_ours() && !witness.is_own_choice {
                     state.refuses_ours = Some(reason);
                 }
                 if self.paused().is_none() && self.confirms(&mut state, reason, witness) {
@@ -101,10 +102,10 @@ impl CircuitBreaker {
     }
 
     /// Notes that the kind's own endpoint took a call: it was executed, or refused for what it asked.
-    pub(super) fn serves(&self, is_own_account: bool, now: Duration) {
+    pub(super) fn serves(&self, is_own_choice: bool, now: Duration) {
         let mut state = self.lock();
         state.served = Some(now);
-        if !is_own_account {
+        if !is_own_choice {
             state.refuses_ours = None;
         }
     }
@@ -186,7 +187,7 @@ impl CircuitBreaker {
     }
 
     /// Whether this signal is enough. One odd command alone does not stop the line, and one account
-    /// that Eko refuses is no fault of the settings'.
+    /// or rail that Eko refuses is no fault of the settings'.
     fn confirms(&self, state: &mut State, reason: Reason, witness: Witness<'_>) -> bool {
         if state.suspicion.as_ref().is_none_or(|suspicion| suspicion.reason != reason) {
             state.suspicion = Some(Suspicion { reason, times: 0, by: None });
@@ -196,7 +197,7 @@ impl CircuitBreaker {
         if !reason.is_ours() {
             return self.limiter.is_half_open() || suspicion.times >= IN_A_ROW;
         }
-        if witness.is_own_account {
+        if witness.is_own_choice {
             return suspicion.times >= IN_A_ROW;
         }
         match &suspicion.by {

@@ -39,8 +39,9 @@ impl Worker {
     /// there are any.
     pub(crate) fn reread_keys_now(&self) -> bool {
         self.eko.refresh_keys(Credential::refresh_as_asked);
+        self.otp_keys.refresh(Credential::refresh_as_asked);
         self.breakers.probe_now();
-        self.eko.has_key_files()
+        self.eko.has_key_files() || !self.otp_keys.files.is_empty()
     }
 
     /// Whether what paused a kind is over, as far as a probe tells; or whether a command

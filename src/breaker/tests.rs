@@ -11,12 +11,12 @@ fn breakers() -> Breakers {
 
 /// A command with the settings' account.
 fn ours(command_id: &str) -> Witness<'_> {
-    Witness { command_id, is_own_account: false }
+    Witness { command_id, is_own_choice: false }
 }
 
 /// A command with an account of its own.
 fn own(command_id: &str) -> Witness<'_> {
-    Witness { command_id, is_own_account: true }
+    Witness { command_id, is_own_choice: true }
 }
 
 fn at(second: u64) -> Duration {

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use eko_seal::PublicKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
@@ -120,6 +121,8 @@ fn body(args: &PublishArgs, id: &str) -> anyhow::Result<SecretString> {
         ("recipient_id", &args.recipient_id),
         ("customer_id", &args.customer_id),
         ("client_ref_id", &args.client_ref_id),
+        ("rail", &args.rail),
+        ("beneficiary_id", &args.beneficiary_id),
     ] {
         data.extend(value.as_ref().map(|value| (name.to_owned(), json!(value))));
     }
@@ -128,8 +131,15 @@ fn body(args: &PublishArgs, id: &str) -> anyhow::Result<SecretString> {
     {
         data.extend(value.as_ref().map(|value| (name.to_owned(), number(value))));
     }
+    let seal_for = public_key(args)?;
     if let Some(otp) = otp(args)? {
-        data.insert("otp".to_owned(), json!(otp.expose_secret()));
+        let (name, value) = match seal_for {
+            None => ("otp", json!(otp.expose_secret())),
+            Some(key) => {
+                ("otp_sealed", json!(key.seal(id, &otp).context("the OTP cannot be sealed")?))
+            }
+        };
+        data.insert(name.to_owned(), value);
     }
     let mut message = json!({
         "specversion": "1.0",
@@ -158,6 +168,15 @@ fn body(args: &PublishArgs, id: &str) -> anyhow::Result<SecretString> {
 /// A number as one; whatever else is given the reading of the command refuses.
 fn number(text: &str) -> Value {
     text.parse::<serde_json::Number>().map_or_else(|_| json!(text), Value::Number)
+}
+
+/// The key that the OTP is to be sealed for, if any.
+fn public_key(args: &PublishArgs) -> Result<Option<PublicKey>, Problems> {
+    let read = |text| {
+        let why = "--otp-public-key: must be a public key as eko-worker public-key prints it";
+        PublicKey::read(text).ok_or_else(|| Problems(vec![why.to_owned()]))
+    };
+    args.otp_public_key.as_deref().map(read).transpose()
 }
 
 /// The OTP of a refund: from a file, from standard input, or from the terminal, unseen.

@@ -1,6 +1,7 @@
 //! The settings as a person gives them: a flag or a variable each, its doc its help.
 
 use super::ledger::LedgerUrlArgs;
+use super::otp::OtpArgs;
 use super::parts::{AmqpArgs, EkoArgs};
 
 /// Settings: each is a variable of the environment, or a flag of the same name, which wins.
@@ -15,6 +16,9 @@ pub struct Args {
     /// Where Eko is
     #[command(flatten)]
     pub eko: EkoArgs,
+    /// How OTPs come
+    #[command(flatten)]
+    pub otp: OtpArgs,
     /// Highest number of calls in flight, for each kind
     #[arg(long, env, value_name = "N", default_value = "64")]
     pub worker_concurrency: String,
@@ -24,8 +28,8 @@ pub struct Args {
     pub worker_buffer: String,
     /// Lower the number of calls in flight, down to one, while Eko fails or answers slower than
     /// usual
-    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub worker_adaptive: bool,
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value = "true", default_missing_value = "true")]
+    pub worker_adaptive: String,
     /// Highest number of calls a second. All kinds share it [default: none]
     #[arg(long, env, value_name = "N")]
     pub worker_rate_limit: Option<String>,
@@ -72,8 +76,8 @@ pub struct Args {
     pub ledger: LedgerUrlArgs,
     /// Let this ledger take over the queues from another ledger that was lost. Refunds that it does
     /// not know are then inquired first. Remove the setting afterwards
-    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub ledger_adopt: bool,
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub ledger_adopt: String,
     /// Time for which finished commands are kept. Afterwards the same id is a new command. At least
     /// 1h, and at least the longest give-up time plus `EKO_STAMP_TOLERANCE` and `SETTLE_QUIET`
     #[arg(long, env, value_name = "DURATION", default_value = "90d")]

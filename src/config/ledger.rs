@@ -68,8 +68,8 @@ pub struct LedgerUrlArgs {
     #[arg(long, env, value_name = "PATH")]
     pub ledger_client_key_file: Option<String>,
     /// Allow `LEDGER_URL` to use plain text to other machines
-    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub ledger_allow_plaintext: bool,
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub ledger_allow_plaintext: String,
 }
 
 impl LedgerUrlArgs {
@@ -92,8 +92,9 @@ impl LedgerUrlArgs {
         };
         let tls = files.read(reader)?;
         let file = self.ledger_url_file.as_deref();
+        let allow_plain = reader.truth("LEDGER_ALLOW_PLAINTEXT", &self.ledger_allow_plaintext);
         let ledger =
-            reader.ledger(&self.ledger_url, file, tls.clone(), self.ledger_allow_plaintext)?;
+            reader.ledger(&self.ledger_url, file, tls.clone(), allow_plain.unwrap_or_default())?;
         if ledger.has_tls() {
             ledger::check_tls(&tls).map_err(|(name, why)| reader.wrong(name, &why)).ok()?
         } else {

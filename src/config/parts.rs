@@ -36,8 +36,8 @@ pub struct AmqpArgs {
     #[arg(long, env, value_name = "PATH")]
     pub amqp_client_key_file: Option<String>,
     /// Allow plain `amqp` in `AMQP_URL` to other machines
-    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub amqp_allow_plaintext: bool,
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub amqp_allow_plaintext: String,
     /// First part of the names of exchanges and queues. With different prefixes, environments can
     /// share a broker
     #[arg(long, env, value_name = "NAME", default_value = "eko")]
@@ -53,8 +53,8 @@ pub struct EkoArgs {
     #[arg(long, env, value_name = "URL", default_value = "https://staging.eko.in/ekoapi/v3")]
     pub eko_base_url: String,
     /// Allow plain http in `EKO_BASE_URL` to other machines
-    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub eko_allow_http: bool,
+    #[arg(long, env, value_name = "BOOL", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub eko_allow_http: String,
     /// PEM file with the CA that signs the certificate of a private endpoint [default: the system's
     /// CAs]
     #[arg(long, env, value_name = "PATH")]

@@ -28,6 +28,10 @@ pub struct PublishArgs {
     /// since other users of the machine can read arguments [default: ask on the terminal]
     #[arg(long, value_name = "PATH")]
     pub otp_file: Option<String>,
+    /// Public key of the worker, as `eko-worker public-key` prints it: the OTP is sealed for it
+    /// [default: the OTP is sent open]
+    #[arg(long, value_name = "KEY")]
+    pub otp_public_key: Option<String>,
     /// `otp_ref_id` from the event of the `refund_otp` command
     #[arg(long, value_name = "REF")]
     pub otp_ref_id: Option<String>,
@@ -55,6 +59,12 @@ pub struct PublishArgs {
     /// `client_ref_id`: our reference at Eko [default: made from the id]
     #[arg(long, value_name = "REF")]
     pub client_ref_id: Option<String>,
+    /// Rail of the transfer: dmt-fino, ppi-digikhata or ppi-levin [default: dmt-fino]
+    #[arg(long, value_name = "RAIL")]
+    pub rail: Option<String>,
+    /// Eko's id of the recipient's bank account, for a ppi rail
+    #[arg(long, value_name = "ID")]
+    pub beneficiary_id: Option<String>,
     /// Longest time to wait for the outcome
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub timeout: String,

@@ -87,6 +87,16 @@ impl Reader {
         )
     }
 
+    /// Yes or no, in the words that people use for them.
+    pub(super) fn truth(&mut self, name: &str, text: &str) -> Option<bool> {
+        let truth = match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Ok(true),
+            "false" | "no" | "off" | "0" => Ok(false),
+            _ => Err("must be true or false (or yes or no)".to_owned()),
+        };
+        self.noted(name, truth)
+    }
+
     pub(super) fn preflight(&mut self, name: &str, text: &str) -> Option<bool> {
         let preflight = match text.trim() {
             "redelivered" => Ok(false),

@@ -1,12 +1,15 @@
 //! Settings that hold a secret: a variable, or a file that is read again while the process runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use eko_seal::KeyPair;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::read::Reader;
 use super::urls;
 use crate::credential::{Credential, Source};
+use crate::otp_keys::KeyFile;
 use crate::pem::TlsFiles;
 use crate::{broker, eko, ledger};
 
@@ -132,6 +135,19 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// A file with keys that open sealed OTPs.
+    pub(super) fn otp_keys(&mut self, path: &str) -> Option<KeyFile> {
+        let name = "OTP_KEY_FILE";
+        let text = self.noted(name, load(Path::new(path)))?;
+        let setting = Setting { name, what: "OTP key", given: None, file: Some(path) };
+        let owned = path.to_owned();
+        let parse = move |text: &str| -> Result<Arc<[KeyPair]>, String> {
+            let keys = KeyPair::read_all(text).map_err(|why| format!("{owned}: {why}"))?;
+            Ok(keys.into())
+        };
+        self.credential(&setting, Secret { text, file: Some(path.into()) }, parse)
     }
 
     /// The default of a URL gives way to its file.

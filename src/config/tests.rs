@@ -46,6 +46,31 @@ fn the_defaults_are_the_contract_s() {
 }
 
 #[test]
+fn yes_and_no_are_said_in_the_usual_words() {
+    for (given, expected) in [
+        ("=yes", true),
+        ("=on", true),
+        ("=1", true),
+        ("=True", true),
+        ("", true),
+        ("=no", false),
+        ("=off", false),
+        ("=0", false),
+        ("=FALSE", false),
+    ] {
+        let flags = ["--worker-adaptive", "--ledger-adopt"].map(|flag| format!("{flag}{given}"));
+        let config = config(&flags.each_ref().map(String::as_str)).unwrap();
+        assert_eq!(
+            (config.breaker.is_adaptive, config.adopts_ledger),
+            (expected, expected),
+            "{given}"
+        );
+    }
+    let defaults = config(&[]).unwrap();
+    assert!(defaults.breaker.is_adaptive && !defaults.adopts_ledger);
+}
+
+#[test]
 fn every_wrong_setting_is_named_with_the_reason() {
     for (flag, expected) in [
         (
@@ -60,6 +85,7 @@ fn every_wrong_setting_is_named_with_the_reason() {
             "--amqp-ca-file=ca.pem",
             "AMQP_CA_FILE: is only used with amqps, but AMQP_URL has no amqps address: remove it, or use amqps",
         ),
+        ("--worker-adaptive=maybe", "WORKER_ADAPTIVE: must be true or false (or yes or no)"),
         ("--amqp-prefix=", "AMQP_PREFIX: must be 1 to 100 of A-Z a-z 0-9 . _ -"),
         (
             "--eko-base-url=http://eko.example/v3",

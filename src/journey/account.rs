@@ -1,5 +1,5 @@
 //! As whom Eko is called: for a command that names an account of its own, an initiator or a retailer,
-//! what Eko has against that account is the command's fault, and nobody else's.
+//! or a rail of its own, what Eko has against that is the command's fault, and nobody else's.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
@@ -45,7 +45,7 @@ impl Worker {
 
     /// Who makes a command's own call.
     pub(super) fn witness(command: &Command) -> Witness<'_> {
-        Witness { command_id: &command.id, is_own_account: command.has_own_account }
+        Witness { command_id: &command.id, is_own_choice: command.has_own_choice() }
     }
 
     /// As whom to inquire for a command: as its call was made, unless Eko refuses that account.
@@ -64,7 +64,7 @@ impl Worker {
 
     /// What an answer to a command's own call means, given what Eko answers others.
     ///
-    /// A refused account of the command's own ends it, unless Eko refuses that of the settings
+    /// A refused account or rail of the command's own ends it, unless Eko refuses that of the settings
     /// for the same reason. An answer that does not name the account, such as a 403, does so when Eko
     /// gave it twice and took the kind's calls of others in between.
     pub(super) fn in_view_of_others(
@@ -75,7 +75,7 @@ impl Worker {
         http_status: Option<u16>,
     ) -> Verdict {
         let kind = command.kind();
-        if !command.has_own_account {
+        if !command.has_own_choice() {
             return verdict;
         }
         if is_refusal_of_account(&verdict) {
@@ -118,7 +118,7 @@ impl Worker {
         if matches!(verdict, Verdict::Done(..) | Verdict::Refused(_))
             && !is_refusal_of_account(verdict)
         {
-            self.breakers.serves(command.kind(), command.has_own_account, now.monotonic);
+            self.breakers.serves(command.kind(), command.has_own_choice(), now.monotonic);
             if self.defaults.initiator_id.is_none() {
                 self.last_taken.set(command.account());
             }
@@ -126,13 +126,14 @@ impl Worker {
     }
 }
 
-/// What a call of a command with an account of its own tells about Eko as a whole: its refusal, nothing.
+/// What a call of a command with an account or a rail of its own tells about Eko as a whole: its
+/// refusal, nothing.
 pub(super) fn account_signal(
     command: &Command,
     verdict: &Verdict,
     signal: HealthSignal,
 ) -> HealthSignal {
-    if command.has_own_account && is_refusal_of_account(verdict) {
+    if command.has_own_choice() && is_refusal_of_account(verdict) {
         HealthSignal::Nothing
     } else {
         signal
@@ -182,10 +183,10 @@ const fn of_setup(kind: Kind) -> Verdict {
     }
 }
 
-/// A refusal of a command's own account that no code of Eko's tells.
+/// A refusal of a command's own account or rail that no code of Eko's tells.
 fn refused(kind: Kind, cause: Cause, http_status: Option<u16>) -> Verdict {
     let message =
-        "Eko refuses this command's own initiator_id or user_code and takes those of others";
+        "Eko refuses this command's own initiator_id, user_code or rail and takes those of others";
     let problem = Problem::new(Code::InvalidParams, message);
     let answer = Answer { http_status: http_status.unwrap_or_default(), ..Answer::default() };
     let refusal = Refusal { problem, answer };

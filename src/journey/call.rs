@@ -59,7 +59,10 @@ impl<'a> Journey<'a> {
             attempt: Some(history.attempts()),
         });
         let Some(signed) = history.signed() else { return Ok(calling.unsigned()) };
-        let called = worker.eko.call(command, signed.stamp, deadline).await;
+        let called = {
+            let opened = worker.otp_keys.opened(command);
+            worker.eko.call(&opened, signed.stamp, deadline).await
+        };
         let status = called.http_status;
         let verdict = worker.in_view_of_others(command, history, called.meaning, status);
         span.answered(status, verdict.as_str());
@@ -120,7 +123,11 @@ impl<'a> Journey<'a> {
         let ours = worker.ours();
         let account = Worker::inquiring_account(command, history, &ours);
         let is_own_account = command.has_own_account && account == command.account();
-        let called = worker.eko.inquire(command, tid, account, deadline).await;
+        // Eko's text may repeat the OTP, which is then masked.
+        let called = {
+            let opened = worker.otp_keys.opened(command);
+            worker.eko.inquire(&opened, tid, account, deadline).await
+        };
         span.answered(called.http_status, called.meaning.as_str());
         let signal = inquiry_signal(kind, history, &called.meaning, called.skew);
         let has_failed = signal.is_overload();
@@ -136,7 +143,7 @@ impl<'a> Journey<'a> {
                  not believed"
             );
         }
-        let witness = Witness { command_id: &command.id, is_own_account };
+        let witness = Witness { command_id: &command.id, is_own_choice: is_own_account };
         worker.breakers.saw(kind, witness, signal, worker.now().monotonic);
         inquiring.answered(called.meaning, called.eko_time, asked)
     }

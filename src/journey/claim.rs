@@ -97,6 +97,9 @@ impl Journey<'_> {
         ask: ClaimRequest,
     ) -> Result<Claim, ledger::Error> {
         let ledger = &self.worker.ledger;
+        if let Some(ended) = self.ended_before(claiming).await? {
+            return Ok(ended);
+        }
         let previous = match claiming.asking {
             Asking::Command(_) => self.command.and_then(Command::previous_canonical),
             Asking::Invalid { .. } | Asking::Refusal { .. } | Asking::Orphan(_) => None,
@@ -111,6 +114,21 @@ impl Journey<'_> {
             }
             claim => Ok(claim),
         }
+    }
+
+    /// The end of a command whose OTP cannot be opened any more: what has ended is answered again.
+    async fn ended_before(&self, claiming: &Claiming) -> Result<Option<Claim>, ledger::Error> {
+        let Asking::Refusal { is_reused: false, .. } = claiming.asking else { return Ok(None) };
+        let Some(digest) = self.unopened.clone() else { return Ok(None) };
+        let ask = ClaimRequest {
+            digest: Some(digest),
+            only_ended: true,
+            // Nothing new may come of it.
+            has_ended: true,
+            ..self.ask()
+        };
+        let claim = self.worker.ledger.claim(ask, random_u32()).await?;
+        Ok(matches!(claim, Claim::Finished { .. }).then_some(claim))
     }
 
     async fn ask_for(&mut self, claiming: &Claiming) -> ClaimRequest {

@@ -3,14 +3,32 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Error, Journey, Received, Subject, delivered};
 use crate::broker::Delivery;
 use crate::command::{Command, Invalid, Kind, read_tid};
-use crate::order::{Asking, Order};
+use crate::order::{Asking, Order, Unknown};
+use crate::otp_keys::OtpProblem;
 use crate::outcome::{Code, Outcome, Problem};
 use crate::worker::{Worker, clock};
+
+/// A message that is no command, or one whose OTP cannot be used.
+pub(super) struct Refusal {
+    invalid: Invalid,
+    /// The digest of the command that it would be, could its OTP be used.
+    unopened: Option<String>,
+    /// Whether it waits until our setup is mended, and until when it may.
+    waits_until: Option<Option<Timestamp>>,
+}
+
+impl Refusal {
+    /// A message that is no command.
+    pub(super) const fn of(invalid: Invalid) -> Self {
+        Self { invalid, unopened: None, waits_until: None }
+    }
+}
 
 impl Worker {
     /// A message whose properties or headers cannot be read is no command, whatever its body says:
@@ -38,22 +56,65 @@ impl Worker {
         Err(Invalid { kind, id, correlation_id, problem })
     }
 
+    /// What is wrong with the OTP of a command. One whose time is over needs none.
+    pub(super) fn otp_problem(&self, command: &Command, now: Timestamp) -> Option<OtpProblem> {
+        let problem = self.otp_keys.check(command).err()?;
+        let has_expired = command.expiry.is_some_and(|expiry| now >= expiry);
+        (problem != OtpProblem::NoKey || !has_expired).then_some(problem)
+    }
+
+    /// A command whose OTP cannot be used: what the ledger has begun is settled without it.
+    pub(super) async fn handle_unopened(
+        &self,
+        delivery: Delivery,
+        command: &Command,
+        why: OtpProblem,
+        received: &Received,
+    ) -> Result<(), Error> {
+        let (message, waits_until) = match why {
+            OtpProblem::Invalid(message) => (message, None),
+            OtpProblem::NoKey => {
+                tracing::warn!(
+                    command_id = command.id,
+                    tid = command.tid(),
+                    "the OTP is sealed, but this worker has no OTP_KEY_FILE: the command waits; \
+                     set OTP_KEY_FILE"
+                );
+                let message = "data.otp_sealed: the worker has no OTP_KEY_FILE";
+                (message.to_owned(), Some(command.expiry))
+            }
+        };
+        let invalid = Invalid {
+            kind: Some(command.kind()),
+            id: Some(command.id.clone()),
+            correlation_id: command.correlation_id.clone(),
+            problem: Problem::new(Code::InvalidCommand, message),
+        };
+        let unopened = Some(self.ledger.digest(command.canonical().as_bytes()));
+        let refusal = Refusal { invalid, unopened, waits_until };
+        self.handle_invalid(delivery, refusal, received).await
+    }
+
     pub(super) async fn handle_invalid(
         &self,
         delivery: Delivery,
-        invalid: &Invalid,
+        refusal: Refusal,
         received: &Received,
     ) -> Result<(), Error> {
+        let Refusal { invalid, unopened, waits_until } = &refusal;
         let digest = self.ledger.digest(delivery.body());
         let outcome = Outcome::Invalid(invalid.problem.clone());
-        let delivered = delivered(&delivery, None);
+        let delivered = delivered(&delivery, waits_until.flatten());
         let tid_of_begun = tid_of_begun(&delivery, invalid);
         let order = match &invalid.id {
             None => Order::refuse(outcome, delivered),
             Some(_) => {
-                let unknown = match tid_of_begun {
-                    Some(_) => Outcome::Unresolved(begun_elsewhere(&invalid.problem)),
-                    None => outcome.clone(),
+                let unknown = match (waits_until, &tid_of_begun) {
+                    (Some(_), _) => Unknown::Waits,
+                    (None, Some(_)) => {
+                        Unknown::Ends(Outcome::Unresolved(begun_elsewhere(&invalid.problem)))
+                    }
+                    (None, None) => Unknown::Ends(outcome.clone()),
                 };
                 let digest = digest.clone();
                 Order::receive_invalid(Asking::Invalid { digest, outcome, unknown }, delivered)
@@ -72,6 +133,7 @@ impl Worker {
             delivery,
             command: None,
             received,
+            unopened: unopened.clone(),
             subject,
             permit: None,
             began: clock(),

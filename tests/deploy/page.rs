@@ -17,6 +17,7 @@ pre, nav { background: var(--soft); padding: .75rem; border-radius: .5rem; overf
 nav a { display: inline-block; margin-right: 1rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px solid var(--line); padding: .3rem .5rem; text-align: left; vertical-align: top; }
 td:first-child { white-space: nowrap; } td { overflow-wrap: anywhere; } summary { cursor: pointer; }
+@media (max-width: 40rem) { table, tbody, tr, td { display: block; } th { display: none; } tr { border-bottom: 1px solid var(--line); padding: .3rem 0; } td { border: 0; padding: .1rem 0; } td:first-child { white-space: normal; } }
 </style>
 "#;
 
@@ -120,6 +121,11 @@ fn rule(field: &Value) -> String {
         let values: Vec<_> =
             values.iter().map(|value| format!("<code>{}</code>", escaped(value))).collect();
         return values.join(" ");
+    }
+    if let Some(known) = field["examples"].as_array() {
+        let known: Vec<_> =
+            known.iter().map(|value| format!("<code>{}</code>", escaped(value))).collect();
+        return format!("a string such as {}", known.join(" "));
     }
     let name = match &field["type"] {
         Value::Array(names) => names.iter().find(|name| *name != "null").map(text),

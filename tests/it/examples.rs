@@ -67,6 +67,11 @@ async fn publishes_and_subscribes(language: &str) {
     assert_eq!(printed["data"]["error"]["code"], "wrong_otp");
     assert_eq!(rig.next_event().await.body, printed);
 
+    let (code, out, said) = example.run(&["refnd", &data]).await;
+    assert_eq!(code, 2, "{out}{said}");
+    let names_all = ["refund_otp", "refund", "transfer_otp"].iter().all(|kind| said.contains(kind));
+    assert!(names_all, "a mistyped kind: {said}");
+
     let nobody = rig.broker.name("nobody");
     let (code, out, said) = example.run(&["refund", &data, "--prefix", &nobody]).await;
     Broker::connect(&nobody).await.remove(&[]).await;

@@ -112,3 +112,39 @@ async fn a_blank_variable_is_unset() {
     let (_, told, said) = Worker::output(&["dead", "list"], &settings).await;
     assert!(said.contains("cannot read the dead letters"), "{told}{said}");
 }
+
+#[tokio::test]
+async fn a_virtual_host_without_a_name_is_told_with_what_was_probably_meant() {
+    let rig = Rig::builder().stub().start_without_worker().await;
+    let mut settings = rig.settings.clone();
+    let (server, _) = settings["AMQP_URL"].rsplit_once('/').unwrap();
+    let url = format!("{server}/");
+    settings.insert("AMQP_URL".to_owned(), url);
+    let (code, _, said) = Worker::output(&["dead", "list"], &settings).await;
+    assert_eq!(code, 1);
+    assert!(said.contains("end it with /%2f for the usual one"), "{said}");
+}
+
+#[tokio::test]
+async fn a_port_without_tls_says_so() {
+    let rig = Rig::builder().stub().start_without_worker().await;
+    let mut settings = rig.settings.clone();
+    let url = settings["AMQP_URL"].replacen("amqp://", "amqps://", 1);
+    settings.insert("AMQP_URL".to_owned(), url);
+    let (code, _, said) = Worker::output(&["dead", "list"], &settings).await;
+    assert_eq!(code, 1);
+    assert!(said.contains("the port does not speak TLS: use amqp://"), "{said}");
+}
+
+#[tokio::test]
+async fn a_wrong_yes_or_no_names_its_variable() {
+    let rig = Rig::builder().stub().start_without_worker().await;
+    let mut settings = rig.settings.clone();
+    settings.insert("WORKER_ADAPTIVE".to_owned(), "maybe".to_owned());
+    let (code, _, said) = Worker::output(&["run"], &settings).await;
+    let why = "eko-worker: WORKER_ADAPTIVE: must be true or false (or yes or no)";
+    assert_eq!((code, said.trim()), (2, why));
+    settings.insert("WORKER_ADAPTIVE".to_owned(), "yes".to_owned());
+    let (code, told, said) = Worker::output(&["config", "--json"], &settings).await;
+    assert_eq!(code, 0, "{told}{said}");
+}

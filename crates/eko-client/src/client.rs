@@ -71,6 +71,15 @@ pub struct CallResult<T> {
     pub is_undated: bool,
 }
 
+impl<T> CallResult<T> {
+    /// Nothing was sent.
+    const fn unsent(meaning: T) -> Self {
+        let (took, http_status, skew, eko_time) = (Duration::ZERO, None, None, None);
+        let (is_known, is_old, is_undated) = (true, false, false);
+        Self { meaning, is_known, took, http_status, skew, eko_time, is_old, is_undated }
+    }
+}
+
 /// The client. One for the process: it owns the timestamps.
 pub struct Client {
     http: reqwest::Client,
@@ -177,15 +186,11 @@ impl Client {
         stamp: i64,
         deadline: Instant,
     ) -> CallResult<Verdict> {
-        let url = self.url(command);
-        let request = match endpoint::body(command) {
-            Ok(body) => {
-                let json = HeaderValue::from_static("application/json");
-                self.http.post(url).header(CONTENT_TYPE, json).body(body)
-            }
-            // A struct of strings and numbers always serialises.
-            Err(_) => self.http.post(url),
+        let Some(body) = endpoint::body(command) else {
+            return CallResult::unsent(Verdict::not_now(Cause::Misconfigured));
         };
+        let json = HeaderValue::from_static("application/json");
+        let request = self.http.post(self.url(command)).header(CONTENT_TYPE, json).body(body);
         let read = |http: &HttpAnswer| answer::verdict(command, http);
         let lost = |lost| match lost {
             Lost::NotSent(cause) => Verdict::not_now(cause),

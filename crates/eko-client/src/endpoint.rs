@@ -3,7 +3,7 @@
 use serde::Serialize;
 use url::Url;
 
-use eko_core::command::{Command, Kind, Request};
+use eko_core::command::{Command, GivenOtp, Kind, Request};
 
 /// One of the four calls that are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,22 +73,34 @@ struct TransferOtpBody<'a> {
     recipient_id: u64,
     amount: u64,
     customer_id: &'a str,
+    #[serde(flatten)]
+    wallet: Option<WalletBody<'a>>,
 }
 
-/// The body of a command's call.
-pub fn body(command: &Command) -> Result<Vec<u8>, serde_json::Error> {
-    match &command.request {
+/// What the rail of a wallet takes besides.
+#[derive(Serialize)]
+struct WalletBody<'a> {
+    service_code: u32,
+    beneficiary_id: &'a str,
+}
+
+/// The body of a command's call; `None` for one whose OTP is still sealed.
+pub fn body(command: &Command) -> Option<Vec<u8>> {
+    let body = match &command.request {
         Request::RefundOtp(data) => {
             serde_json::to_vec(&RefundOtpBody { initiator_id: data.initiator_id.expose() })
         }
-        Request::Refund(data) => serde_json::to_vec(&RefundBody {
-            initiator_id: data.initiator_id.expose(),
-            user_code: &data.user_code,
-            otp: WireOtp::new(data.otp.expose()),
-            otp_ref_id: data.otp_ref_id.as_ref().map(|reference| reference.expose()),
-            service_code: data.service_code,
-            state: data.state,
-        }),
+        Request::Refund(data) => {
+            let GivenOtp::Open(otp) = &data.otp else { return None };
+            serde_json::to_vec(&RefundBody {
+                initiator_id: data.initiator_id.expose(),
+                user_code: &data.user_code,
+                otp: WireOtp::new(otp.expose()),
+                otp_ref_id: data.otp_ref_id.as_ref().map(|reference| reference.expose()),
+                service_code: data.service_code,
+                state: data.state,
+            })
+        }
         Request::TransferOtp(data) => serde_json::to_vec(&TransferOtpBody {
             initiator_id: data.initiator_id.expose(),
             user_code: &data.user_code,
@@ -96,8 +108,14 @@ pub fn body(command: &Command) -> Result<Vec<u8>, serde_json::Error> {
             recipient_id: data.recipient_id,
             amount: data.amount,
             customer_id: data.customer_id.expose(),
+            wallet: data.wallet.as_ref().map(|wallet| WalletBody {
+                service_code: wallet.service_code,
+                beneficiary_id: &wallet.beneficiary_id,
+            }),
         }),
-    }
+    };
+    // A struct of strings and numbers always serialises.
+    body.ok()
 }
 
 /// The address of a command's call.
@@ -107,7 +125,9 @@ pub fn url(base: &Url, command: &Command) -> Url {
             under(base, &["customer", "payment", "refund", &data.tid, "otp"])
         }
         Request::Refund(data) => under(base, &["customer", "payment", "refund", &data.tid]),
-        Request::TransferOtp(_) => under(base, &["customer", "payment", "dmt-fino", "otp"]),
+        Request::TransferOtp(data) => {
+            under(base, &["customer", "payment", data.rail.as_str(), "otp"])
+        }
     }
 }
 
@@ -138,7 +158,7 @@ fn under(base: &Url, segments: &[&str]) -> Url {
 mod tests {
     use super::*;
     use eko_core::command::{Defaults, parse};
-    use eko_core::privacy::Mobile;
+    use eko_core::privacy::{Mobile, Otp};
 
     fn command(body: &str) -> Command {
         let defaults = Defaults {
@@ -182,6 +202,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_otp_gives_no_body_until_it_is_opened() {
+        let sealed = command(
+            r#"{"id":"a","type":"eko.refund.request","data":{"tid":"1","otp_sealed":"AAAA"}}"#,
+        );
+        assert_eq!(body(&sealed), None);
+        let opened = body(&sealed.with_otp(Otp::new("123456"))).unwrap();
+        assert!(String::from_utf8(opened).unwrap().contains("\"otp\":123456"));
+    }
+
+    #[test]
     fn an_otp_with_a_leading_zero_goes_as_a_string() {
         let (_, body) =
             sent(r#"{"id":"a","type":"eko.refund.request","data":{"tid":"1","otp":"012345"}}"#);
@@ -205,6 +235,30 @@ mod tests {
             "customer_id": "9123456789",
         });
         assert_eq!(body, documented);
+    }
+
+    #[test]
+    fn a_transfer_otp_of_a_wallet_goes_to_its_rail_with_two_fields_more() {
+        for rail in ["ppi-digikhata", "ppi-levin"] {
+            let (url, body) = sent(&format!(
+                r#"{{"id":"a","type":"eko.transfer_otp.request","data":{{"rail":"{rail}",
+                    "recipient_id":10017740,"amount":110,"customer_id":"9444444444",
+                    "client_ref_id":"REQ-20260101-001","beneficiary_id":40367}}}}"#,
+            ));
+            let path = format!("https://staging.eko.in/ekoapi/v3/customer/payment/{rail}/otp");
+            assert_eq!(url, path);
+            let documented = serde_json::json!({
+                "initiator_id": "9962981729",
+                "user_code": "20810200",
+                "client_ref_id": "REQ-20260101-001",
+                "recipient_id": 10_017_740,
+                "amount": 110,
+                "customer_id": "9444444444",
+                "service_code": 80,
+                "beneficiary_id": "40367",
+            });
+            assert_eq!(body, documented);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod data;
 mod fields;
 mod number;
 mod parse;
+mod rail;
+mod replay;
 mod rules;
 mod schema;
 
@@ -12,9 +14,11 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::outcome::Problem;
-use crate::privacy::{Mobile, Otp, OtpRef};
+use crate::privacy::{Mobile, Otp, OtpRef, SealedOtp};
 pub use fields::{is_mobile, is_user_code};
 pub use parse::parse;
+pub use rail::{Rail, Wallet};
+pub use replay::{is_replay_of, replay_id};
 pub use rules::{normal_tid, read_tid};
 pub use schema::schema;
 
@@ -136,7 +140,7 @@ pub struct Refund {
     /// Eko's id of the failed transfer.
     pub tid: String,
     /// What the customer read out.
-    pub otp: Otp,
+    pub otp: GivenOtp,
     /// The OTP session, where upstream kept it.
     pub otp_ref_id: Option<OtpRef>,
     /// The retailer that the service is run for.
@@ -147,6 +151,15 @@ pub struct Refund {
     pub service_code: u32,
     /// Eko's fixed state.
     pub state: u32,
+}
+
+/// An OTP as its message brings it.
+#[derive(Clone, Debug)]
+pub enum GivenOtp {
+    /// Everybody who reads the message can read it.
+    Open(Otp),
+    /// Only the worker can, by its key.
+    Sealed(SealedOtp),
 }
 
 /// Data of `transfer_otp`.
@@ -164,6 +177,10 @@ pub struct TransferOtp {
     pub initiator_id: Mobile,
     /// Our reference, the same for every re-send.
     pub client_ref_id: String,
+    /// Over which rail it is to go.
+    pub rail: Rail,
+    /// What a wallet's rail needs besides.
+    pub wallet: Option<Wallet>,
 }
 
 /// Settings that stand in where a command names none.
@@ -242,6 +259,16 @@ impl Command {
         self.request.account()
     }
 
+    /// Whether it names an account or a rail that is not the usual one: what Eko has against that says
+    /// nothing of other commands.
+    pub fn has_own_choice(&self) -> bool {
+        let has_own_rail = match &self.request {
+            Request::TransferOtp(data) => data.rail != Rail::DmtFino,
+            Request::RefundOtp(_) | Request::Refund(_) => false,
+        };
+        self.has_own_account || has_own_rail
+    }
+
     /// Type and data as given, normalised: equal for two messages that ask for the same. It
     /// holds personal data and must be digested under a key before it is kept.
     pub fn canonical(&self) -> &str {
@@ -254,11 +281,31 @@ impl Command {
         self.previous_canonical.as_ref().map(|canonical| canonical.expose_secret())
     }
 
+    /// How its OTP comes, where it brings one.
+    pub fn given_otp(&self) -> Option<&GivenOtp> {
+        match &self.request {
+            Request::Refund(data) => Some(&data.otp),
+            Request::RefundOtp(_) | Request::TransferOtp(_) => None,
+        }
+    }
+
+    /// The same with its OTP opened, for a signed call.
+    pub fn with_otp(&self, otp: Otp) -> Self {
+        let mut opened = self.clone();
+        if let Request::Refund(data) = &mut opened.request {
+            data.otp = GivenOtp::Open(otp);
+        }
+        opened
+    }
+
     /// Digits that must not be repeated where Eko's own text is.
     pub fn secrets(&self) -> Vec<&str> {
         match &self.request {
             Request::RefundOtp(data) => vec![data.initiator_id.expose()],
-            Request::Refund(data) => vec![data.otp.expose(), data.initiator_id.expose()],
+            Request::Refund(data) => match &data.otp {
+                GivenOtp::Open(otp) => vec![otp.expose(), data.initiator_id.expose()],
+                GivenOtp::Sealed(_) => vec![data.initiator_id.expose()],
+            },
             Request::TransferOtp(data) => {
                 vec![data.customer_id.expose(), data.initiator_id.expose()]
             }

@@ -41,7 +41,7 @@
 //! | stale | Acknowledge | Claim, to say so | Acknowledge | End |
 //! | finished | Publish | Claim, to say so | Publish | Publish where it is untold, else End |
 //! | conflict | Claim, to say that the id is reused | Claim, to say so | Claim, to say that the id is reused | End |
-//! | unknown | Acknowledge | Claim, to say so | Acknowledge | End |
+//! | unknown | Acknowledge | Claim, to say so; Wait for our setup | Acknowledge | End |
 //!
 //! A ledger that fails leads to Wait from every state that asks it something; the copy then waits
 //! until the ledger can be written. A broker that fails, or a worker that dies, leads nowhere: the
@@ -65,7 +65,7 @@ pub use end::{
     Acknowledging, Finishing, NotingPublished, Owed, ParkingRefused, Published, Publishing,
     Requeuing, Subject,
 };
-pub use opening::{Asking, Claiming, Entering, Rejected};
+pub use opening::{Asking, Claiming, Entering, Rejected, Unknown};
 pub use settle::{Deciding, Noting};
 pub use wait::{Copy, CopyAge, NotingParked, Parking, Placed, Reason, Waiting};
 

@@ -29,6 +29,28 @@ impl fmt::Debug for Otp {
     }
 }
 
+/// An OTP in a box that only the worker can open. Logs have no use for it.
+#[derive(Clone)]
+pub struct SealedOtp(String);
+
+impl SealedOtp {
+    /// Wraps the text of a box.
+    pub fn new(sealed: &str) -> Self {
+        Self(sealed.to_owned())
+    }
+
+    /// The box, to open it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SealedOtp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealedOtp(…)")
+    }
+}
+
 /// Eko's reference of one OTP session. It may stand in an event, never in a log.
 #[derive(Clone)]
 pub struct OtpRef(String);

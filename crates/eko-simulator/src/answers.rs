@@ -90,8 +90,8 @@ pub(crate) fn refunded(tid: &str, refund_tid: u64) -> Value {
     envelope(0, 0, 74, "Refund done", &data)
 }
 
-/// The OTP of a refund was sent.
-pub(crate) fn refund_otp_sent(otp_ref_id: &str) -> Value {
+/// The OTP of a refund, or of a transfer from a wallet, was sent.
+pub(crate) fn otp_sent(otp_ref_id: &str) -> Value {
     envelope(2133, 1, 2133, "Send OTP", &json!({"otp_ref_id": otp_ref_id}))
 }
 
@@ -151,7 +151,7 @@ mod tests {
             "message":"Send OTP","status":2133}"#,
         )
         .unwrap();
-        assert_eq!(refund_otp_sent("zCIS/="), otp);
+        assert_eq!(otp_sent("zCIS/="), otp);
         let transfer: Value = serde_json::from_str(
             r#"{"status":0,"response_status_id":0,"message":"OTP sent successfully",
             "response_type_id":1388,

@@ -11,7 +11,7 @@ pub(crate) enum Endpoint {
     Refund,
     /// `POST …/customer/payment/refund/{tid}/otp`
     RefundOtp,
-    /// `POST …/customer/payment/dmt-fino/otp`
+    /// `POST …/customer/payment/{rail}/otp`
     TransferOtp,
     /// `GET …/tools/reference/transaction/{tid}`
     Inquiry,
@@ -52,12 +52,20 @@ pub(crate) struct Request {
 /// Where a request leads.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
-    /// To an endpoint; the reference is the tid of the path, empty where the path has none.
+    /// To an endpoint; the reference is the tid or the rail of the path.
     To(Endpoint, &'a str),
     /// To an endpoint, with a method that it does not know.
     WrongMethod(Endpoint),
     /// Nowhere.
     Nowhere,
+}
+
+/// The rails of transfers; all but the first are wallets.
+const RAILS: [&str; 3] = ["dmt-fino", "ppi-digikhata", "ppi-levin"];
+
+/// Whether the reference of a transfer OTP is the rail of a wallet.
+pub(crate) fn is_wallet(reference: &str) -> bool {
+    RAILS[1..].contains(&reference)
 }
 
 /// Finds the endpoint behind a path with any prefix that ends in `/v3`.
@@ -69,7 +77,9 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
     let (endpoint, reference) = match parts[..] {
         ["customer", "payment", "refund", tid] if !tid.is_empty() => (Endpoint::Refund, tid),
         ["customer", "payment", "refund", tid, "otp"] => (Endpoint::RefundOtp, tid),
-        ["customer", "payment", "dmt-fino", "otp"] => (Endpoint::TransferOtp, ""),
+        ["customer", "payment", rail, "otp"] if RAILS.contains(&rail) => {
+            (Endpoint::TransferOtp, rail)
+        }
         ["tools", "reference", "transaction", reference] => (Endpoint::Inquiry, reference),
         _ => return Route::Nowhere,
     };
@@ -113,13 +123,16 @@ mod tests {
             assert_eq!(route(&Method::POST, &path), Route::To(Endpoint::RefundOtp, "13192443"));
             let path = format!("{base}/customer/payment/refund/13192443");
             assert_eq!(route(&Method::POST, &path), Route::To(Endpoint::Refund, "13192443"));
-            let path = format!("{base}/customer/payment/dmt-fino/otp");
-            assert_eq!(route(&Method::POST, &path), Route::To(Endpoint::TransferOtp, ""));
+            for rail in RAILS {
+                let path = format!("{base}/customer/payment/{rail}/otp");
+                assert_eq!(route(&Method::POST, &path), Route::To(Endpoint::TransferOtp, rail));
+            }
             let path = format!("{base}/tools/reference/transaction/1");
             assert_eq!(route(&Method::GET, &path), Route::To(Endpoint::Inquiry, "1"));
             assert_eq!(route(&Method::POST, &path), Route::WrongMethod(Endpoint::Inquiry));
         }
         assert_eq!(route(&Method::POST, "/v2/customer/payment/refund/1"), Route::Nowhere);
         assert_eq!(route(&Method::POST, "/v3/customer/payment/refund/1/otp/"), Route::Nowhere);
+        assert_eq!(route(&Method::POST, "/v3/customer/payment/dmt/otp"), Route::Nowhere);
     }
 }

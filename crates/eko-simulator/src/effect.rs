@@ -16,7 +16,7 @@ pub(crate) struct Late {
     pub(crate) after_ms: u64,
     endpoint: Endpoint,
     key: String,
-    customer_id: String,
+    sender: Sender,
     /// The `tx_status` that the transaction then gets; None: the normal effect of the call.
     becomes: Option<u8>,
     /// The timestamp of a request that was held on its way and arrives only now.
@@ -41,7 +41,7 @@ impl Late {
                 endpoint: self.endpoint,
                 key: self.key,
                 otp: String::new(),
-                customer_id: self.customer_id,
+                sender: self.sender,
                 stamp: 0,
             };
             normal(state, &asked);
@@ -54,9 +54,18 @@ pub(crate) struct Asked {
     pub(crate) endpoint: Endpoint,
     pub(crate) key: String,
     pub(crate) otp: String,
-    pub(crate) customer_id: String,
+    pub(crate) sender: Sender,
     /// The timestamp that it was signed with.
     pub(crate) stamp: u64,
+}
+
+/// Who sends the money of a transfer.
+#[derive(Clone)]
+pub(crate) enum Sender {
+    /// Somebody with this number, which the answer repeats in part.
+    Mobile(String),
+    /// The owner of a wallet, whose answer has the form of a refund's OTP.
+    Wallet,
 }
 
 /// The normal answer, and whether the call had its effect.
@@ -94,7 +103,7 @@ pub(crate) fn begin_late(
         after_ms: details.after_ms.unwrap_or(LATE_MS),
         endpoint: asked.endpoint,
         key: asked.key.clone(),
-        customer_id: asked.customer_id.clone(),
+        sender: asked.sender.clone(),
         becomes,
         held,
     })
@@ -111,7 +120,10 @@ pub(crate) fn normal(state: &mut State, asked: &Asked) -> Normal {
         (Endpoint::Inquiry, _) => done(answers::found(&asked.key, tx_status)),
         (Endpoint::TransferOtp, _) => {
             let otp_ref_id = state.send_otp(&asked.key, asked.endpoint);
-            done(answers::transfer_otp_sent(&otp_ref_id, &asked.customer_id))
+            done(match &asked.sender {
+                Sender::Mobile(number) => answers::transfer_otp_sent(&otp_ref_id, number),
+                Sender::Wallet => answers::otp_sent(&otp_ref_id),
+            })
         }
         (Endpoint::Refund, 4) if careless => {
             let refund_tid = state.execute(&asked.key);
@@ -120,7 +132,7 @@ pub(crate) fn normal(state: &mut State, asked: &Asked) -> Normal {
         (_, 4) => refusal(answers::refusal_by_text("Transaction is already in refunded state.")),
         (Endpoint::RefundOtp, 3) => {
             let otp_ref_id = state.send_otp(&asked.key, asked.endpoint);
-            done(answers::refund_otp_sent(&otp_ref_id))
+            done(answers::otp_sent(&otp_ref_id))
         }
         (Endpoint::Refund, 3) => match otp_problem(record.otp.as_deref(), &asked.otp) {
             Some(problem) => refusal(problem),
@@ -158,8 +170,8 @@ mod tests {
     const TOLERANCE_MS: u64 = 120_000;
 
     fn refund(tid: &str, otp: &str) -> Asked {
-        let (key, otp, customer_id) = (tid.to_owned(), otp.to_owned(), String::new());
-        Asked { endpoint: Endpoint::Refund, key, otp, customer_id, stamp: STAMP }
+        let (key, otp, sender) = (tid.to_owned(), otp.to_owned(), Sender::Mobile(String::new()));
+        Asked { endpoint: Endpoint::Refund, key, otp, sender, stamp: STAMP }
     }
 
     fn late(state: &mut State, fault: &str) -> Option<Late> {

@@ -2,7 +2,7 @@
 
 use crate::answers::{self, Reply};
 use crate::call::{self, Endpoint, Request, Route};
-use crate::effect::{self, Asked, Late};
+use crate::effect::{self, Asked, Late, Sender};
 use crate::faults::{Edition, Fault};
 use crate::misbehave;
 use crate::plan::Occasion;
@@ -112,7 +112,7 @@ fn asked(
         if media_type != "application/json" {
             return Err((415, vec![("content-type".to_owned(), "is not application/json")]));
         }
-        shape::body(endpoint, &request.body).map_err(wrong)?
+        shape::body(endpoint, reference, &request.body).map_err(wrong)?
     };
     let named = endpoint == Endpoint::TransferOtp || is_by_client_ref_id;
     if !named && !call::is_tid(reference) {
@@ -121,7 +121,12 @@ fn asked(
     let text = |name| fields.text(name).unwrap_or_default();
     let key =
         if endpoint == Endpoint::TransferOtp { text("recipient_id") } else { reference.to_owned() };
-    Ok(Asked { endpoint, key, otp: text("otp"), customer_id: text("customer_id"), stamp })
+    let sender = if call::is_wallet(reference) {
+        Sender::Wallet
+    } else {
+        Sender::Mobile(text("customer_id"))
+    };
+    Ok(Asked { endpoint, key, otp: text("otp"), sender, stamp })
 }
 
 fn wrong_shape(state: &mut State, endpoint: Endpoint, http: u16, problems: &Problems) -> Decision {

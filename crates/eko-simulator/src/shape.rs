@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::call::Endpoint;
+use crate::call::{self, Endpoint};
 
 /// What is wrong, by field.
 pub(crate) type Problems = Vec<(String, &'static str)>;
@@ -49,11 +49,11 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// Reads the body of a POST and checks it.
-pub(crate) fn body(endpoint: Endpoint, bytes: &[u8]) -> Result<Fields, Problems> {
+/// Reads the body of a POST and checks it; what it may hold depends on tid or rail, too.
+pub(crate) fn body(endpoint: Endpoint, reference: &str, bytes: &[u8]) -> Result<Fields, Problems> {
     let fields: Fields = serde_json::from_slice(bytes)
         .map_err(|_| vec![("body".to_owned(), "is not a JSON object")])?;
-    checked(fields, documented(endpoint))
+    checked(fields, documented(endpoint, reference))
 }
 
 /// Reads the query of an inquiry and checks it.
@@ -61,7 +61,7 @@ pub(crate) fn query(text: &str) -> Result<Fields, Problems> {
     let pairs = form_urlencoded::parse(text.as_bytes());
     let fields =
         pairs.map(|(key, value)| (key.into_owned(), Value::String(value.into_owned()))).collect();
-    checked(Fields(fields), documented(Endpoint::Inquiry))
+    checked(Fields(fields), documented(Endpoint::Inquiry, ""))
 }
 
 fn checked(fields: Fields, documented: &[Field]) -> Result<Fields, Problems> {
@@ -85,7 +85,7 @@ fn checked(fields: Fields, documented: &[Field]) -> Result<Fields, Problems> {
 }
 
 /// The documented fields of an endpoint.
-fn documented(endpoint: Endpoint) -> &'static [Field] {
+fn documented(endpoint: Endpoint, reference: &str) -> &'static [Field] {
     match endpoint {
         Endpoint::RefundOtp => &[("initiator_id", true, mobile)],
         Endpoint::Refund => &[
@@ -96,13 +96,23 @@ fn documented(endpoint: Endpoint) -> &'static [Field] {
             ("service_code", false, whole_number),
             ("state", false, whole_number),
         ],
+        Endpoint::TransferOtp if call::is_wallet(reference) => &[
+            ("initiator_id", true, mobile),
+            ("user_code", false, user_code),
+            ("customer_id", true, mobile),
+            ("recipient_id", true, whole_number),
+            ("amount", true, above_zero),
+            ("client_ref_id", false, self::reference),
+            ("service_code", true, whole_number),
+            ("beneficiary_id", true, digits),
+        ],
         Endpoint::TransferOtp => &[
             ("initiator_id", true, mobile),
             ("user_code", true, user_code),
             ("customer_id", true, mobile),
             ("recipient_id", true, whole_number),
             ("amount", true, above_zero),
-            ("client_ref_id", false, reference),
+            ("client_ref_id", false, self::reference),
         ],
         Endpoint::Inquiry => &[("initiator_id", true, mobile), ("user_code", true, user_code)],
     }
@@ -160,6 +170,14 @@ fn above_zero(value: &Value) -> Option<&'static str> {
         .or_else(|| (value.to_string().trim_matches('0').is_empty()).then_some("is not above 0"))
 }
 
+fn digits(value: &Value) -> Option<&'static str> {
+    match value.as_str() {
+        None => Some("is not a string"),
+        Some(text) if !text.is_empty() && all_digits(text) => None,
+        Some(_) => Some("is not digits"),
+    }
+}
+
 fn reference(value: &Value) -> Option<&'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     match value.as_str() {
@@ -181,7 +199,11 @@ mod tests {
         "customer_id":"9123456789"}"#;
 
     fn named(endpoint: Endpoint, json: &str) -> Vec<String> {
-        let problems = body(endpoint, json.as_bytes()).err().unwrap_or_default();
+        of_reference(endpoint, "", json)
+    }
+
+    fn of_reference(endpoint: Endpoint, reference: &str, json: &str) -> Vec<String> {
+        let problems = body(endpoint, reference, json.as_bytes()).err().unwrap_or_default();
         problems.into_iter().map(|(field, reason)| format!("{field} {reason}")).collect()
     }
 
@@ -239,6 +261,27 @@ mod tests {
             assert!(TRANSFER.contains(from), "{from}");
             assert_eq!(named(Endpoint::TransferOtp, &TRANSFER.replace(from, to)), [wanted]);
         }
+    }
+
+    #[test]
+    fn a_transfer_otp_of_a_wallet_has_two_fields_more() {
+        let wallet = TRANSFER
+            .replace("\"amount\"", "\"service_code\":80,\"beneficiary_id\":\"40367\",\"amount\"");
+        for rail in ["ppi-digikhata", "ppi-levin"] {
+            let named = |json: &str| of_reference(Endpoint::TransferOtp, rail, json);
+            assert_eq!(named(&wallet), [""; 0]);
+            assert_eq!(named(&wallet.replace("\"user_code\":\"20810200\",", "")), [""; 0]);
+            assert_eq!(named(TRANSFER), ["service_code is missing", "beneficiary_id is missing"]);
+            for (from, to, wanted) in [
+                ("\"40367\"", "40367", "beneficiary_id is not a string"),
+                ("\"40367\"", "\"4a\"", "beneficiary_id is not digits"),
+                (":80", ":\"80\"", "service_code is not a whole number"),
+            ] {
+                assert_eq!(named(&wallet.replace(from, to)), [wanted]);
+            }
+        }
+        let refused = ["service_code is not documented", "beneficiary_id is not documented"];
+        assert_eq!(of_reference(Endpoint::TransferOtp, "dmt-fino", &wallet), refused);
     }
 
     #[test]

@@ -29,7 +29,8 @@ const ATTRIBUTES: [&str; 10] = [
 ];
 
 /// Fields of `data` that hold numbers of Eko or of the operator.
-const NUMBERS: [&str; 5] = ["amount", "recipient_id", "service_code", "state", "tid"];
+const NUMBERS: [&str; 6] =
+    ["amount", "beneficiary_id", "recipient_id", "service_code", "state", "tid"];
 
 /// What a dead letter is about.
 #[derive(Clone, Debug, Serialize)]
@@ -154,7 +155,7 @@ fn masked_data(data: Map<String, Value>) -> Map<String, Value> {
         let shown = match name.as_str() {
             known if NUMBERS.contains(&known) && is_number(&text) => value,
             "customer_id" | "initiator_id" if is_mobile(&text) => json!(mask(&text)),
-            "client_ref_id" | "user_code" => json!(scrub(&text, &[])),
+            "client_ref_id" | "rail" | "user_code" => json!(scrub(&text, &[])),
             _ => json!(HIDDEN),
         };
         (scrub(&name, &[]), shown)

@@ -9,26 +9,16 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
 use super::cursor::Cursor;
 use super::letter::Letter;
 use crate::broker::{DeadLetter, Replay};
 use crate::cli::inquire::means;
 use crate::cli::now;
-use crate::command::{Command, Defaults, Kind, Request, parse};
+use crate::command::{Command, Defaults, Kind, Request, parse, replay_id};
 use crate::config::EkoArgs;
 use crate::eko::Client;
 use crate::verdict::Reading;
-
-/// What tells a replay's id, with its number.
-const MARK: &str = ":replay-";
-
-/// Longest id of a command.
-const LONGEST_ID: usize = 64;
-
-/// How much of a long id is kept beside its digest.
-const KEPT: usize = 30;
 
 /// What is to be done with a dead letter.
 pub(super) enum ReplayDecision {
@@ -98,7 +88,7 @@ impl ReplayPolicy {
             Ok(why) => why,
             Err(why) => return ReplayDecision::Keep(why),
         };
-        let id = if is_told { next_id(&command.id) } else { command.id.clone() };
+        let id = if is_told { replay_id(&command.id) } else { command.id.clone() };
         ReplayDecision::Send(Sending { id, kind: command.kind(), why })
     }
 
@@ -164,49 +154,9 @@ fn with_id(body: &[u8], id: &str) -> anyhow::Result<Vec<u8>> {
     Ok(serde_json::to_vec(&message)?)
 }
 
-/// The id of the replay of the command with this id.
-fn next_id(id: &str) -> String {
-    let numbered = id.rsplit_once(MARK).and_then(|(stem, nth)| {
-        let nth = nth.parse::<u32>().ok()?;
-        Some((stem, nth.checked_add(1)?))
-    });
-    let (stem, nth) = numbered.unwrap_or((id, 1));
-    let next = format!("{stem}{MARK}{nth}");
-    if next.len() <= LONGEST_ID {
-        return next;
-    }
-    let digest = Sha256::digest(stem.as_bytes());
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}.{digest}{MARK}{nth}", stem.get(..KEPT).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_id_of_a_replay_follows_from_its_own() {
-        assert_eq!(next_id("ord-7731"), "ord-7731:replay-1");
-        assert_eq!(next_id("ord-7731:replay-1"), "ord-7731:replay-2");
-        assert_eq!(next_id("ord:replay-x"), "ord:replay-x:replay-1");
-    }
-
-    #[test]
-    fn the_id_of_a_replay_is_one_however_long_its_own() {
-        let (one, other) = ("a".repeat(64), format!("{}b", "a".repeat(63)));
-        let mut ids = vec![next_id(&one), next_id(&other)];
-        for _ in 0..20 {
-            ids.push(next_id(&ids[ids.len() - 1]));
-        }
-        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
-        assert_eq!(distinct.len(), ids.len(), "{ids:?}");
-        for id in &ids {
-            let body =
-                format!(r#"{{"id":"{id}","type":"eko.refund_otp.request","data":{{"tid":1}}}}"#);
-            let defaults = crate::cli::any_defaults();
-            assert!(parse(body.as_bytes(), None, &defaults).command.is_ok(), "{id}");
-        }
-    }
 
     #[test]
     fn nothing_but_the_id_is_another() {

@@ -157,7 +157,12 @@ pub(crate) fn refund_otp(tid: &str) -> String {
     format!("POST /customer/payment/refund/{tid}/otp")
 }
 
-/// Script key of Send Transaction OTP.
+/// Script key of Send Transaction OTP over a rail.
+pub(crate) fn transfer_otp(rail: &str) -> String {
+    format!("POST /customer/payment/{rail}/otp")
+}
+
+/// The same over the usual rail.
 pub(crate) const TRANSFER_OTP: &str = "POST /customer/payment/dmt-fino/otp";
 
 /// Script key of Transaction Inquiry.

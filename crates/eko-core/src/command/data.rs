@@ -28,10 +28,16 @@ pub(super) struct RefundData<'a> {
     #[serde(borrow)]
     #[schemars(with = "rules::Tid")]
     pub(super) tid: Option<&'a RawValue>,
-    /// What the customer read out. As a string, where it begins with 0.
+    /// What the customer read out: required unless `otp_sealed` is given. As a string, where it begins
+    /// with 0.
     #[serde(borrow)]
-    #[schemars(with = "rules::Otp")]
+    #[schemars(with = "Option<rules::Otp>")]
     pub(super) otp: Option<&'a RawValue>,
+    /// In place of `otp`: a libsodium sealed box for the worker's public key, in base64, of
+    /// `{"id": …, "otp": …}` with the command's id.
+    #[serde(borrow)]
+    #[schemars(with = "Option<rules::OtpSealed>")]
+    pub(super) otp_sealed: Option<&'a RawValue>,
     /// The `otp_ref_id` of the event that told of the OTP; counted in bytes.
     #[serde(borrow)]
     #[schemars(with = "Option<rules::OtpRefId>")]
@@ -82,4 +88,16 @@ pub(super) struct TransferOtpData<'a> {
     #[serde(borrow)]
     #[schemars(with = "Option<rules::ClientRefId>")]
     pub(super) client_ref_id: Option<&'a RawValue>,
+    /// Over which rail the transfer is to go; `dmt-fino` unless given.
+    #[serde(borrow)]
+    #[schemars(with = "Option<rules::Rail>")]
+    pub(super) rail: Option<&'a RawValue>,
+    /// Eko's id of the recipient's bank account: required for a `ppi` rail, and for no other.
+    #[serde(borrow)]
+    #[schemars(with = "Option<rules::BeneficiaryId>")]
+    pub(super) beneficiary_id: Option<&'a RawValue>,
+    /// Eko's fixed code, 80 unless given: for a `ppi` rail only.
+    #[serde(borrow)]
+    #[schemars(with = "Option<rules::FixedCode>")]
+    pub(super) service_code: Option<&'a RawValue>,
 }

@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 
 use super::number;
 use super::rules::{self, Bytes, Digits, Word};
-use super::{Defaults, Kind, Request};
+use super::{Defaults, GivenOtp, Kind, Request};
 use crate::json;
-use crate::privacy::{Mobile, Otp, OtpRef, hide_otps, scrub};
+use crate::privacy::{Mobile, Otp, OtpRef, SealedOtp, hide_otps, scrub};
 
 /// Reads `data`, an object without a field that is unknown or stands there twice.
 pub(super) fn object<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, String> {
@@ -96,7 +96,11 @@ fn digits<'a>(name: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, String> {
     }
 }
 
-fn sized_digits<'a>(name: &str, raw: &'a RawValue, rule: &Digits) -> Result<Cow<'a, str>, String> {
+pub(super) fn sized_digits<'a>(
+    name: &str,
+    raw: &'a RawValue,
+    rule: &Digits,
+) -> Result<Cow<'a, str>, String> {
     let given = digits(name, raw)?;
     if rule.fits(given.len()) {
         return Ok(given);
@@ -169,7 +173,7 @@ impl Fields {
         Read { request, canonical: self.canonical, previous_canonical }
     }
 
-    fn note(&mut self, name: &str, value: &str) {
+    pub(super) fn note(&mut self, name: &str, value: &str) {
         note(&mut self.canonical, name, value);
     }
 
@@ -183,10 +187,28 @@ impl Fields {
         Ok(tid.to_owned())
     }
 
-    pub(super) fn otp(&mut self, raw: Option<&RawValue>) -> Result<Otp, String> {
+    fn otp(&mut self, raw: Option<&RawValue>) -> Result<Otp, String> {
         let otp = sized_digits("data.otp", required("data.otp", raw)?, &rules::OTP)?;
         self.note("otp", &otp);
         Ok(Otp::new(&otp))
+    }
+
+    /// An OTP, open or sealed. Boxes are not compared: two of the same OTP differ.
+    pub(super) fn given_otp(
+        &mut self,
+        open: Option<&RawValue>,
+        sealed: Option<&RawValue>,
+    ) -> Result<GivenOtp, String> {
+        let Some(raw) = sealed else { return self.otp(open).map(GivenOtp::Open) };
+        if open.is_some() {
+            return Err("data: has both otp and otp_sealed; send one of them".to_owned());
+        }
+        let sealed = text("data.otp_sealed", raw)?;
+        if !rules::OTP_SEALED.fits(&sealed) {
+            return Err(unlike("data.otp_sealed", &rules::OTP_SEALED));
+        }
+        self.note("otp_sealed", "");
+        Ok(GivenOtp::Sealed(SealedOtp::new(&sealed)))
     }
 
     pub(super) fn otp_ref_id(&mut self, raw: Option<&RawValue>) -> Result<Option<OtpRef>, String> {

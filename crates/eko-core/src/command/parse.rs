@@ -179,7 +179,7 @@ fn read_refund(data: &RawValue, defaults: &Defaults) -> Result<Read, String> {
     let given: RefundData<'_> = fields::object(data)?;
     let request = Refund {
         tid: fields.tid(given.tid)?,
-        otp: fields.otp(given.otp)?,
+        otp: fields.given_otp(given.otp, given.otp_sealed)?,
         otp_ref_id: fields.otp_ref_id(given.otp_ref_id)?,
         user_code: fields.user_code(given.user_code, defaults)?,
         initiator_id: fields.initiator_id(given.initiator_id, defaults)?,
@@ -192,15 +192,23 @@ fn read_refund(data: &RawValue, defaults: &Defaults) -> Result<Read, String> {
 fn read_transfer_otp(id: &str, data: &RawValue, defaults: &Defaults) -> Result<Read, String> {
     let mut fields = Fields::new(Kind::TransferOtp);
     let given: TransferOtpData<'_> = fields::object(data)?;
+    let recipient_id = fields.recipient_id(given.recipient_id)?;
+    let amount = fields.amount(given.amount)?;
+    let customer_id = fields.customer_id(given.customer_id)?;
+    let user_code = fields.user_code(given.user_code, defaults)?;
+    let initiator_id = fields.initiator_id(given.initiator_id, defaults)?;
+    let client_ref_id = fields.client_ref_id(given.client_ref_id)?;
+    // After the fields of earlier versions, whose commands keep their normal form.
+    let (rail, wallet) = fields.rail(&given)?;
     let request = TransferOtp {
-        recipient_id: fields.recipient_id(given.recipient_id)?,
-        amount: fields.amount(given.amount)?,
-        customer_id: fields.customer_id(given.customer_id)?,
-        user_code: fields.user_code(given.user_code, defaults)?,
-        initiator_id: fields.initiator_id(given.initiator_id, defaults)?,
-        client_ref_id: fields
-            .client_ref_id(given.client_ref_id)?
-            .unwrap_or_else(|| derived_client_ref_id(id)),
+        recipient_id,
+        amount,
+        customer_id,
+        user_code,
+        initiator_id,
+        client_ref_id: client_ref_id.unwrap_or_else(|| derived_client_ref_id(id)),
+        rail,
+        wallet,
     };
     Ok(fields.read(Request::TransferOtp(request)))
 }

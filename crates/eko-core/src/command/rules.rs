@@ -33,12 +33,16 @@ pub(super) const OTP: Digits = Digits { least: 4, most: 8, is_number: false };
 pub(super) const MOBILE: Digits = Digits { least: 10, most: 10, is_number: false };
 /// Eko's id of a recipient.
 pub(super) const RECIPIENT_ID: Digits = Digits { least: 1, most: 19, is_number: true };
+/// Eko's id of a recipient's bank account, which Eko takes as a string.
+pub(super) const BENEFICIARY_ID: Digits = Digits { least: 1, most: 19, is_number: false };
 /// The command's id.
 pub(super) const ID: Word = Word { most: 64, others: "._:-" };
 /// Eko's code of a retailer.
 pub(super) const USER_CODE: Word = Word { most: 32, others: "_-" };
 /// Our reference at Eko.
 pub(super) const CLIENT_REF_ID: Word = Word { most: 20, others: "_-" };
+/// An OTP in a sealed box, in base64 of either alphabet.
+pub(super) const OTP_SEALED: Word = Word { most: 1024, others: "+/=_-" };
 /// Eko's reference of one OTP session.
 pub(super) const OTP_REF_ID: Bytes = Bytes { most: 1024 };
 /// AMQP carries at most 255 bytes of it.
@@ -145,8 +149,11 @@ ruled! {
         {"type": "integer", "minimum": 1, "maximum": 10_u64.pow(TID.most) - 1},
     ]});
     Otp => OTP.schema();
+    OtpSealed => OTP_SEALED.schema();
     Mobile => MOBILE.schema();
     RecipientId => RECIPIENT_ID.schema();
+    BeneficiaryId => BENEFICIARY_ID.schema();
+    Rail => json_schema!({"type": "string", "enum": super::Rail::ALL.map(super::Rail::as_str)});
     Id => ID.schema();
     ClientRefId => CLIENT_REF_ID.schema();
     OtpRefId => OTP_REF_ID.schema();
@@ -158,6 +165,6 @@ ruled! {
     Amount => json_schema!({"type": "integer", "minimum": 1, "maximum": u64::MAX});
     FixedCode => json_schema!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
     Time => json_schema!({"type": "string", "format": "date-time"});
-    // What cannot be read is passed over: nothing depends on it.
-    Lenient => json_schema!({});
+    // What cannot be read is passed over: nothing depends on it. CloudEvents has a string there.
+    Lenient => json_schema!({"type": "string"});
 }

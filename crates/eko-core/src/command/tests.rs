@@ -66,7 +66,7 @@ fn a_command_with_every_attribute_is_read() {
     assert_eq!(command.correlation_id.as_deref(), Some("ord-7731"));
     assert_eq!(command.subject(), "13192443");
     let Request::Refund(data) = command.request else { panic!("a refund") };
-    assert_eq!(data.otp.expose(), "123456");
+    assert!(matches!(&data.otp, GivenOtp::Open(otp) if otp.expose() == "123456"));
     assert_eq!(data.otp_ref_id.unwrap().expose(), "zCISyglexo0Pjqp4");
     assert_eq!(data.user_code, "20810201");
     assert_eq!(data.initiator_id.expose(), "9962981728");
@@ -202,6 +202,77 @@ fn a_client_ref_id_is_made_from_the_id_and_stays_the_same() {
 }
 
 #[test]
+fn a_rail_that_is_not_named_is_dmt_fino_also_for_what_an_earlier_version_has_begun() {
+    let data = json!({"recipient_id": 98765, "amount": 500, "customer_id": "9123456789"});
+    let with = |name: &str, value: Value| {
+        let mut data = data.clone();
+        data[name] = value;
+        read(&transfer_otp(data)).unwrap()
+    };
+    let plain = read(&transfer_otp(data.clone())).unwrap();
+    let before = "transfer_otp\nrecipient_id=5:98765\namount=3:500\ncustomer_id=10:9123456789";
+    assert_eq!(plain.canonical(), before);
+    for same in [with("rail", json!("dmt-fino")), with("rail", Value::Null)] {
+        assert_eq!(same.canonical(), before);
+    }
+    let Request::TransferOtp(read) = &plain.request else { panic!("an OTP") };
+    assert_eq!((read.rail, read.wallet.is_none()), (Rail::DmtFino, true));
+    assert!(!plain.has_own_choice());
+}
+
+#[test]
+fn each_rail_makes_another_command() {
+    let of = |rail: &str, beneficiary_id: Value| {
+        let data = json!({
+            "recipient_id": 98765, "amount": 500, "customer_id": "9123456789",
+            "rail": rail, "beneficiary_id": beneficiary_id,
+        });
+        read(&transfer_otp(data)).unwrap()
+    };
+    let levin = of("ppi-levin", json!("040367"));
+    assert!(levin.has_own_choice() && !levin.has_own_account);
+    let Request::TransferOtp(read) = &levin.request else { panic!("an OTP") };
+    let wallet = read.wallet.as_ref().unwrap();
+    let given = (read.rail, wallet.beneficiary_id.as_str(), wallet.service_code);
+    assert_eq!(given, (Rail::PpiLevin, "040367", 80));
+    assert_eq!(
+        of("ppi-levin", json!(40367)).canonical(),
+        of("ppi-levin", json!("40367")).canonical()
+    );
+    assert_ne!(of("ppi-levin", json!("40367")).canonical(), levin.canonical());
+    assert_ne!(of("ppi-digikhata", json!("040367")).canonical(), levin.canonical());
+}
+
+#[test]
+fn boxes_are_not_compared_and_not_shown() {
+    let of = |data: Value| read(&refund(data));
+    let one = of(json!({"tid": "1", "otp_sealed": "AAAA/+=="})).unwrap();
+    let anew = of(json!({"tid": "1", "otp_sealed": "BBBB_-", "otp": null})).unwrap();
+    let open = of(json!({"tid": "1", "otp": "1234"})).unwrap();
+    assert_eq!(one.canonical(), anew.canonical());
+    assert_ne!(one.canonical(), open.canonical());
+    assert_eq!(one.secrets(), ["9962981729"]);
+    assert!(!format!("{one:?}").contains("AAAA"));
+    let opened = one.with_otp(Otp::new("1234"));
+    assert_eq!(opened.secrets(), ["1234", "9962981729"]);
+    assert_eq!(opened.canonical(), one.canonical());
+    for (data, expected) in [
+        (
+            json!({"tid": "1", "otp": "1234", "otp_sealed": "AAAA"}),
+            "data: has both otp and otp_sealed; send one of them",
+        ),
+        (
+            json!({"tid": "1", "otp_sealed": "a b"}),
+            "data.otp_sealed: must be 1 to 1024 of A-Z a-z 0-9 + / = _ -",
+        ),
+        (json!({"tid": "1", "otp_sealed": 5}), "data.otp_sealed: must be a string"),
+        (json!({"tid": "1", "otp_sealed": null}), "data.otp: is missing"),
+    ] {
+        assert_eq!(problem(&refund(data)), expected);
+    }
+}
+
+#[test]
 fn a_wrong_field_is_named_with_the_reason() {
     let otp = |otp: Value| refund(json!({"tid": "1", "otp": otp}));
     let tid = |tid: Value| refund(json!({"tid": tid, "otp": "1234"}));
@@ -247,8 +318,8 @@ fn a_wrong_field_is_named_with_the_reason() {
         (with("state", json!(-1)), "data.state: must be a whole number below 4294967296"),
         (
             with("opt", json!("1234")),
-            "data: unknown field `opt`, expected one of `tid`, `otp`, `otp_ref_id`, `user_code`, \
-             `initiator_id`, `service_code`, `state`",
+            "data: unknown field `opt`, expected one of `tid`, `otp`, `otp_sealed`, `otp_ref_id`, \
+             `user_code`, `initiator_id`, `service_code`, `state`",
         ),
         (transfer("amount", json!(0)), AMOUNT),
         (transfer("amount", json!(-500)), AMOUNT),
@@ -274,6 +345,20 @@ fn a_wrong_field_is_named_with_the_reason() {
         (
             transfer("client_ref_id", json!("123456789012345678901")),
             "data.client_ref_id: must be 1 to 20 of A-Z a-z 0-9 _ -",
+        ),
+        (
+            transfer("rail", json!("dmt")),
+            "data.rail: is none of dmt-fino, ppi-digikhata, ppi-levin",
+        ),
+        (transfer("rail", json!(5)), "data.rail: must be a string"),
+        (transfer("rail", json!("ppi-levin")), "data.beneficiary_id: is missing"),
+        (
+            transfer("beneficiary_id", json!("40367")),
+            "data.beneficiary_id: is only for the rails ppi-digikhata and ppi-levin",
+        ),
+        (
+            transfer("service_code", json!(80)),
+            "data.service_code: is only for the rails ppi-digikhata and ppi-levin",
         ),
         (refund(json!("tid")), "data: must be an object"),
         (refund(Value::Null), "data: is missing"),

@@ -110,6 +110,9 @@ pub fn schema(kind: Option<Kind>, outcome: &str) -> Value {
     properties["id"]["pattern"] = json!(format!(r"\.{outcome}$"));
     let data = &mut properties["data"];
     data["properties"]["result"] = result(kind);
+    if let Some(code) = data.pointer_mut("/properties/error/properties/code") {
+        open(code);
+    }
     for (name, is_there) in ["confirmed_by", "result", "error", "eko"]
         .map(|name| (name, shape.required.contains(&name) || shape.optional.contains(&name)))
     {
@@ -126,6 +129,13 @@ pub fn schema(kind: Option<Kind>, outcome: &str) -> Value {
         _ => drop(schema["required"].as_array_mut().map(|names| names.push(json!("subject")))),
     }
     schema
+}
+
+/// A later version may add codes: those of this one are examples.
+fn open(code: &mut Value) {
+    code["examples"] = code["enum"].take();
+    code.as_object_mut().map(|members| members.remove("enum"));
+    code["pattern"] = json!("^[a-z][a-z0-9_]*$");
 }
 
 fn result(kind: Option<Kind>) -> Value {

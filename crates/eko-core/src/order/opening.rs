@@ -50,8 +50,8 @@ pub enum Asking {
         digest: String,
         /// What is wrong with it.
         outcome: Outcome,
-        /// How it ends where the ledger does not know its id.
-        unknown: Outcome,
+        /// What follows where the ledger does not know its id.
+        unknown: Unknown,
     },
     /// For a message that ends with what is wrong with it.
     Refusal {
@@ -62,6 +62,15 @@ pub enum Asking {
     },
     /// For a command whose message is lost, by its id.
     Orphan(Option<Kind>),
+}
+
+/// What follows for a message that is no valid command, and whose id the ledger does not know.
+#[derive(Clone, Debug)]
+pub enum Unknown {
+    /// It ends so.
+    Ends(Outcome),
+    /// It waits until our setup is mended: the fault is not the message's.
+    Waits,
 }
 
 impl<C> Order<C> {
@@ -211,7 +220,7 @@ fn invalid<C: Claimed>(
     delivered: Delivered,
     claim: Claim<C>,
     digest: &str,
-    (outcome, unknown): (Outcome, Outcome),
+    (outcome, unknown): (Outcome, Unknown),
 ) -> Order<C> {
     let source = Source::Message(delivered);
     match claim {
@@ -225,7 +234,10 @@ fn invalid<C: Claimed>(
             Order::Decide(Deciding { claim, task, trigger: Trigger::Ready, source })
         }
         Claim::Busy { .. } | Claim::Early { .. } => unclaimed(delivered, claim),
-        Claim::Unknown => Order::refuse(unknown, delivered),
+        Claim::Unknown => match unknown {
+            Unknown::Ends(outcome) => Order::refuse(outcome, delivered),
+            Unknown::Waits => Order::Wait(Waiting::for_setup(delivered)),
+        },
         Claim::Finished { .. }
         | Claim::Fresh(_)
         | Claim::Refunded(..)

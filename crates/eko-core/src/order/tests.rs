@@ -278,7 +278,8 @@ fn a_command_that_the_worker_died_over_too_often_is_given_up() {
 fn what_cannot_be_read_is_inquired_and_never_called() {
     let invalid = |digest: &str| {
         let outcome = Outcome::Invalid(Problem::new(Code::InvalidCommand, "no tid"));
-        let unknown = Outcome::Unresolved(Problem::new(Code::Misconfigured, "begun elsewhere"));
+        let elsewhere = Problem::new(Code::Misconfigured, "begun elsewhere");
+        let unknown = Unknown::Ends(Outcome::Unresolved(elsewhere));
         let asking = Asking::Invalid { digest: digest.to_owned(), outcome, unknown };
         expect!(Order::<ClaimedCommand>::receive_invalid(asking, DELIVERED), Claim)
     };
@@ -296,6 +297,21 @@ fn what_cannot_be_read_is_inquired_and_never_called() {
     else {
         panic!("{claiming:?}");
     };
+}
+
+#[test]
+fn what_only_our_setup_keeps_from_being_read_waits_unless_the_ledger_knows_it() {
+    let asked = |claim| {
+        let outcome = Outcome::Invalid(Problem::new(Code::InvalidCommand, "no key"));
+        let asking =
+            Asking::Invalid { digest: "other".to_owned(), outcome, unknown: Unknown::Waits };
+        expect!(Order::<ClaimedCommand>::receive_invalid(asking, DELIVERED), Claim).claimed(claim)
+    };
+    let copy = expect!(decided(asked(Claim::Unknown)), Park).copy;
+    assert_eq!(copy.reason, Reason::Retry(Cause::Misconfigured));
+    assert_eq!((copy.parked, copy.attempts), (DELIVERED.parked + 1, DELIVERED.attempts));
+    let acquiring = expect!(decided(asked(Claim::Due(begun()))), Acquire);
+    assert_eq!(acquiring.next, Next::Inquiry);
 }
 
 #[test]

@@ -132,6 +132,12 @@ impl Waiting {
         Self { attempts: delivered.attempts, delivered, reason: Reason::Paused, wait: None }
     }
 
+    /// Our setup must be mended first. The ledger does not know it, and its give-up time does not run.
+    pub(super) const fn for_setup(delivered: Delivered) -> Self {
+        let reason = Reason::Retry(Cause::Misconfigured);
+        Self { attempts: delivered.attempts, delivered, reason, wait: None }
+    }
+
     /// Decides by the clock and the settings.
     pub fn decided<C>(self, conditions: &Conditions<'_>) -> Order<C> {
         let Self { delivered, attempts, reason, .. } = self;
