@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::breaker::{Breakers, Reason};
 use crate::broker::Refusals;
 use crate::command::Kind;
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Ledger, OperatorPause};
 use crate::metrics::Metrics;
 use crate::{log, systemd};
 pub(crate) use healthcheck::healthcheck;
@@ -56,6 +56,9 @@ struct Ready {
     topology_declared: bool,
     consumers: BTreeMap<&'static str, bool>,
     paused: BTreeMap<&'static str, &'static str>,
+    /// Which kinds an operator has paused, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    paused_by_operator: BTreeMap<&'static str, ByOperator>,
     /// Why the ledger cannot be used now, where it pauses what it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     ledger: Option<String>,
@@ -63,6 +66,14 @@ struct Ready {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refusing: Vec<String>,
     missing: Vec<String>,
+}
+
+/// A pause by hand, as `/readyz` tells it.
+#[derive(Serialize)]
+struct ByOperator {
+    reason: String,
+    by: String,
+    since: Timestamp,
 }
 
 impl Readiness {
@@ -109,7 +120,9 @@ impl Readiness {
         }
         let paused: BTreeMap<_, _> = Kind::ALL
             .into_iter()
-            .filter_map(|kind| Some((kind.as_str(), parts.paused(breakers, kind)?.as_str())))
+            .filter_map(|kind| {
+                Some((kind.as_str(), parts.paused(breakers, kind).first()?.as_str()))
+            })
             .collect();
         for (kind, is_consuming) in &consumers {
             if !is_consuming && !paused.contains_key(kind) {
@@ -127,6 +140,7 @@ impl Readiness {
             topology_declared,
             consumers,
             paused,
+            paused_by_operator: by_operator(breakers),
             ledger: breakers.ledger_failure().map(|error| error.to_string()),
             refusing: Vec::new(),
             missing,
@@ -134,10 +148,18 @@ impl Readiness {
     }
 }
 
+fn by_operator(breakers: &Breakers) -> BTreeMap<&'static str, ByOperator> {
+    let pauses = breakers.operator_pauses().into_iter().map(|pause| {
+        let OperatorPause { kind, since, person, reason } = pause;
+        (kind.as_str(), ByOperator { reason, by: person, since })
+    });
+    pauses.collect()
+}
+
 impl Parts {
     /// Why a kind is paused. Without a session nothing is consumed, whatever is paused.
-    fn paused(&self, breakers: &Breakers, kind: Kind) -> Option<Reason> {
-        breakers.shown(kind).filter(|_| self.is_connected)
+    fn paused(&self, breakers: &Breakers, kind: Kind) -> Vec<Reason> {
+        if self.is_connected { breakers.shown(kind) } else { Vec::new() }
     }
 
     /// Why there is no ledger to work with, where a person may have to settle that. What passes by
@@ -250,7 +272,7 @@ async fn render(State(shared): State<Shared>) -> Response {
     let parts = shared.readiness.parts();
     shared.metrics.connected(parts.is_connected);
     for kind in Kind::ALL {
-        shared.metrics.paused(kind, parts.paused(&shared.breakers, kind));
+        shared.metrics.paused(kind, &parts.paused(&shared.breakers, kind));
         shared.metrics.consuming(kind, parts.consumers.contains(kind.as_str()));
         shared.metrics.limited(kind, shared.breakers.limit(kind));
     }

@@ -1,6 +1,7 @@
 //! Composition: Config → resources → tasks → orderly stop.
 
 mod caretaking;
+mod operator;
 mod pairing;
 mod pump;
 mod session;
@@ -82,7 +83,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ledger: config.ledger.clone(),
         reconnect_now: Arc::clone(&reconnect_now),
     };
-    let mut beside = beside(&worker, config.retention);
+    operator::know(&worker, &stop).await;
+    let mut beside = beside(&worker, &config);
     beside.spawn(rereading.on(hangups));
     let keeper =
         Keeper::new(Arc::clone(&worker), config.broker.prefix.clone(), config.adopts_ledger);
@@ -105,10 +107,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// What goes on beside the commands for as long as the process lives.
-fn beside(worker: &Arc<Worker>, retention: Duration) -> JoinSet<()> {
+fn beside(worker: &Arc<Worker>, config: &Config) -> JoinSet<()> {
     let (forgotten, metrics) = (worker.ledger.forgotten(), Arc::clone(&worker.metrics));
     let mut beside = JoinSet::new();
-    beside.spawn(upkeep::forget_finished(Arc::clone(worker), retention));
+    beside.spawn(upkeep::forget_finished(Arc::clone(worker), config.retention));
+    beside.spawn(operator::watch(Arc::clone(worker)));
+    beside.spawn(operator::forget_audit(Arc::clone(worker), config.audit_retention));
     beside.spawn(steps::watch(Arc::clone(worker)));
     beside.spawn(pairing::count_forgotten(forgotten, metrics));
     beside.spawn(stamps::reserve(Arc::clone(worker)));

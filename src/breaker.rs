@@ -10,6 +10,7 @@ mod circuit_breaker;
 mod concurrency_limiter;
 mod ledger;
 mod limit;
+mod operator;
 mod pace;
 mod pauses;
 mod probe;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Now;
 use crate::command::Kind;
+use crate::ledger::OperatorPause;
 use circuit_breaker::CircuitBreaker;
 pub(crate) use circuit_breaker::{Pause, Witness};
 pub(crate) use concurrency_limiter::Permit;
@@ -59,6 +61,8 @@ pub(crate) struct Breakers {
     pace: Pace,
     breakers: [CircuitBreaker; Kind::ALL.len()],
     ledger: Mutex<LedgerProblems>,
+    /// Which kinds an operator has paused.
+    operator: Mutex<Vec<OperatorPause>>,
     skewed: AtomicU32,
     /// When Eko's clock was last seen to agree with ours.
     agreed: Mutex<Option<Now>>,
@@ -78,6 +82,7 @@ impl Breakers {
             pace: Pace::new(settings.rate),
             breakers: Kind::ALL.map(breaker),
             ledger: Mutex::default(),
+            operator: Mutex::default(),
             skewed: AtomicU32::new(0),
             agreed: Mutex::new(None),
             probe_now: watch::Sender::new(()),
@@ -245,15 +250,17 @@ impl Breakers {
         self.breaker(kind).topology_problem()
     }
 
-    /// Why consumption of a kind is paused, as an operator is told. A queue that does not answer is
-    /// one reason, though calls for what is in hand are still let through. A worker that stops is not
-    /// paused.
-    pub(crate) fn shown(&self, kind: Kind) -> Option<Reason> {
+    /// Why consumption of a kind is paused, as an operator is told: a fault, and an operator. A queue that
+    /// does not answer is a fault, though calls for what is in hand are still let through. A worker that
+    /// stops is not paused.
+    pub(crate) fn shown(&self, kind: Kind) -> Vec<Reason> {
         if self.stop.is_cancelled() {
-            return None;
+            return Vec::new();
         }
-        let by_topology = || self.topology_problem(kind).map(|_| Reason::Topology);
-        self.paused(kind).map(|pause| pause.reason).or_else(by_topology)
+        let breaker = self.breaker(kind);
+        let by_topology = || breaker.topology_problem().map(|_| Reason::Topology);
+        let by_operator = breaker.is_held().then_some(Reason::Operator);
+        breaker.fault().or_else(by_topology).into_iter().chain(by_operator).collect()
     }
 
     /// Counts one more probe of a paused kind, from 1.

@@ -1,5 +1,6 @@
 //! What an operator asks for once, each a subcommand: it does its work, tells it and ends.
 
+mod audit;
 mod check;
 mod config;
 mod dead;
@@ -7,9 +8,11 @@ mod inquire;
 mod keys;
 mod ledger;
 mod manual;
+mod pause;
 mod progress;
 mod publish;
 mod schema;
+mod unsettled;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -20,6 +23,7 @@ use crate::command::Defaults;
 use crate::config::{HealthcheckArgs, ShowArgs};
 use crate::output;
 use crate::privacy::Mobile;
+pub use audit::audit;
 pub use check::check;
 pub use config::config;
 pub use dead::dead;
@@ -27,8 +31,10 @@ pub use inquire::inquire;
 pub use keys::{keygen, public_key};
 pub use ledger::ledger;
 pub use manual::{completions, man};
+pub use pause::{pause, resume};
 pub use publish::publish;
 pub use schema::schema;
+pub use unsettled::unsettled;
 
 /// Asks the worker that runs on this machine how it is, and prints its answer.
 ///
@@ -45,7 +51,7 @@ pub fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<()> {
 /// Where the ledger's URL is wrong, it cannot be read, or it knows nothing of that.
 pub async fn show(args: &ShowArgs) -> anyhow::Result<()> {
     tls_provider();
-    let told = crate::ledger::show(&args.ledger()?, &args.what).await?;
+    let told = crate::ledger::show(&args.url.ledger()?, &args.what).await?;
     let told = told
         .with_context(|| format!("the ledger knows no command with the id or tid {}", args.what))?;
     output::print(&told);

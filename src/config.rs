@@ -7,6 +7,7 @@ mod cli;
 mod dead;
 mod floors;
 mod ledger;
+mod operator;
 mod otp;
 mod parts;
 mod publish;
@@ -17,6 +18,7 @@ mod source;
 mod tls;
 mod tools;
 mod unknown;
+mod unsettled;
 mod urls;
 
 use std::io::IsTerminal as _;
@@ -29,7 +31,10 @@ pub use self::ledger::{
 pub use args::{Args, HealthcheckArgs};
 pub use blank::without_blanks;
 pub use cli::{CheckArgs, InquireArgs};
-pub use dead::{DeadArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs};
+pub use dead::{
+    DeadArgs, DeadAuditArgs, DeadChoice, DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs,
+};
+pub use operator::{AuditArgs, AuditListArgs, ByArgs, PauseArgs, ResumeArgs};
 pub use otp::{KeygenArgs, OtpArgs, OtpKeyArgs, PublicKeyArgs};
 pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;
@@ -38,6 +43,7 @@ pub use show::ShowArgs;
 pub(crate) use source::{Setting, Source, arguments, has_file, in_effect, variable};
 use tls::TlsPaths;
 pub use tools::{CompletionsArgs, ConfigArgs, Contract, ManArgs, SchemaArgs};
+pub use unsettled::{UnsettledArgs, UnsettledInquireArgs, UnsettledListArgs, UnsettledShowArgs};
 use url::Url;
 
 use crate::command::Defaults;
@@ -65,6 +71,8 @@ pub struct Config {
     /// How long a claim lasts.
     pub(crate) lease: Duration,
     pub(crate) retention: Duration,
+    /// `AUDIT_RETENTION`.
+    pub(crate) audit_retention: Duration,
     /// `ORPHAN_AFTER`.
     pub(crate) orphan_after: Duration,
     /// Whether this ledger takes the queues over from another one.
@@ -111,6 +119,7 @@ impl Config {
         let otp_keys = args.otp.read(&mut reader);
         let ledger = args.ledger.settings(&mut reader);
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
+        let audit_retention = reader.duration("AUDIT_RETENTION", &args.audit_retention);
         let orphan_after = reader.duration("ORPHAN_AFTER", &args.orphan_after);
         let is_adaptive = reader.truth("WORKER_ADAPTIVE", &args.worker_adaptive);
         let adopts_ledger = reader.truth("LEDGER_ADOPT", &args.ledger_adopt);
@@ -150,6 +159,7 @@ impl Config {
             defaults,
             otp_keys: otp_keys.unwrap_or_default(),
             retention: retention.unwrap_or_default(),
+            audit_retention: audit_retention.unwrap_or_default(),
             orphan_after: orphan_after.unwrap_or_default(),
             adopts_ledger: adopts_ledger.unwrap_or_default(),
             breaker,

@@ -42,14 +42,15 @@ use eko_ledger as ledger;
 
 pub use app::run;
 pub use cli::{
-    check, completions, config, dead, healthcheck, inquire, keygen, ledger, man, public_key,
-    publish, schema, show,
+    audit, check, completions, config, dead, healthcheck, inquire, keygen, ledger, man, pause,
+    public_key, publish, resume, schema, show, unsettled,
 };
 pub use config::{
-    AmqpArgs, Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, Contract, DeadArgs, DeadChoice,
-    DeadDropArgs, DeadListArgs, DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs,
-    InquireArgs, KeygenArgs, LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs,
-    LedgerUrlArgs, ManArgs, OtpArgs, OtpKeyArgs, Problems, PublicKeyArgs, PublishArgs, SchemaArgs,
-    ShowArgs, without_blanks,
+    AmqpArgs, Args, AuditArgs, AuditListArgs, ByArgs, CheckArgs, CompletionsArgs, Config,
+    ConfigArgs, Contract, DeadArgs, DeadAuditArgs, DeadChoice, DeadDropArgs, DeadListArgs,
+    DeadReplayArgs, DeadShowArgs, EkoArgs, HealthcheckArgs, InquireArgs, KeygenArgs,
+    LedgerAdoptArgs, LedgerArgs, LedgerPlaceArgs, LedgerShowArgs, LedgerUrlArgs, ManArgs, OtpArgs,
+    OtpKeyArgs, PauseArgs, Problems, PublicKeyArgs, PublishArgs, ResumeArgs, SchemaArgs, ShowArgs,
+    UnsettledArgs, UnsettledInquireArgs, UnsettledListArgs, UnsettledShowArgs, without_blanks,
 };
 pub use output::{exit_code, last_words, wrote};

@@ -37,6 +37,9 @@ const DEFAULT_FILTER: &str = "info";
 /// as a fault, where our own lines say more: it is shown only where `RUST_LOG` names it.
 const QUIET: &str = "lapin";
 
+/// The target of lines about what people did.
+const AUDIT: &str = "audit";
+
 /// Starts logging to standard error, until `Lines` is dropped. `filter` is `RUST_LOG`.
 ///
 /// # Errors
@@ -97,7 +100,8 @@ impl Drop for Lines {
 /// Whatever `RUST_LOG` asks for: below a warning, the libraries of the wire print the frames
 /// and bodies that they carry, OTPs and keys included.
 fn may_show(line: &Metadata<'_>) -> bool {
-    line.target().starts_with("eko_") || *line.level() <= Level::WARN
+    let target = line.target();
+    target.starts_with("eko_") || target == AUDIT || *line.level() <= Level::WARN
 }
 
 /// How long a line mostly is at most, in bytes.

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use eko_worker::{
-    Args, CheckArgs, CompletionsArgs, Config, ConfigArgs, DeadArgs, HealthcheckArgs, InquireArgs,
-    KeygenArgs, LedgerArgs, ManArgs, Problems, PublicKeyArgs, PublishArgs, SchemaArgs, ShowArgs,
+    Args, AuditArgs, CheckArgs, CompletionsArgs, Config, ConfigArgs, DeadArgs, HealthcheckArgs,
+    InquireArgs, KeygenArgs, LedgerArgs, ManArgs, PauseArgs, Problems, PublicKeyArgs, PublishArgs,
+    ResumeArgs, SchemaArgs, ShowArgs, UnsettledArgs,
 };
 
 /// What one thread allocates another frees, all the time: with the C library's allocator they
@@ -54,6 +55,16 @@ enum Command {
     ///
     /// One a line. OTPs are to be sealed for the first
     PublicKey(PublicKeyArgs),
+    /// List, show or inquire refunds of which nobody knows whether they were executed
+    #[command(subcommand)]
+    Unsettled(UnsettledArgs),
+    /// Pause a kind of command, or all, for all workers of a ledger, until it is resumed
+    Pause(PauseArgs),
+    /// End a pause that was made by hand
+    Resume(ResumeArgs),
+    /// List what people did by hand: replays, drops, pauses, adoptions
+    #[command(subcommand)]
+    Audit(AuditArgs),
     /// Ask the worker on this machine whether it is alive
     ///
     /// Exit code: 0 yes, 1 no
@@ -102,10 +113,14 @@ async fn execute(matches: &ArgMatches, cli: Cli) -> ExitCode {
         Command::Inquire(args) => return code(eko_worker::inquire(&args).await),
         Command::Publish(args) => return code(eko_worker::publish(&args).await),
         Command::Dead(args) => return code(eko_worker::dead(&args).await),
+        Command::Unsettled(args) => return code(eko_worker::unsettled(&args).await),
         Command::Ledger(args) => return code(eko_worker::ledger(&args).await),
         Command::Show(args) => eko_worker::show(&args).await,
         Command::Keygen(args) => eko_worker::keygen(&args),
         Command::PublicKey(args) => eko_worker::public_key(&args),
+        Command::Pause(args) => eko_worker::pause(&args).await,
+        Command::Resume(args) => eko_worker::resume(&args).await,
+        Command::Audit(args) => eko_worker::audit(&args).await,
         Command::Healthcheck(args) => eko_worker::healthcheck(&args),
         Command::Config(args) => {
             let (_, given) = matches.subcommand().unwrap_or(("", matches));

@@ -341,11 +341,11 @@ impl Metrics {
         self.commands.in_flight.with_label_values(&[kind.as_str()]).add(change);
     }
 
-    /// Consumption of a kind is paused for a reason, or for none.
-    pub(crate) fn paused(&self, kind: Kind, paused: Option<Reason>) {
+    /// Consumption of a kind is paused for these reasons, or for none.
+    pub(crate) fn paused(&self, kind: Kind, paused: &[Reason]) {
         for reason in Reason::ALL {
             let labels = [kind.as_str(), reason.as_str()];
-            let is_paused = paused == Some(reason);
+            let is_paused = paused.contains(&reason);
             self.commands.paused.with_label_values(&labels).set(i64::from(is_paused));
         }
     }

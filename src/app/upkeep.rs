@@ -9,14 +9,14 @@ use crate::ledger::Error;
 use crate::worker::Worker;
 
 /// How often finished commands are forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(10);
+pub(super) const PRUNE_EVERY: Duration = Duration::from_secs(10);
 
 /// How many are forgotten in one write, few enough not to be felt by those that wait for theirs.
-const BATCH: u32 = 500;
+pub(super) const BATCH: u32 = 500;
 
 /// Between two batches others have the ledger to themselves. 100,000 commands then go out of an
 /// SQLite file in 12 s, many more than a worker finishes meanwhile.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// Forgets finished commands once their time is over, for as long as the process lives: by the time
 /// that Eko confirmed, since a clock that is set forward would have all of them forgotten.
@@ -43,7 +43,10 @@ pub(super) async fn forget_finished(worker: Arc<Worker>, retention: Duration) {
 
 /// Forgets batch by batch until one is not full, so that it keeps up with any number of commands
 /// that end meanwhile; tells how many were forgotten.
-async fn forget_all<F>(mut prune: impl FnMut() -> F, pause: Duration) -> Result<u64, Error>
+pub(super) async fn forget_all<F>(
+    mut prune: impl FnMut() -> F,
+    pause: Duration,
+) -> Result<u64, Error>
 where
     F: Future<Output = Result<u32, Error>>,
 {

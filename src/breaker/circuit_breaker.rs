@@ -40,6 +40,10 @@ pub(crate) struct Pause {
 
 #[derive(Default)]
 struct State {
+    /// Why it is open, as calls or the worker's surroundings tell.
+    fault: Option<Reason>,
+    /// Whether an operator holds it open, whatever else is the case.
+    is_held: bool,
     suspicion: Option<Suspicion>,
     /// When the kind's own endpoint last took a call.
     served: Option<Duration>,
@@ -52,6 +56,15 @@ struct State {
     topology_problem: Option<String>,
     /// From when to when it was open before.
     past: VecDeque<(Duration, Duration)>,
+}
+
+/// Whether an operator holds a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It is open, whatever else is the case.
+    Open,
+    /// It is left to itself.
+    Free,
 }
 
 /// What calls in a row tell that it may be that nothing works.
@@ -94,8 +107,9 @@ impl CircuitBreaker {
                 if reason.is_ours() && !witness.is_own_choice {
                     state.refuses_ours = Some(reason);
                 }
-                if self.paused().is_none() && self.confirms(&mut state, reason, witness) {
-                    self.pause.send_replace(Some(Pause { reason, since: now }));
+                if state.fault.is_none() && self.confirms(&mut state, reason, witness) {
+                    state.fault = Some(reason);
+                    self.show(&mut state, now);
                 }
             }
         }
@@ -146,29 +160,61 @@ impl CircuitBreaker {
         self.lock().topology_problem.clone()
     }
 
-    /// Opens it, if it is closed; tells whether it was.
+    /// Opens it for a fault, unless it is open for one; tells whether it was not.
     pub(super) fn open(&self, reason: Reason, now: Duration) -> bool {
-        let _state = self.lock();
-        let was_closed = self.paused().is_none();
-        if was_closed {
-            self.pause.send_replace(Some(Pause { reason, since: now }));
+        let mut state = self.lock();
+        let is_new = state.fault.is_none();
+        if is_new {
+            state.fault = Some(reason);
+            self.show(&mut state, now);
         }
-        was_closed
+        is_new
     }
 
-    /// Closes it; half-open, where calls had opened it. With a `next` reason it stays open for that one.
+    /// An operator holds it open from now on, or no longer.
+    pub(super) fn hold(&self, is_held: Held, now: Duration) {
+        let mut state = self.lock();
+        state.is_held = is_held == Held::Open;
+        self.show(&mut state, now);
+    }
+
+    /// Whether an operator holds it open.
+    pub(super) fn is_held(&self) -> bool {
+        self.lock().is_held
+    }
+
+    /// For what fault it is open.
+    pub(super) fn fault(&self) -> Option<Reason> {
+        self.lock().fault
+    }
+
+    /// Its fault is over: it closes, unless an operator holds it; half-open, where calls had opened it.
+    /// With a `next` reason it stays open for that one.
     pub(super) fn close(&self, next: Option<Reason>, now: Duration) {
         let mut state = self.lock();
         state.suspicion = None;
-        let Some(Pause { reason, since }) = self.paused() else { return };
-        if state.past.len() == REMEMBERED {
-            state.past.pop_front();
-        }
-        state.past.push_back((since, now));
-        if reason.is_told_by_calls() {
+        let Some(fault) = state.fault.take() else { return };
+        state.fault = next;
+        if fault.is_told_by_calls() {
             self.limiter.begin_half_open();
         }
-        self.pause.send_replace(next.map(|reason| Pause { reason, since: now }));
+        self.show(&mut state, now);
+    }
+
+    /// Tells the reason that counts now: a fault comes first, since it is probed meanwhile.
+    fn show(&self, state: &mut State, now: Duration) {
+        let reason = state.fault.or(state.is_held.then_some(Reason::Operator));
+        let before = self.paused();
+        if before.map(|pause| pause.reason) == reason {
+            return;
+        }
+        if let Some(Pause { since, .. }) = before {
+            if state.past.len() == REMEMBERED {
+                state.past.pop_front();
+            }
+            state.past.push_back((since, now));
+        }
+        self.pause.send_replace(reason.map(|reason| Pause { reason, since: now }));
     }
 
     /// Counts one more probe since a call last went well, from 1.

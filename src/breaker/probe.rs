@@ -49,6 +49,8 @@ impl Worker {
     async fn probe(&self, kind: Kind, reason: Reason) -> bool {
         match reason {
             Reason::Ledger => self.probe_ledger().await,
+            // Only an operator ends it.
+            Reason::Operator => false,
             Reason::Unauthorized
             | Reason::Misconfigured
             | Reason::Clock
@@ -90,7 +92,9 @@ impl Worker {
             HealthSignal::Against(told) => told,
             HealthSignal::Fine | HealthSignal::Nothing => return true,
         };
-        let is_tried = told != reason || self.is_blind_trial_due(kind, reason, called.skew);
+        // While an operator holds the kind, no command can show anything.
+        let is_tried = !self.breakers.is_held(kind)
+            && (told != reason || self.is_blind_trial_due(kind, reason, called.skew));
         if is_tried {
             tracing::info!(
                 kind = kind.as_str(),

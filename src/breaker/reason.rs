@@ -21,11 +21,13 @@ pub(crate) enum Reason {
     Topology,
     /// The ledger cannot be written.
     Ledger,
+    /// An operator wants it so.
+    Operator,
 }
 
 impl Reason {
     /// Every reason, in the contract's order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Unauthorized,
         Self::Misconfigured,
         Self::Clock,
@@ -34,6 +36,7 @@ impl Reason {
         Self::BrokerBlocked,
         Self::Topology,
         Self::Ledger,
+        Self::Operator,
     ];
 
     /// The contract's word.
@@ -47,6 +50,7 @@ impl Reason {
             Self::BrokerBlocked => "broker_blocked",
             Self::Topology => "topology",
             Self::Ledger => "ledger",
+            Self::Operator => "operator",
         }
     }
 
@@ -59,13 +63,14 @@ impl Reason {
             | Self::RateLimited
             | Self::BrokerBlocked
             | Self::Topology
-            | Self::Ledger => false,
+            | Self::Ledger
+            | Self::Operator => false,
         }
     }
 
     /// Whether calls tell it, so that they have to show that it is over.
     pub(super) const fn is_told_by_calls(self) -> bool {
-        !matches!(self, Self::BrokerBlocked | Self::Topology | Self::Ledger)
+        !matches!(self, Self::BrokerBlocked | Self::Topology | Self::Ledger | Self::Operator)
     }
 
     const fn of(cause: Cause) -> Option<Self> {

@@ -276,18 +276,18 @@ fn an_otp_shows_whether_an_outage_is_over_only_after_long_or_when_another_kind_w
 #[test]
 fn what_is_shown_is_why_the_breaker_is_open_or_what_is_wrong_with_the_queue() {
     let breakers = breakers();
-    assert_eq!(breakers.shown(Kind::Refund), None);
+    assert_eq!(breakers.shown(Kind::Refund), []);
     breakers.note_topology(Kind::Refund, Some("the queue gives no answer".to_owned()));
-    assert_eq!(breakers.shown(Kind::Refund), Some(Reason::Topology));
-    assert_eq!(breakers.shown(Kind::RefundOtp), None, "each kind has its own");
+    assert_eq!(breakers.shown(Kind::Refund), [Reason::Topology]);
+    assert_eq!(breakers.shown(Kind::RefundOtp), [], "each kind has its own");
     assert_eq!(breakers.paused(Kind::Refund), None, "what is in hand may still call");
     breakers.pause(Kind::Refund, Reason::Ledger, at(5));
-    assert_eq!(breakers.shown(Kind::Refund), Some(Reason::Ledger));
+    assert_eq!(breakers.shown(Kind::Refund), [Reason::Ledger]);
     let pause = Pause { reason: Reason::Ledger, since: at(5) };
     assert_eq!(breakers.paused(Kind::Refund), Some(pause));
     breakers.note_topology(Kind::Refund, None);
     breakers.resume(Kind::Refund, at(6));
-    assert_eq!(breakers.shown(Kind::Refund), None);
+    assert_eq!(breakers.shown(Kind::Refund), []);
 }
 
 #[test]
@@ -310,7 +310,57 @@ fn a_worker_that_stops_is_not_shown_as_paused() {
     breakers.pause(Kind::Refund, Reason::Outage, at(0));
     breakers.note_topology(Kind::RefundOtp, Some("it is gone".to_owned()));
     breakers.stop.cancel();
-    assert_eq!(Kind::ALL.map(|kind| breakers.shown(kind)), [None; 3]);
+    assert!(Kind::ALL.into_iter().all(|kind| breakers.shown(kind).is_empty()));
+}
+
+/// What an operator says of refunds.
+fn by_hand() -> OperatorPause {
+    let (person, reason) = ("asha@desk".to_owned(), "Eko asked for it".to_owned());
+    OperatorPause { kind: Kind::Refund, since: Timestamp::UNIX_EPOCH, person, reason }
+}
+
+#[test]
+fn a_fault_and_an_operator_are_both_held_and_each_ends_by_itself() {
+    let breakers = breakers();
+    breakers.note_operator_pauses(vec![by_hand()], at(0));
+    assert_eq!(breakers.shown(Kind::Refund), [Reason::Operator]);
+    assert_eq!(breakers.shown(Kind::RefundOtp), [], "each kind has its own");
+    breakers.saw(Kind::Refund, ours("a"), UNAUTHORIZED, at(1));
+    breakers.saw(Kind::Refund, ours("b"), UNAUTHORIZED, at(10));
+    assert_eq!(breakers.shown(Kind::Refund), [Reason::Unauthorized, Reason::Operator]);
+    assert_eq!(paused(&breakers, Kind::Refund), Some(Reason::Unauthorized), "it is probed");
+    breakers.resume(Kind::Refund, at(20));
+    assert_eq!(
+        breakers.shown(Kind::Refund),
+        [Reason::Operator],
+        "a probe ends its own reason only"
+    );
+    breakers.resume(Kind::Refund, at(25));
+    assert_eq!(paused(&breakers, Kind::Refund), Some(Reason::Operator), "nor does another one");
+    assert!(breakers.is_held(Kind::Refund));
+    breakers.note_operator_pauses(Vec::new(), at(30));
+    assert_eq!(paused(&breakers, Kind::Refund), None);
+    assert!(!breakers.is_held(Kind::Refund));
+    assert_eq!(breakers.paused_for(Kind::Refund, at(40), at(40)), at(30), "counted once");
+    assert_eq!(breakers.limit(Kind::Refund), 1, "one call shows whether the keys are right");
+}
+
+#[tokio::test]
+async fn who_waits_for_the_operator_goes_on_when_a_fault_comes_first() {
+    let breakers = breakers();
+    breakers.note_operator_pauses(vec![by_hand()], at(0));
+    {
+        let waits = breakers.until_released(Kind::Refund);
+        tokio::pin!(waits);
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        breakers.probe_now();
+        assert!(futures_util::poll!(&mut waits).is_pending(), "a hangup is no operator");
+        breakers.pause(Kind::Refund, Reason::Ledger, at(1));
+        assert!(futures_util::poll!(&mut waits).is_ready());
+    }
+    breakers.note_operator_pauses(Vec::new(), at(2));
+    assert_eq!(breakers.shown(Kind::Refund), [Reason::Ledger]);
+    assert_eq!(breakers.enter(Kind::Refund).await.err(), Some(Rejected(Some(Reason::Ledger))));
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::app::start::tls_provider;
+use crate::command::Defaults;
 use crate::config::InquireArgs;
-use crate::eko::{CallResult, Client};
+use crate::eko::{CallResult, Client, Settings};
 use crate::outcome::{Answer, Receipt};
 use crate::output;
 use crate::verdict::Reading;
@@ -34,12 +35,20 @@ struct Told<'a> {
 /// Wrong settings.
 pub async fn inquire(args: &InquireArgs) -> anyhow::Result<ExitCode> {
     tls_provider();
-    let (tid, (settings, defaults)) = (args.tid()?, args.eko.eko()?);
+    ask(args.eko.eko()?, args.tid()?, args.json).await
+}
+
+/// Asks Eko, prints what it says, and tells the exit code.
+pub(super) async fn ask(
+    (settings, defaults): (Settings, Defaults),
+    tid: &str,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let initiator_id = defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
     let user_code = defaults.user_code.as_deref().unwrap_or_default();
     let call = Client::new(settings)?.look_up(tid, initiator_id, user_code).await;
     let told = told(tid, &call);
-    if args.json {
+    if json {
         output::line(serde_json::to_string_pretty(&told)?)
     } else {
         output::line(format_args!("tid {tid}: {}: {}", told.reading, told.means));

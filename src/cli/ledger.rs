@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::audit::{Auditor, Subject};
 use crate::app::outdated;
 use crate::app::start::{opening, tls_provider};
 use crate::broker::{self, OperatorConnection, Paired, Pairing, Read, Register};
 use crate::config::{LedgerAdoptArgs, LedgerArgs, LedgerShowArgs};
-use crate::ledger::{Identity, Ledger, Meta, Overview};
+use crate::ledger::{Action, ActionResult, Identity, Ledger, Meta, Overview};
 use crate::output;
 
 /// What to do where a ledger knows nothing.
@@ -161,8 +162,17 @@ async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
         OperatorConnection::open(&broker).await.context("the broker cannot be reached")?;
     let ledger = Ledger::open(&settings, &opening(Duration::MAX)?).await;
     let ledger = ledger.context("the ledger cannot be opened")?;
+    let (person, why) = (args.by.person()?, args.why()?);
+    let mut auditor = Auditor::open(&settings, person, why).await?;
+    let subject = Subject { id: Some(&ledger.identity().id), tid: None };
+    let begun = auditor.begin(Action::LedgerAdopt, subject).await?;
     let told = take_over(&connection.pairing(), &ledger, &broker.prefix, args.new).await;
     connection.close().await;
+    let (result, detail) = match &told {
+        Ok(told) => (ActionResult::Done, told.trim().replace('\n', " ")),
+        Err(error) => (ActionResult::Failed, format!("{error:#}")),
+    };
+    auditor.end(begun, result, &detail).await?;
     output::print(&told?);
     // A refusal ends what publishes on a connection, and the takeover may have met one.
     let connection =

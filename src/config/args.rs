@@ -82,6 +82,9 @@ pub struct Args {
     /// 1h, and at least the longest give-up time plus `EKO_STAMP_TOLERANCE` and `SETTLE_QUIET`
     #[arg(long, env, value_name = "DURATION", default_value = "90d")]
     pub ledger_retention: String,
+    /// Time for which it is kept what people did by hand (`eko-worker audit list`)
+    #[arg(long, env, value_name = "DURATION", default_value = "400d")]
+    pub audit_retention: String,
     /// Address and port of /metrics, /healthz and /readyz
     #[arg(long, env, value_name = "ADDR:PORT", default_value = "127.0.0.1:9464")]
     pub admin_addr: String,

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::Problems;
+use super::ledger::LedgerUrlArgs;
+use super::operator::{ByArgs, why};
 use super::parts::{AmqpArgs, EkoArgs};
 use super::publish::duration;
 
@@ -15,8 +17,8 @@ pub enum DeadArgs {
     Show(DeadShowArgs),
     /// Send commands once more. A refund is sent only if Eko says that it is pending
     Replay(Box<DeadReplayArgs>),
-    /// Remove dead letters from the queue for good
-    Drop(DeadDropArgs),
+    /// Remove dead letters from the queue for good. Eko is asked about a refund in doubt
+    Drop(Box<DeadDropArgs>),
 }
 
 /// Which dead letters: those for which all of this holds.
@@ -92,6 +94,22 @@ pub struct DeadReplayArgs {
     /// Where Eko is
     #[command(flatten)]
     pub eko: EkoArgs,
+    /// For the audit
+    #[command(flatten)]
+    pub audit: DeadAuditArgs,
+}
+
+// Who changes dead letters, why, and where that is recorded.
+#[expect(missing_docs, reason = "see above")]
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeadAuditArgs {
+    #[command(flatten)]
+    pub by: ByArgs,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
+    #[command(flatten)]
+    pub ledger: LedgerUrlArgs,
 }
 
 /// What to take away.
@@ -100,10 +118,11 @@ pub struct DeadDropArgs {
     /// Which of them
     #[command(flatten)]
     pub choice: DeadChoice,
-    /// Only say what would be dropped
+    /// Only say what would be dropped. Eko is still asked about refunds in doubt
     #[arg(long)]
     pub dry_run: bool,
-    /// Confirm that all chosen dead letters are meant, if no ids are given
+    /// Confirm that all chosen dead letters are meant, if no ids are given. Drop a refund in doubt
+    /// without a question: one whose id is given, or one of which Eko says how it ended
     #[arg(long)]
     pub yes: bool,
     /// Print one JSON document: a list
@@ -112,6 +131,24 @@ pub struct DeadDropArgs {
     /// Where the broker is
     #[command(flatten)]
     pub amqp: AmqpArgs,
+    /// Where Eko is
+    #[command(flatten)]
+    pub eko: EkoArgs,
+    /// For the audit
+    #[command(flatten)]
+    pub audit: DeadAuditArgs,
+}
+
+impl DeadAuditArgs {
+    /// Who changes dead letters.
+    pub(crate) fn person(&self) -> Result<String, Problems> {
+        self.by.person()
+    }
+
+    /// Why.
+    pub(crate) fn why(&self) -> Result<Option<String>, Problems> {
+        why("--why", self.why.as_deref())
+    }
 }
 
 impl DeadChoice {

@@ -1,6 +1,7 @@
 //! The settings of the subcommands on the ledger: where it is, and whose queues are looked at.
 
 use super::Problems;
+use super::operator::{ByArgs, why};
 use super::parts::AmqpArgs;
 use super::read::Reader;
 use super::tls::TlsPaths;
@@ -32,9 +33,22 @@ pub struct LedgerAdoptArgs {
     /// Create the ledger if it does not exist, or accept one that has never kept a command
     #[arg(long)]
     pub new: bool,
+    /// Who does it
+    #[command(flatten)]
+    pub by: ByArgs,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
     /// Where it is, and its queues
     #[command(flatten)]
     pub place: LedgerPlaceArgs,
+}
+
+impl LedgerAdoptArgs {
+    /// Why it takes over.
+    pub(crate) fn why(&self) -> Result<Option<String>, Problems> {
+        why("--why", self.why.as_deref())
+    }
 }
 
 // Plain comments: clap would take doc comments for the help of each subcommand.
@@ -74,7 +88,10 @@ pub struct LedgerUrlArgs {
 
 impl LedgerUrlArgs {
     /// Reads and checks where the ledger is.
-    pub(super) fn read(&self) -> Result<ledger::Settings, Problems> {
+    ///
+    /// # Errors
+    /// Each setting that is wrong, by name, with the reason.
+    pub(crate) fn ledger(&self) -> Result<ledger::Settings, Problems> {
         let mut reader = Reader::default();
         let ledger = self.settings(&mut reader);
         reader.finish()?;
@@ -124,6 +141,6 @@ impl LedgerPlaceArgs {
     /// # Errors
     /// Each setting that is wrong, by name, with the reason.
     pub(crate) fn read(&self) -> Result<(ledger::Settings, broker::Settings), Problems> {
-        Ok((self.url.read()?, self.amqp.broker()?))
+        Ok((self.url.ledger()?, self.amqp.broker()?))
     }
 }

@@ -1,8 +1,6 @@
 //! The settings of `show`, which needs the ledger and nothing else.
 
-use super::Problems;
 use super::ledger::LedgerUrlArgs;
-use crate::ledger;
 
 /// What to show, and where it is kept.
 #[derive(Clone, Debug, clap::Args)]
@@ -13,11 +11,4 @@ pub struct ShowArgs {
     /// Where it is kept
     #[command(flatten)]
     pub url: LedgerUrlArgs,
-}
-
-impl ShowArgs {
-    /// Reads and checks where the ledger is.
-    pub(crate) fn ledger(&self) -> Result<ledger::Settings, Problems> {
-        self.url.read()
-    }
 }

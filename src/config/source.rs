@@ -60,6 +60,12 @@ pub(crate) fn variable(argument: &Arg) -> Option<String> {
     argument.get_env()?.to_str().map(str::to_owned)
 }
 
+/// What a variable of the login session says of whoever is there.
+#[expect(clippy::disallowed_methods, reason = "only the environment knows who is there")]
+pub(super) fn person(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|name| !name.trim().is_empty())
+}
+
 /// Whether a setting may also be given as the path of a file that holds it.
 pub(crate) fn has_file(argument: &Arg) -> bool {
     variable(argument).is_some_and(|name| variables().contains(&format!("{name}_FILE")))

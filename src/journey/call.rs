@@ -24,6 +24,10 @@ impl<'a> Journey<'a> {
             Next::Inquiry => Purpose::Inquiry,
         };
         self.reacquire(acquiring.task.kind, purpose).await;
+        // Not sooner: who waits for leave may wait for long.
+        if acquiring.next == Next::Attempt && self.worker.breakers.is_held(acquiring.task.kind) {
+            return acquiring.held_back(&self.worker.conditions());
+        }
         acquiring.acquired()
     }
 

@@ -63,7 +63,8 @@ impl Journey<'_> {
                 | Reason::Clock
                 | Reason::Outage
                 | Reason::RateLimited
-                | Reason::Ledger,
+                | Reason::Ledger
+                | Reason::Operator,
             )
             | None => order::Rejected::Park,
         }
@@ -150,7 +151,9 @@ impl Journey<'_> {
     async fn ask_for_command(&self, claiming: &Claiming, command: &Command) -> ClaimRequest {
         let worker = self.worker;
         let digest = worker.ledger.digest(command.canonical().as_bytes());
-        let stamp = if claiming.may_begin(&worker.policy, worker.now()) {
+        // An operator may have paused the kind since it entered: then it is claimed, and waits.
+        let is_held = worker.breakers.is_held(command.kind());
+        let stamp = if !is_held && claiming.may_begin(&worker.policy, worker.now()) {
             Some(worker.eko.stamp().await)
         } else {
             None

@@ -14,8 +14,9 @@ impl Journey<'_> {
     pub(super) async fn note(&mut self, noting: Noting<ClaimedCommand>) -> Order<ClaimedCommand> {
         let (worker, case) = (self.worker, &noting.claim);
         let is_readable = noting.task.message == Message::Here;
-        if is_readable && !noting.unsettled {
-            worker.metrics.retried(noting.task.kind, noting.cause);
+        if let (true, false, Reason::Retry(cause)) = (is_readable, noting.unsettled, noting.reason)
+        {
+            worker.metrics.retried(noting.task.kind, cause);
         }
         let order = match worker.ledger.note(case, noting.due_in(), noting.unsettled).await {
             Ok(held) => noting.noted(held),
@@ -25,12 +26,12 @@ impl Journey<'_> {
             }
         };
         if let Order::Park(parking) = &order
-            && let Reason::Retry(cause) = parking.copy.reason
+            && parking.copy.reason != Reason::Busy
         {
             tracing::info!(
                 command_id = self.subject.command_id,
                 kind = metrics::label(self.subject.kind),
-                reason = cause.as_str(),
+                reason = parking.copy.reason.as_str(),
                 attempts = parking.copy.attempts,
                 delay_ms = u64::try_from(parking.copy.delay.as_millis()).unwrap_or(u64::MAX),
                 trace_id = self.received.trace.id(),
@@ -110,7 +111,7 @@ impl Worker {
         let parking = broker::Parking {
             copy: parking.copy,
             kind: Some(kind),
-            first_received: self.now().wall,
+            first_received: parking.copy.age.map_or(self.now().wall, |age| age.first_received),
             // What has not begun stays in the trace that its message names.
             traceparent: None,
         };

@@ -17,6 +17,7 @@ const PREFIXES: [&str; 14] = [
     "REFUND_",
     "LEDGER_",
     "ADMIN_",
+    "AUDIT_",
     "LOG_",
     "SHUTDOWN_",
     "RUST_",

@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod operating;
 mod operations;
+mod operators;
 mod outputs;
 mod parking;
 mod pauses;

@@ -56,6 +56,7 @@ const CALM: Faults = Faults {
     sweeps: 0,
     regressions: 0,
     losses: 0,
+    pauses: 0,
     all: 2,
 };
 
@@ -261,6 +262,13 @@ const FAILOVER_OF_RIVALS: Scenario = Scenario {
     ..RIVALS
 };
 
+/// An operator pauses the kind whenever an attempt would begin.
+const PAUSED: Scenario = Scenario {
+    name: "paused",
+    faults: Faults { pauses: 2, silences: 1, lates: 1, refusals: 1, crashes: 1, all: 3, ..CALM },
+    ..ALONE
+};
+
 #[expect(clippy::disallowed_methods, reason = "a report says how long it took")]
 fn run(scenario: &Scenario) -> Report {
     let began = Instant::now();
@@ -330,6 +338,7 @@ sound! {
     what_a_queue_refuses_is_published_later REFUSED,
     a_message_that_vanishes_leaves_nothing_undone PURGED,
     a_sweep_beside_another_worker_keeps_every_promise SWEPT,
+    an_attempt_that_is_held_back_breaks_no_promise PAUSED,
     a_ledger_that_forgets_does_not_cost_a_second_refund FAILOVER,
     a_ledger_that_forgets_keeps_two_commands_for_one_tid_apart FAILOVER_OF_RIVALS,
 }

@@ -7,6 +7,7 @@ mod memory;
 mod meta;
 #[cfg(test)]
 pub mod model;
+mod operator;
 mod postgres;
 mod request;
 mod row;
@@ -15,6 +16,7 @@ mod rules;
 mod show;
 mod sqlite;
 mod unit_of_work;
+mod unsettled;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +34,14 @@ use eko_connect::credential::Credential;
 use eko_connect::pem::TlsFiles;
 use eko_core::event::Event;
 pub use meta::{Identity, Meta, Opening, Overview};
+pub use operator::{
+    Action, ActionResult, AuditEntry, AuditFilter, Intent, OperatorLedger, OperatorPause,
+};
 pub use postgres::{Address, Server, TLS_SETTINGS, check_tls};
 use request::{Claimant, CommandRequest, Reply, Request, Transition, UpkeepRequest, Write};
 use row::Finished;
 pub use show::show;
+pub use unsettled::{LastReading, Unsettled, UnsettledRefund, UnsettledState, unsettled};
 
 /// How many requests may wait for a commit before callers wait to hand theirs in.
 const QUEUE: usize = 4096;
@@ -274,6 +280,16 @@ impl Ledger {
     /// Forgets at most `most` commands that finished before a time; tells how many.
     pub async fn prune(&self, before: Timestamp, most: u32) -> Result<u32, Error> {
         self.keep_up(|reply| UpkeepRequest::Prune { before, most, reply }).await
+    }
+
+    /// Which kinds an operator has paused.
+    pub async fn operator_pauses(&self) -> Result<Vec<OperatorPause>, Error> {
+        self.keep_up(|reply| UpkeepRequest::OperatorPauses { reply }).await
+    }
+
+    /// Forgets at most `most` actions of people that began before a time; tells how many.
+    pub async fn prune_audit(&self, before: Timestamp, most: u32) -> Result<u32, Error> {
+        self.keep_up(|reply| UpkeepRequest::PruneAudit { before, most, reply }).await
     }
 
     /// Writes something that changes nothing: whether the ledger can be written again.

@@ -71,7 +71,10 @@ fn keep_up(request: UpkeepRequest) {
         UpkeepRequest::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
         UpkeepRequest::BacklogCounts { reply } => drop(reply.send(Ok(BacklogCounts::default()))),
         UpkeepRequest::Meta { reply, .. } => drop(reply.send(Ok(Meta::default()))),
-        UpkeepRequest::Prune { reply, .. } => drop(reply.send(Ok(0))),
+        UpkeepRequest::Prune { reply, .. } | UpkeepRequest::PruneAudit { reply, .. } => {
+            drop(reply.send(Ok(0)));
+        }
+        UpkeepRequest::OperatorPauses { reply } => drop(reply.send(Ok(Vec::new()))),
         UpkeepRequest::Probe { reply } => drop(reply.send(Ok(()))),
     }
 }

@@ -14,6 +14,7 @@ mod home;
 mod link;
 mod loaded;
 mod meta;
+mod operator;
 mod pooled;
 mod rows;
 mod schema;
@@ -31,6 +32,7 @@ use super::request::{Answers, CommandRequest, Request, UpkeepRequest, by_subject
 use super::row::Row;
 use super::rules::{Caution, Circumstances, LeaseScope};
 use super::unit_of_work::UnitOfWork;
+use super::unsettled::Found;
 use super::{Error, Identity, Inbox, Opened, Opening, Overview, StoreTime};
 pub use address::Address;
 use eko_connect::credential::Credential;
@@ -38,10 +40,12 @@ use eko_connect::pem::TlsFiles;
 use eko_core::history::SuspicionReason;
 use link::{ConnectionError, Link};
 use loaded::{Loaded, Subjects};
+pub(super) use meta::NOW;
+pub(super) use operator::OperatorStore;
 pub use tls::{TLS_SETTINGS, check_tls};
 use transactions::{
-    Settled, backlog_counts, commit, is_empty, load, own_commits, probe, promise, prune, read_meta,
-    stranded,
+    Settled, backlog_counts, commit, is_empty, load, operator_pauses, own_commits, probe, promise,
+    prune, prune_audit, read_meta, stranded,
 };
 
 /// Before what makes a database no ledger.
@@ -107,6 +111,13 @@ pub(super) async fn find(server: &Server, what: &str) -> anyhow::Result<Vec<Row>
     let mut link = Link::new(server.clone());
     let (client, ..) = open_to_read(&mut link).await?;
     Ok(rows::find(&client, what).await.map_err(|error| link.told(&error))?)
+}
+
+/// The refunds that may have been executed, as far as that is known.
+pub(super) async fn unsettled(server: &Server) -> anyhow::Result<Found> {
+    let mut link = Link::new(server.clone());
+    let (client, ..) = open_to_read(&mut link).await?;
+    Ok(rows::unsettled(&client).await.map_err(|error| link.told(&error))?)
 }
 
 /// A transaction on a ledger that is there, how many migrations it has seen, and the server's timeline.
@@ -250,6 +261,13 @@ impl Running {
             UpkeepRequest::Stranded { most, reply } => {
                 let stranded = link.retry(|session| stranded(session, most)).await;
                 drop(reply.send(stranded));
+            }
+            UpkeepRequest::OperatorPauses { reply } => {
+                drop(reply.send(link.retry(operator_pauses).await));
+            }
+            UpkeepRequest::PruneAudit { before, most, reply } => {
+                let forgotten = link.retry(|session| prune_audit(session, before, most)).await;
+                drop(reply.send(forgotten));
             }
             UpkeepRequest::Probe { reply } => drop(reply.send(link.retry(probe).await)),
             UpkeepRequest::Meta { change, reply } => {

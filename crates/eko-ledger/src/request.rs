@@ -11,6 +11,7 @@ use super::claim::{
     Asked, BacklogCounts, Claim, ClaimRequest, ClaimedCommand, LeaseStatus, Stranded,
 };
 use super::meta::{Change, Meta};
+use super::operator::OperatorPause;
 use super::row::Finished;
 use eko_core::history::History;
 
@@ -35,6 +36,8 @@ pub(super) enum UpkeepRequest {
     Stranded { most: u32, reply: Reply<Stranded> },
     BacklogCounts { reply: Reply<BacklogCounts> },
     Prune { before: Timestamp, most: u32, reply: Reply<u32> },
+    OperatorPauses { reply: Reply<Vec<OperatorPause>> },
+    PruneAudit { before: Timestamp, most: u32, reply: Reply<u32> },
     Probe { reply: Reply<()> },
     Meta { change: Change, reply: Reply<Meta> },
 }
@@ -103,7 +106,10 @@ impl UpkeepRequest {
         match self {
             Self::Stranded { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::BacklogCounts { reply } => drop(reply.send(Err(error.clone()))),
-            Self::Prune { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Prune { reply, .. } | Self::PruneAudit { reply, .. } => {
+                drop(reply.send(Err(error.clone())));
+            }
+            Self::OperatorPauses { reply } => drop(reply.send(Err(error.clone()))),
             Self::Probe { reply } => drop(reply.send(Err(error.clone()))),
             Self::Meta { reply, .. } => drop(reply.send(Err(error.clone()))),
         }

@@ -3,6 +3,7 @@
 mod begun;
 mod file;
 mod meta;
+mod operator;
 mod rows;
 mod store;
 mod work;
@@ -19,18 +20,22 @@ use super::meta::{CautionClock, Change, Witness};
 use super::request::Request;
 use super::row::Row;
 use super::rules::{Circumstances, LeaseScope};
+use super::unsettled::{self, Found};
 use super::{Error, Identity, Inbox, Opened, Opening, Overview, StoreTime};
 use eko_core::decision::saturating_add;
 use file::LedgerFile;
+pub(super) use meta::NOW;
+pub(super) use operator::OperatorStore;
 use store::Store;
 use work::Work;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/sqlite/0001_commands.sql"),
     include_str!("../migrations/sqlite/0002_begun.sql"),
     include_str!("../migrations/sqlite/0003_moments.sql"),
     include_str!("../migrations/sqlite/0004_memory.sql"),
+    include_str!("../migrations/sqlite/0005_operators.sql"),
 ];
 
 /// How many requests share a commit at most: enough to make the commit cheap, few enough that
@@ -129,6 +134,25 @@ pub(super) fn find(path: &Path, what: &str) -> anyhow::Result<Vec<Row>> {
             statement.query_map([what], rows::read)?.collect::<rusqlite::Result<_>>()?;
         found.sort_by_key(|row| row.history.first_received);
         Ok(found)
+    };
+    found().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The refunds that may have been executed, as far as that is known: read as [`find`] reads.
+pub(super) fn unsettled(path: &Path) -> anyhow::Result<Found> {
+    let connection = open_to_read(path)?;
+    let found = || -> anyhow::Result<Found> {
+        let applied = applied(&connection)?;
+        anyhow::ensure!(applied > 0, "the file holds no ledger");
+        let snapshot = connection.unchecked_transaction()?;
+        let now = snapshot.query_row(&format!("SELECT {NOW}"), (), |row| row.get(0))?;
+        let mut rows = Vec::new();
+        for which in [unsettled::OPEN, unsettled::UNRESOLVED] {
+            let mut statement = snapshot.prepare(&rows::select(which))?;
+            let found = statement.query_map((), rows::read)?;
+            rows.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+        }
+        Ok((rows::time(now)?, rows))
     };
     found().with_context(|| format!("cannot read {}", path.display()))
 }

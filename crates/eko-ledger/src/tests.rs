@@ -231,6 +231,7 @@ macro_rules! on_both_stores {
 }
 
 mod memory;
+mod operators;
 mod places;
 
 on_both_stores! {

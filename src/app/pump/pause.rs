@@ -32,11 +32,18 @@ impl Pump {
             () = self.lost.cancelled() => false,
             is_fine = self.wait_until_fine(consumer, reason) => is_fine,
         };
-        if is_fine {
+        if is_fine && reason != Reason::Operator {
             self.worker.resume(kind);
         }
         self.worker.breakers.note_topology(kind, None);
-        if is_fine {
+        if let Some(next) = self.worker.breakers.paused(kind).filter(|_| is_fine) {
+            tracing::info!(
+                kind = kind.as_str(),
+                reason = reason.as_str(),
+                next = next.reason.as_str(),
+                "one reason of the pause is over; another one still pauses the kind"
+            );
+        } else if is_fine {
             let paused_for = self.worker.now().monotonic.saturating_sub(since);
             tracing::info!(
                 kind = kind.as_str(),
@@ -59,6 +66,11 @@ impl Pump {
                 true
             }
             Reason::Topology => self.wait_until_repaired(consumer).await,
+            Reason::Operator => {
+                self.park(consumer).await;
+                self.worker.breakers.until_released(consumer.kind).await;
+                true
+            }
             Reason::Unauthorized
             | Reason::Misconfigured
             | Reason::Clock
@@ -97,6 +109,10 @@ impl Pump {
     /// Takes no more and parks what has not begun. Where no queue takes it, it waits in hand, and
     /// nobody waits for it.
     async fn park(&self, consumer: &mut QueueConsumer) {
+        // One pause follows another: a consumer that was cancelled has nothing more to give.
+        if !consumer.is_consuming() {
+            return;
+        }
         consumer.cancel();
         let kind = consumer.kind;
         while let Some(delivery) = consumer.next().await {

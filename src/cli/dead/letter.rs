@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::broker::DeadLetter;
 use crate::cli::any_defaults;
+use crate::cli::audit::Subject;
 use crate::command::{Kind, is_mobile, normal_tid, parse};
 use crate::privacy::{mask, scrub};
 
@@ -85,6 +86,11 @@ impl Letter {
             since: told.or(died).or(envelope.timestamp).or(parsed.time),
             replay_of: dead.replay_of(),
         }
+    }
+
+    /// What the audit says that it is about.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject { id: self.command_id.as_deref(), tid: self.tid.as_deref() }
     }
 
     /// Whether this is its id, or that of its event.

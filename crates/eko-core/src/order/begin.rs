@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Claimed, Deciding, LeaseStatus, Order, Source};
+use super::{Claimed, Conditions, Deciding, LeaseStatus, Noting, Order, Source};
 use crate::clock::{Now, Stamp};
 use crate::decision::{Task, Trigger};
 use crate::verdict::{Reading, Verdict};
@@ -75,6 +75,14 @@ impl<C> Acquiring<C> {
             Next::Attempt => Order::Stamp(Stamping { claim, task, source }),
             Next::Inquiry => Order::Begin(Beginning { claim, next, task, source }),
         }
+    }
+}
+
+impl<C: Claimed> Acquiring<C> {
+    /// There is no leave for an attempt, since the kind is paused: it waits, and nothing is called.
+    pub fn held_back(self, conditions: &Conditions<'_>) -> Order<C> {
+        let Self { claim, task, source, .. } = self;
+        Order::Note(Noting::paused(claim, (task, source), conditions))
     }
 }
 

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::clock::Now;
 use crate::decision::{self, Message, Step, Task, Trigger};
-use crate::verdict::Cause;
 
 /// There is something to decide.
 #[derive(Clone, Debug)]
@@ -32,8 +31,8 @@ pub struct Noting<C> {
     pub task: Task,
     /// For how long its copy waits.
     pub delay: Duration,
-    /// What is waited out.
-    pub cause: Cause,
+    /// What its copy waits for.
+    pub reason: Reason,
     /// Whether it is not known whether it was executed.
     pub unsettled: bool,
     now: Now,
@@ -46,7 +45,8 @@ impl<C: Claimed> Deciding<C> {
         let now = conditions.now;
         let Self { claim, task, trigger, source } = self;
         let wait = |claim, delay, cause, unsettled| {
-            Order::Note(Noting { claim, task, delay, cause, unsettled, now, source }.measured())
+            let reason = Reason::Retry(cause);
+            Order::Note(Noting { claim, task, delay, reason, unsettled, now, source }.measured())
         };
         match decision::decide(task, claim.history(), trigger, conditions) {
             Step::Attempt if task.message == Message::Here => {
@@ -69,6 +69,17 @@ impl<C: Claimed> Deciding<C> {
 }
 
 impl<C: Claimed> Noting<C> {
+    /// The kind is paused: the command waits as it is, known not to be executed.
+    pub(super) fn paused(
+        claim: C,
+        (task, source): (Task, Source),
+        conditions: &Conditions<'_>,
+    ) -> Self {
+        let (delay, now) = (conditions.policy.retry.initial, conditions.now);
+        let reason = Reason::Paused;
+        Self { claim, task, delay, reason, unsettled: false, now, source }.measured()
+    }
+
     fn measured(mut self) -> Self {
         self.claim.history_mut().measure(self.now);
         self
@@ -85,7 +96,7 @@ impl<C: Claimed> Noting<C> {
 
     /// Whether it was written.
     pub fn noted(self, held: LeaseStatus) -> Order<C> {
-        let Self { claim, task, delay, cause, now, source, .. } = self;
+        let Self { claim, task, delay, reason, now, source, .. } = self;
         let Source::Message(delivered) = source else { return Order::End(End::DueAgain) };
         if held == LeaseStatus::Lost {
             return source.lost();
@@ -94,7 +105,7 @@ impl<C: Claimed> Noting<C> {
         match task.message {
             Message::Here => {
                 let parked = claim.parked().saturating_add(1);
-                let (attempts, reason) = (claim.history().attempts(), Reason::Retry(cause));
+                let attempts = claim.history().attempts();
                 let copy = Copy { delay, parked, attempts, age, reason };
                 Order::Park(Parking { copy, replaces: true })
             }

@@ -163,6 +163,22 @@ fn a_call_begins_in_the_ledger_with_the_timestamp_that_signs_it() {
 }
 
 #[test]
+fn an_attempt_that_is_held_back_is_not_begun_and_waits_with_all_that_is_known() {
+    let acquiring = expect!(decided(claimed(Claim::Due(case()))), Acquire);
+    let policy = policy();
+    let conditions = Conditions { policy: &policy, now: NOW, jitter: 0.5 };
+    let noting = expect!(acquiring.held_back(&conditions), Note);
+    assert_eq!((noting.claim.history.attempts(), noting.unsettled), (0, false));
+    assert_eq!((noting.reason, noting.due_in()), (Reason::Paused, policy.retry.initial));
+    let parking = expect!(noting.noted(LeaseStatus::Held), Park);
+    assert_eq!((parking.copy.reason, parking.copy.parked), (Reason::Paused, 4));
+    expect!(parking.parked::<ClaimedCommand>(Placed::Yes), Acknowledge);
+    // It comes back, and goes on where it stopped.
+    let next = expect!(decided(claimed(Claim::Due(case()))), Acquire).next;
+    assert_eq!(next, Next::Attempt);
+}
+
+#[test]
 fn what_has_expired_while_it_waited_for_leave_is_not_begun() {
     let later = Now { wall: "1970-01-01T00:00:10Z".parse().unwrap(), ..NOW };
     let task = Task { expiry: Some("1970-01-01T00:00:05Z".parse().unwrap()), ..TASK };

@@ -41,7 +41,7 @@ pub struct Copy {
 }
 
 /// What a copy waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Another attempt or inquiry.
     Retry(Cause),

@@ -30,6 +30,8 @@ pub(super) enum Action {
     AckTooSoon { slot: usize },
     /// A worker dies.
     Crash { slot: usize },
+    /// The kind is paused just before an attempt begins: the command waits.
+    HoldBack { slot: usize },
     /// The broker takes its time with a message.
     Hold { message: Message },
     /// It is ready for delivery.
@@ -95,6 +97,7 @@ impl World {
                 self.execute(late.command);
             }
             Action::Crash { .. }
+            | Action::HoldBack { .. }
             | Action::Hold { .. }
             | Action::Stall { .. }
             | Action::Cut { .. }
@@ -173,7 +176,10 @@ impl World {
                     choices.push(Action::Park { slot, placed: Placed::Yes });
                     choices.extend(may_refuse.then_some(Action::Park { slot, placed: Placed::No }));
                 }
-                order => choices.push(Action::Step { slot, does: name(order) }),
+                order => {
+                    choices.push(Action::Step { slot, does: name(order) });
+                    choices.extend(self.may_hold_back(order).then_some(Action::HoldBack { slot }));
+                }
             }
         }
     }

@@ -61,6 +61,15 @@ impl World {
         self.go_on(scenario, slot, order);
     }
 
+    /// The kind is paused: what would call waits.
+    pub(super) fn hold_back(&mut self, scenario: &Scenario, slot: usize) {
+        let (policy, now) = (policy(scenario), self.clocks(scenario, slot));
+        let conditions = Conditions { policy: &policy, now, jitter: 0.5 };
+        if let Order::Acquire(acquiring) = self.take(slot) {
+            self.keep(slot, acquiring.held_back(&conditions));
+        }
+    }
+
     /// What a worker does next; it is no longer that.
     pub(super) fn take(&mut self, slot: usize) -> Order<ClaimedCommand> {
         let next = self.slots[slot].next.take().unwrap();
@@ -110,7 +119,8 @@ impl World {
             | Order::Publish(_)
             | Order::Park(_) => true,
             Order::Enter(_) | Order::Wait(_) | Order::End(_) => false,
-            Order::Acquire(_) | Order::Stamp(_) => scenario.is_fine,
+            Order::Acquire(_) => scenario.is_fine || self.may_hold_back(order),
+            Order::Stamp(_) => scenario.is_fine,
             Order::Claim(_)
             | Order::Begin(_)
             | Order::Note(_)

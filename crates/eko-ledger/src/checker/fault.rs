@@ -4,8 +4,10 @@ use super::action::Action;
 use super::scenario::{Faults, Mutation, Scenario};
 use super::slot::Slot;
 use super::world::{Message, World, time};
+use crate::ClaimedCommand;
 use crate::model::Store;
 use eko_core::history::SuspicionReason;
+use eko_core::order::{Next, Order};
 
 impl World {
     /// What may happen to one worker: a crash, a stall, a broken channel.
@@ -64,6 +66,13 @@ impl World {
         }
     }
 
+    /// Whether a kind may be paused just before what is next.
+    pub(super) fn may_hold_back(&self, order: &Order<ClaimedCommand>) -> bool {
+        let is_attempt =
+            matches!(order, Order::Acquire(acquiring) if acquiring.next == Next::Attempt);
+        is_attempt && self.left(|left| &mut left.pauses).is_some()
+    }
+
     /// Makes something go wrong.
     pub(super) fn fail(&mut self, scenario: &Scenario, action: Action) {
         let spend = |world: &Self, sort: fn(&mut Faults) -> &mut u8| world.left(sort).unwrap();
@@ -71,6 +80,10 @@ impl World {
             Action::Crash { slot } => {
                 self.left = spend(self, |left| &mut left.crashes);
                 self.crash(scenario, slot);
+            }
+            Action::HoldBack { slot } => {
+                self.left = spend(self, |left| &mut left.pauses);
+                self.hold_back(scenario, slot);
             }
             Action::Stall { slot } => {
                 self.left = spend(self, |left| &mut left.stalls);

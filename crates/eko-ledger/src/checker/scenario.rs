@@ -166,6 +166,8 @@ pub(super) struct Faults {
     pub(super) regressions: u8,
     /// The ledger is lost while no worker runs.
     pub(super) losses: u8,
+    /// An operator pauses the kind just before an attempt begins, and resumes it.
+    pub(super) pauses: u8,
     /// All of them together.
     pub(super) all: u8,
 }

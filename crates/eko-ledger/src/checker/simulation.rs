@@ -122,6 +122,7 @@ fn sort_of(action: Action) -> Sort {
         | Action::Park { .. }
         | Action::Publish { .. }
         | Action::Crash { .. }
+        | Action::HoldBack { .. }
         | Action::Hold { .. }
         | Action::Stall { .. }
         | Action::Cut { .. }
@@ -165,6 +166,7 @@ fn draw(random: &mut Rng) -> Scenario {
         sweeps: upto(1),
         regressions: upto(1),
         losses: upto(1) * upto(1),
+        pauses: upto(2),
         all: 1 + upto(9),
     };
     Scenario {

@@ -123,7 +123,7 @@ fn hash_order(order: &Order<ClaimedCommand>, state: &mut Mixer) {
         Order::Decide(deciding) => (deciding.trigger == Trigger::Ready).hash(state),
         Order::Acquire(acquiring) => std::mem::discriminant(&acquiring.next).hash(state),
         Order::Begin(beginning) => std::mem::discriminant(&beginning.next).hash(state),
-        Order::Note(noting) => (noting.delay, noting.unsettled, noting.cause).hash(state),
+        Order::Note(noting) => (noting.delay, noting.unsettled, noting.reason).hash(state),
         Order::Finish(finishing) => finishing.outcome.as_str().hash(state),
         Order::Publish(publishing) => hash_event(&publishing.event, publishing.owed, state),
         Order::ParkRefused(parking) => published(&parking.published, state),

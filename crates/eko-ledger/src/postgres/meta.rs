@@ -13,7 +13,7 @@ use crate::meta::{Change, Lacks, Meta, Opening};
 const MEMORY: usize = 4;
 
 /// Milliseconds since the epoch, by the store's own clock.
-pub(super) const NOW: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
+pub(crate) const NOW: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 
 /// What each batch looks at first.
 pub(super) struct Glance {

@@ -7,6 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::meta::NOW;
 use super::statements::Statement;
 use crate::row::{self, Finished, Lease, Row};
+use crate::unsettled::{self, Found};
 use crate::{BacklogCounts, Error, Open, OpenState, Stranded};
 use eko_core::command::Kind;
 
@@ -56,6 +57,18 @@ pub(super) async fn find(client: &Client, what: &str) -> Result<Vec<Row>, super:
         format!("SELECT {COLUMNS} FROM commands WHERE id = $1 OR tid = $1 ORDER BY first_received");
     let rows = client.query_typed(&query, &[(&what, Type::TEXT)]).await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// The refunds that may have been executed, and the server's time.
+pub(super) async fn unsettled(client: &Client) -> Result<Found, super::ConnectionError> {
+    let now = client.query_typed_one(&format!("SELECT {NOW}"), &[]).await?.get(0);
+    let mut found = Vec::new();
+    for which in [unsettled::OPEN, unsettled::UNRESOLVED] {
+        let query = format!("SELECT {COLUMNS} FROM commands WHERE {which}");
+        let rows = client.query_typed(&query, &[]).await?;
+        found.extend(rows.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok((time(now)?, found))
 }
 
 /// Writes rows, new or known, in a commit that counts for a worker.

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use super::link::{ConnectionError, Session};
 use super::loaded::{Loaded, Subjects};
 use super::meta::{self, Glance};
-use super::{rows, schema};
+use super::{operator, rows, schema};
 use crate::meta::{Change, Meta};
+use crate::operator::{OperatorPause, PAUSES, PRUNE_AUDIT, Parameter, read_pauses};
 use crate::row::Row;
 use crate::{BacklogCounts, Error, Stranded};
 
@@ -119,6 +120,24 @@ pub(super) async fn prune(
     most: u32,
 ) -> Result<u32, ConnectionError> {
     session.transaction(rows::prune(&session.client, before, most)).await
+}
+
+pub(super) async fn operator_pauses(
+    session: Arc<Session>,
+) -> Result<Vec<OperatorPause>, ConnectionError> {
+    let found = session.transaction(operator::rows(&session.client, PAUSES, &[])).await?;
+    Ok(read_pauses(found)?)
+}
+
+pub(super) async fn prune_audit(
+    session: Arc<Session>,
+    before: Timestamp,
+    most: u32,
+) -> Result<u32, ConnectionError> {
+    let parameters = [before.as_millisecond(), most.into()].map(Parameter::Number);
+    let forget = operator::rows(&session.client, PRUNE_AUDIT, &parameters);
+    let forgotten = session.transaction(forget).await?;
+    Ok(u32::try_from(forgotten.len()).unwrap_or(u32::MAX))
 }
 
 /// PostgreSQL writes a new version of the row although nothing in it changes.

@@ -10,7 +10,7 @@ use crate::meta::{Change, Lacks, Meta, Opening};
 const MEMORY: usize = 4;
 
 /// Milliseconds since the epoch, by the store's own clock.
-const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+pub(crate) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 /// Compared with the time here: SQLite would tell it anew for each of its uses, at a tenth of what a
 /// commit costs.

@@ -25,6 +25,11 @@ pub(super) const BY_ID_OR_TID: &str =
 const REFUNDS_OF: &str = "SELECT outcome, finished, event, doubted_since, id FROM commands
     WHERE tid = ?1 AND kind = 'refund'";
 
+/// Reads the commands for which this holds.
+pub(super) fn select(which: &str) -> String {
+    format!(concat!("SELECT ", columns!(), " FROM commands WHERE {}"), which)
+}
+
 /// What never changes is not set again: SQLite would write its indexes anew.
 const SAVE: &str = "INSERT INTO commands (id, kind, tid, digest, first_received, history,
         lease_token, lease_until, due, parked, interruptions, doubted_since, unsettled, untold,

@@ -4,12 +4,14 @@ use jiff::Timestamp;
 use rusqlite::Transaction;
 
 use super::meta;
+use super::operator::rows as operator_rows;
 use super::rows::{self, Statements};
 use crate::meta::{Change, Meta};
+use crate::operator::{OperatorPause, PAUSES, PRUNE_AUDIT, Parameter, read_pauses};
 use crate::row::{Row, read_kind};
 use crate::rules::{Circumstances, TidState};
 use crate::unit_of_work::Rows;
-use crate::{BacklogCounts, Open, OpenState, Stranded};
+use crate::{BacklogCounts, Error, Open, OpenState, Stranded};
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
@@ -99,6 +101,18 @@ impl<'a> Store<'a> {
             Change::Adopt | Change::Forget => true,
         };
         meta::load(self.transaction, super::MIGRATIONS.len())
+    }
+
+    /// Which kinds an operator has paused.
+    pub(super) fn operator_pauses(&self) -> rusqlite::Result<Result<Vec<OperatorPause>, Error>> {
+        Ok(read_pauses(operator_rows(self.transaction, PAUSES, &[])?))
+    }
+
+    /// Forgets actions of people that began before a time, at most so many at once.
+    pub(super) fn prune_audit(&self, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
+        let parameters = [before.as_millisecond(), most.into()].map(Parameter::Number);
+        let forgotten = operator_rows(self.transaction, PRUNE_AUDIT, &parameters)?;
+        Ok(u32::try_from(forgotten.len()).unwrap_or(u32::MAX))
     }
 
     /// Forgets what finished before a time, at most so much at once.

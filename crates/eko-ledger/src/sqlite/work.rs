@@ -58,6 +58,12 @@ impl Work {
                 UpkeepRequest::Prune { before, most, reply } => {
                     reply_after_commit(answers, reply, store.prune(before, most).map(Ok))?;
                 }
+                UpkeepRequest::OperatorPauses { reply } => {
+                    reply_after_commit(answers, reply, store.operator_pauses())?;
+                }
+                UpkeepRequest::PruneAudit { before, most, reply } => {
+                    reply_after_commit(answers, reply, store.prune_audit(before, most).map(Ok))?;
+                }
                 UpkeepRequest::Probe { reply } => {
                     reply_after_commit(answers, reply, store.probe().map(Ok))?;
                 }

@@ -1,0 +1,26 @@
+-- Which kinds an operator has paused, for all workers of the ledger. Times are milliseconds since the epoch.
+CREATE TABLE pauses (
+    kind    TEXT PRIMARY KEY,
+    since   BIGINT NOT NULL,
+    person  TEXT NOT NULL,
+    reason  TEXT NOT NULL
+);
+
+-- What people have done: who, when, what (action, subject, tid) and why; then when it ended, and how. An
+-- action that was cut off has no end.
+CREATE TABLE audit (
+    id      BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at      BIGINT NOT NULL,
+    person  TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    subject TEXT,
+    tid     TEXT,
+    reason  TEXT,
+    ended   BIGINT,
+    result  TEXT,
+    detail  TEXT
+);
+CREATE INDEX audit_at ON audit (at);
+
+-- Refunds of which a person must learn whether they were executed.
+CREATE INDEX commands_unresolved ON commands (finished) WHERE outcome = 'unresolved';
