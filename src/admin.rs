@@ -317,10 +317,11 @@ mod tests {
 
     use super::*;
     use crate::breaker;
+    use crate::worker::Clock;
 
     fn breakers() -> Breakers {
-        let settings = breaker::Settings { rate: None, concurrency: 64, is_adaptive: true };
-        Breakers::new(settings, CancellationToken::new())
+        let settings = breaker::Settings::default();
+        Breakers::new(settings, Clock::begin(), CancellationToken::new())
     }
 
     fn shared(heartbeat: Heartbeat) -> Shared {

@@ -60,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tracer = Tracer::start(config.otlp_endpoint.as_ref())?;
     let (stop, hangups) = (shutdown::on_signal(config.shutdown_grace)?, shutdown::hangups()?);
     let shared = Shared {
-        breakers: Arc::new(Breakers::new(config.breaker, stop.clone())),
+        breakers: Arc::new(Breakers::new(config.breaker, Clock::begin(), stop.clone())),
         metrics: Arc::new(Metrics::new(&config.broker.prefix)?),
         readiness: Readiness::default(),
         heartbeat: Heartbeat::start(),
@@ -115,7 +115,7 @@ fn beside(worker: &Arc<Worker>, config: &Config) -> JoinSet<()> {
     beside.spawn(operator::forget_audit(Arc::clone(worker), config.audit_retention));
     beside.spawn(steps::watch(Arc::clone(worker)));
     beside.spawn(pairing::count_forgotten(forgotten, metrics));
-    beside.spawn(stamps::reserve(Arc::clone(worker)));
+    beside.spawn(stamps::take(Arc::clone(worker)));
     beside
 }
 
@@ -132,7 +132,6 @@ async fn worker(
         return Ok(None);
     };
     pairing::say(ledger.identity());
-    stamps::begin(&eko, &ledger).await;
     Ok(Some(Worker {
         ledger: shared.ledger.get_or_init(|| ledger).clone(),
         eko,
@@ -143,7 +142,7 @@ async fn worker(
         defaults: config.defaults.clone(),
         otp_keys: config.otp_keys.clone(),
         lease: config.lease,
-        clock: Clock::begin(),
+        clock: breakers.clock(),
         counted: Counted::default(),
         waiting: Waiting::default(),
         last_taken: LastTaken::default(),

@@ -10,11 +10,14 @@ mod circuit_breaker;
 mod concurrency_limiter;
 mod ledger;
 mod limit;
+mod notice;
 mod operator;
 mod pace;
 mod pauses;
+mod permit;
 mod probe;
 mod reason;
+mod timestamps;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,18 +28,21 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Now;
+use crate::clock::{Now, Stamp};
 use crate::command::Kind;
 use crate::ledger::OperatorPause;
+use crate::worker::Clock;
 use circuit_breaker::CircuitBreaker;
 pub(crate) use circuit_breaker::{Pause, Witness};
-pub(crate) use concurrency_limiter::Permit;
 use ledger::LedgerProblems;
 pub(crate) use ledger::Mispaired;
 pub(crate) use limit::Sample;
+use notice::Notice;
 use pace::Pace;
 pub(crate) use pace::Purpose;
+pub(crate) use permit::Permit;
 pub(crate) use reason::{HealthSignal, Reason};
+use timestamps::Timestamps;
 
 /// How far Eko's clock may be from ours, in seconds: it refuses what is 120 off, and a call may
 /// be half a minute on its way.
@@ -50,23 +56,50 @@ const SKEWED: u32 = 2;
 pub(crate) struct Settings {
     /// `WORKER_RATE_LIMIT`: calls a second, over all kinds.
     pub(crate) rate: Option<NonZeroU32>,
+    /// `EKO_RATE_LIMIT`: calls a second, over all workers of a key.
+    pub(crate) fleet_rate: Option<NonZeroU32>,
+    /// `EKO_STAMP_AGE`.
+    pub(crate) stamp_age: Duration,
+    /// `EKO_STAMP_TOLERANCE`.
+    pub(crate) stamp_tolerance: Duration,
     /// `WORKER_CONCURRENCY`: calls in flight, for each kind.
     pub(crate) concurrency: u32,
     /// `WORKER_ADAPTIVE`: whether fewer are in flight where Eko does not bear so many.
     pub(crate) is_adaptive: bool,
 }
 
-/// What every call passes: the circuit breakers of all kinds, and the rate limit that they share.
+#[cfg(test)]
+impl Default for Settings {
+    /// Those of a worker without any.
+    fn default() -> Self {
+        Self {
+            rate: None,
+            fleet_rate: None,
+            stamp_age: Duration::ZERO,
+            stamp_tolerance: Duration::from_secs(120),
+            concurrency: 64,
+            is_adaptive: true,
+        }
+    }
+}
+
+/// What every call passes: the circuit breakers of all kinds, and the rate limits and timestamps that
+/// they share.
 pub(crate) struct Breakers {
+    clock: Clock,
     pace: Pace,
     breakers: [CircuitBreaker; Kind::ALL.len()],
     ledger: Mutex<LedgerProblems>,
     /// Which kinds an operator has paused.
     operator: Mutex<Vec<OperatorPause>>,
     skewed: AtomicU32,
-    /// When Eko's clock was last seen to agree with ours.
+    /// When Eko's clock was last seen to agree with the ledger's, and what that told.
     agreed: Mutex<Option<Now>>,
     probe_now: watch::Sender<()>,
+    /// That Eko refused a timestamp that somebody else has used.
+    refused_timestamp: Notice,
+    /// That no timestamps are left.
+    no_timestamps: Notice,
     stop: CancellationToken,
 }
 
@@ -76,16 +109,20 @@ pub(crate) struct Rejected(pub(crate) Option<Reason>);
 
 impl Breakers {
     /// Lets calls of all kinds through, until it is asked to stop.
-    pub(crate) fn new(settings: Settings, stop: CancellationToken) -> Self {
+    pub(crate) fn new(settings: Settings, clock: Clock, stop: CancellationToken) -> Self {
         let breaker = |_| CircuitBreaker::new(settings.concurrency, settings.is_adaptive);
+        let timestamps = Timestamps::new(settings, clock);
         Self {
-            pace: Pace::new(settings.rate),
+            clock,
+            pace: Pace::new(settings.rate, timestamps),
             breakers: Kind::ALL.map(breaker),
             ledger: Mutex::default(),
             operator: Mutex::default(),
             skewed: AtomicU32::new(0),
             agreed: Mutex::new(None),
             probe_now: watch::Sender::new(()),
+            refused_timestamp: Notice::default(),
+            no_timestamps: Notice::default(),
             stop,
         }
     }
@@ -99,10 +136,10 @@ impl Breakers {
             return Err(Rejected(reason));
         }
         let purpose = Purpose::Command(kind);
-        if let Some(permit) = breaker.limiter.try_take()
-            && self.pace.try_pass(purpose)
+        if let Some(place) = breaker.limiter.try_take()
+            && let Some(stamp) = self.pace.try_pass(purpose)
         {
-            return Ok(permit);
+            return Ok(Permit::new(place, stamp));
         }
         let mut paused = breaker.watch();
         tokio::select! {
@@ -123,20 +160,31 @@ impl Breakers {
         purpose: Purpose,
         held: Option<Permit<'a>>,
     ) -> Permit<'a> {
-        match held {
-            Some(permit) if permit.is_fresh() => permit,
-            Some(permit) => {
-                self.pace.pass(purpose).await;
-                permit
-            }
+        match held.map(Permit::renew) {
+            Some(Ok(permit)) => permit,
+            Some(Err(place)) => Permit::new(place, self.pace.pass(purpose).await),
             None => self.wait(self.breaker(kind), purpose).await,
         }
     }
 
+    /// Waits until a call may be made that is for no command: its timestamp.
+    async fn pass(&self, purpose: Purpose) -> Stamp {
+        self.pace.pass(purpose).await
+    }
+
+    /// The timestamps of all calls.
+    pub(crate) fn timestamps(&self) -> &Timestamps {
+        &self.pace.timestamps
+    }
+
+    /// The clock of this process.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock
+    }
+
     async fn wait<'a>(&'a self, breaker: &'a CircuitBreaker, purpose: Purpose) -> Permit<'a> {
-        let permit = breaker.limiter.take().await;
-        self.pace.pass(purpose).await;
-        permit
+        let place = breaker.limiter.take().await;
+        Permit::new(place, self.pace.pass(purpose).await)
     }
 
     /// How many calls of a kind may be in flight now.
@@ -190,7 +238,7 @@ impl Breakers {
         (has_lasted && breaker.is_blind_trial_due()) || (is_costly && others_work())
     }
 
-    /// Notes by how many seconds Eko's clock is ahead of ours; pauses all kinds where answers
+    /// Notes by how many seconds Eko's clock is ahead of the ledger's; pauses all kinds where answers
     /// tell in a row that Eko will soon refuse our timestamps. Tells whether it did.
     pub(crate) fn saw_clock(&self, skew: f64, now: Now) -> bool {
         if Self::is_right(skew) {

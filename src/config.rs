@@ -125,6 +125,8 @@ impl Config {
         let adopts_ledger = reader.truth("LEDGER_ADOPT", &args.ledger_adopt);
         let rate =
             args.worker_rate_limit.as_ref().and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
+        let fleet_rate =
+            args.eko_rate_limit.as_ref().and_then(|text| reader.fleet_rate("EKO_RATE_LIMIT", text));
         let admin_addr = reader.address("ADMIN_ADDR", &args.admin_addr);
         let shutdown_grace = reader.duration("SHUTDOWN_GRACE", &args.shutdown_grace);
         let log_format =
@@ -147,6 +149,9 @@ impl Config {
         };
         let breaker = breaker::Settings {
             rate,
+            fleet_rate,
+            stamp_age: eko.stamp_age,
+            stamp_tolerance: policy.stamp_tolerance,
             concurrency: concurrency.into(),
             is_adaptive: is_adaptive.unwrap_or_default(),
         };

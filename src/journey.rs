@@ -241,12 +241,7 @@ impl Journey<'_> {
                 Order::Claim(claiming) => self.claim(claiming).await,
                 Order::Decide(deciding) => self.worker.decide(deciding),
                 Order::Acquire(acquiring) => self.acquire(acquiring).await,
-                Order::Stamp(stamping) => {
-                    let stamp = self.worker.eko.stamp().await;
-                    let now = self.worker.now();
-                    self.began = clock();
-                    stamping.stamped(stamp, now)
-                }
+                Order::Stamp(stamping) => self.stamp(stamping).await,
                 Order::Begin(beginning) => self.worker.begin(beginning).await,
                 Order::Call(calling) => self.call(calling).await?,
                 Order::Inquire(inquiring) => self.inquire(inquiring).await,

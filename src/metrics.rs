@@ -129,6 +129,7 @@ struct Calls {
     retries: IntCounterVec,
     clock_skew: Gauge,
     clock_steps: IntCounterVec,
+    timestamps_refused: IntCounterVec,
     inquiries: IntCounterVec,
     unclassified_answers: IntCounterVec,
     concurrency_limit: IntGaugeVec,
@@ -154,11 +155,17 @@ impl Calls {
                 "Commands parked for another attempt.",
                 &[("kind", kinds()), ("reason", Cause::ALL.map(Cause::as_str).to_vec())],
             )?,
-            clock_skew: builder.plain("clock_skew_seconds", "Eko's Date less our clock.")?,
+            clock_skew: builder
+                .plain("clock_skew_seconds", "Eko's Date less the ledger's clock.")?,
             clock_steps: builder.counter(
                 "clock_steps_total",
                 "Steps of the wall clock against the monotonic one.",
                 &[],
+            )?,
+            timestamps_refused: builder.counter(
+                "timestamps_refused_total",
+                "Timestamps that Eko refused as used, though its clock and the ledger's agree.",
+                &[("kind", kinds())],
             )?,
             inquiries: builder.counter(
                 "inquiries_total",
@@ -265,6 +272,11 @@ impl Metrics {
     /// The wall clock was set.
     pub(crate) fn clock_stepped(&self) {
         self.calls.clock_steps.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// Eko refused a timestamp as used, though the clocks agree.
+    pub(crate) fn timestamp_refused(&self, kind: Kind) {
+        self.calls.timestamps_refused.with_label_values(&[kind.as_str()]).inc();
     }
 
     /// A command whose message never came back has ended.

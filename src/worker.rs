@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::breaker::Breakers;
-use crate::clock::Now;
+use crate::clock::{Now, Stamp};
 use crate::command::Defaults;
 use crate::decision::Policy;
-use crate::eko::Client;
+use crate::eko::{Client, Timing};
 use crate::journey::LastTaken;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -50,6 +50,11 @@ impl Worker {
     pub(crate) fn now(&self) -> Now {
         self.clock.now()
     }
+
+    /// The timing of a call that begins now.
+    pub(crate) fn timing(&self, stamp: Stamp) -> Timing {
+        Timing { stamp: stamp.at, deadline: clock() + self.policy.call_timeout }
+    }
 }
 
 /// Tells what time it is: by the wall clock, and since the process began by one that only goes
@@ -69,8 +74,12 @@ impl Clock {
     /// What time it is.
     #[expect(clippy::disallowed_methods, reason = "the worker tells the rest what time it is")]
     pub(crate) fn now(self) -> Now {
-        let Self { process, began } = self;
-        Now { wall: Timestamp::now(), process, monotonic: began.elapsed() }
+        Now { wall: Timestamp::now(), process: self.process, monotonic: self.passed() }
+    }
+
+    /// How long the process has run.
+    pub(crate) fn passed(self) -> Duration {
+        self.began.elapsed()
     }
 }
 

@@ -1,42 +1,52 @@
-//! Timestamps that run ahead of the clock are reserved in the ledger, so that no later process uses one
-//! of them again.
+//! The timestamps of calls are taken from the ledger in blocks, beside the commands.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::eko::Client;
-use crate::ledger::Ledger;
+use crate::ledger::{Error, SlotBlock, SlotRequest};
 use crate::worker::Worker;
 
-/// Between tries where the ledger fails: calls wait meanwhile until the clock has caught up.
+/// Between tries where the ledger fails.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Begins behind the timestamps that an earlier process may have used.
-pub(super) async fn begin(eko: &Client, ledger: &Ledger) {
-    let ceiling = match ledger.stamps_until().await {
-        Ok(ceiling) => ceiling,
-        Err(error) => {
-            // Eko refuses a timestamp that it has seen, and a refund that it refuses so is inquired.
-            tracing::warn!(
-                %error,
-                "the timestamps that an earlier process reserved could not be read"
-            );
-            None
-        }
-    };
-    eko.start_stamps(ceiling);
-}
+/// Between tries where all timestamps that may be taken now are taken.
+const FULL: Duration = Duration::from_millis(100);
 
-/// Reserves timestamps whenever some are wanted.
-pub(super) async fn reserve(worker: Arc<Worker>) {
+/// A ledger that answers later holds up calls.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Takes a block of timestamps whenever one is wanted: the first one at once.
+pub(super) async fn take(worker: Arc<Worker>) {
+    let timestamps = worker.breakers.timestamps();
     loop {
-        let until = worker.eko.wanted_stamps().await;
-        match worker.ledger.reserve_stamps(until).await {
-            Ok(_) => worker.eko.reserve(until),
+        let want = timestamps.wanted().await;
+        let key = worker.eko.key_fingerprint(|key| worker.ledger.digest(key));
+        match take_block(&worker, want.request(key)).await {
+            Ok(block) => {
+                timestamps.grant(want, block);
+                if block.count == 0 {
+                    worker.tell_full();
+                    tokio::time::sleep(FULL).await;
+                }
+            }
+            // Without timestamps nothing can be called: who waits for one is told so.
             Err(error) => {
-                tracing::debug!(%error, "timestamps could not be reserved; the next try follows");
+                worker.pause_for_ledger(&error);
                 tokio::time::sleep(AGAIN).await;
             }
         }
     }
+}
+
+async fn take_block(worker: &Worker, request: SlotRequest) -> Result<SlotBlock, Error> {
+    let taken = worker.ledger.take_slots(request);
+    tokio::pin!(taken);
+    tokio::select! {
+        taken = &mut taken => return taken,
+        () = tokio::time::sleep(SLOW) => {}
+    }
+    tracing::warn!(
+        "waiting for the ledger: it gives the timestamps of calls, and has not answered"
+    );
+    taken.await
 }

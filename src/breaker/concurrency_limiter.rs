@@ -22,9 +22,9 @@ struct State {
     permits: u32,
 }
 
-/// Leave for calls, one at a time.
-#[must_use = "a permit that is dropped lets somebody else call"]
-pub(crate) struct Permit<'a> {
+/// A place among the calls in flight, for one call at a time.
+#[must_use = "a place that is given up lets somebody else call"]
+pub(super) struct Place<'a> {
     limiter: &'a ConcurrencyLimiter,
     permit: Option<SemaphorePermit<'a>>,
     /// The generation of the limit in which the call began; `None` before the first call.
@@ -41,19 +41,19 @@ impl ConcurrencyLimiter {
         Self { semaphore, state, is_adaptive }
     }
 
-    /// A permit, if nobody has to wait for one.
-    pub(super) fn try_take(&self) -> Option<Permit<'_>> {
+    /// A place, if nobody has to wait for one.
+    pub(super) fn try_take(&self) -> Option<Place<'_>> {
         match self.semaphore.try_acquire() {
-            Ok(permit) => Some(Permit { limiter: self, permit: Some(permit), generation: None }),
+            Ok(permit) => Some(Place { limiter: self, permit: Some(permit), generation: None }),
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => None,
         }
     }
 
-    /// Waits for a permit, in order.
-    pub(super) async fn take(&self) -> Permit<'_> {
+    /// Waits for a place, in order.
+    pub(super) async fn take(&self) -> Place<'_> {
         // The semaphore is never closed; without a permit, the call would go uncounted.
         let permit = self.semaphore.acquire().await.ok();
-        Permit { limiter: self, permit, generation: None }
+        Place { limiter: self, permit, generation: None }
     }
 
     /// How many calls may be in flight now.
@@ -104,19 +104,19 @@ impl State {
     }
 }
 
-impl Permit<'_> {
-    /// Whether no call was made with it yet.
+impl Place<'_> {
+    /// Whether no call was made in it yet.
     pub(super) const fn is_fresh(&self) -> bool {
         self.generation.is_none()
     }
 
     /// A call begins.
-    pub(crate) fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.generation = Some(self.limiter.lock().limit.generation());
     }
 
     /// The call has ended and told this much about how busy Eko is.
-    pub(crate) fn end(&self, sample: Sample, now: Instant) {
+    pub(super) fn end(&self, sample: Sample, now: Instant) {
         let limiter = self.limiter;
         let mut state = limiter.lock();
         if let Some(generation) = self.generation.filter(|_| limiter.is_adaptive) {
@@ -128,7 +128,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
         if state.permits > state.allowed()
@@ -157,7 +157,7 @@ mod tests {
         Instant::now()
     }
 
-    fn take_all(limiter: &ConcurrencyLimiter) -> Vec<Permit<'_>> {
+    fn take_all(limiter: &ConcurrencyLimiter) -> Vec<Place<'_>> {
         std::iter::from_fn(|| limiter.try_take()).collect()
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let limiter = ConcurrencyLimiter::new(16, true);
         let mut taken = take_all(&limiter);
         assert_eq!(taken.len(), 16);
-        taken.iter_mut().for_each(Permit::begin);
+        taken.iter_mut().for_each(Place::begin);
         for permit in taken.iter().take(5) {
             permit.end(FAILED, now());
         }
@@ -183,7 +183,7 @@ mod tests {
     fn without_adaptation_nothing_moves() {
         let limiter = ConcurrencyLimiter::new(16, false);
         let mut taken = take_all(&limiter);
-        taken.iter_mut().for_each(Permit::begin);
+        taken.iter_mut().for_each(Place::begin);
         taken.iter().for_each(|permit| permit.end(FAILED, now()));
         assert_eq!(limiter.limit(), 16);
     }

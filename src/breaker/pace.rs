@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::Mutex;
 
+use super::timestamps::Timestamps;
+use crate::clock::Stamp;
 use crate::command::Kind;
 
 /// What a call is for. Each purpose has a share of the calls a second.
@@ -16,49 +18,51 @@ pub(crate) enum Purpose {
     Inquiry,
 }
 
-/// The limit of calls a second, if there is one.
+/// The timestamps of this worker's calls, and the worker's own limit of calls a second, if there is
+/// one.
 ///
-/// Those of one purpose wait in a line, and only the first of each line waits for the next call:
+/// Calls of one purpose wait in a line, and only the first of each line waits for the next call:
 /// there the purposes take turns. So a backlog of one holds up another by as many calls as there are
 /// purposes, and a purpose without anybody in its line leaves its share to the others.
-pub(super) struct Pace(Option<Lines>);
-
-struct Lines {
-    limiter: DefaultDirectRateLimiter,
+pub(super) struct Pace {
+    limiter: Option<DefaultDirectRateLimiter>,
+    pub(super) timestamps: Timestamps,
     turn: Mutex<()>,
     lines: [Mutex<()>; Kind::ALL.len() + 1],
 }
 
 impl Pace {
-    /// So many calls a second, or as many as come.
-    pub(super) fn new(rate: Option<NonZeroU32>) -> Self {
-        Self(rate.map(|rate| {
-            // Without a burst, calls are spread evenly over each second.
-            let quota = Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
-            let limiter = RateLimiter::direct(quota);
-            Lines { limiter, turn: Mutex::default(), lines: Default::default() }
-        }))
+    /// So many calls a second of this worker, or as many as there are timestamps for.
+    pub(super) fn new(rate: Option<NonZeroU32>, timestamps: Timestamps) -> Self {
+        // Without a burst, calls are spread evenly over each second.
+        let quota = |rate| Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
+        let limiter = rate.map(|rate| RateLimiter::direct(quota(rate)));
+        Self { limiter, timestamps, turn: Mutex::default(), lines: Default::default() }
     }
 
-    /// Whether a call may be made without waiting.
-    pub(super) fn try_pass(&self, purpose: Purpose) -> bool {
-        let Some(lines) = &self.0 else { return true };
-        let (line, turn) = (lines.of(purpose).try_lock(), lines.turn.try_lock());
-        line.is_ok() && turn.is_ok() && lines.limiter.check().is_ok()
+    /// The timestamp of a call, if it may be made without waiting.
+    pub(super) fn try_pass(&self, purpose: Purpose) -> Option<Stamp> {
+        let (line, turn) = (self.line(purpose).try_lock(), self.turn.try_lock());
+        let is_first = line.is_ok() && turn.is_ok() && self.timestamps.is_ready();
+        let may_pass = || self.limiter.as_ref().is_none_or(|limiter| limiter.check().is_ok());
+        if is_first && may_pass() { self.timestamps.try_next() } else { None }
     }
 
-    /// Waits until a call may be made.
-    pub(super) async fn pass(&self, purpose: Purpose) {
-        let Some(lines) = &self.0 else { return };
+    /// Waits until a call may be made; its timestamp.
+    pub(super) async fn pass(&self, purpose: Purpose) -> Stamp {
+        // Who waits for the limiter needs no timestamp yet.
+        let waiting = self.limiter.is_none().then(|| self.timestamps.waiting());
         // Both let in who waits in the order of coming.
-        let _line = lines.of(purpose).lock().await;
-        let _turn = lines.turn.lock().await;
-        lines.limiter.until_ready().await;
+        let _line = self.line(purpose).lock().await;
+        let _turn = self.turn.lock().await;
+        if let Some(limiter) = &self.limiter {
+            limiter.until_ready().await;
+        }
+        let _waiting = waiting.unwrap_or_else(|| self.timestamps.waiting());
+        self.timestamps.next().await
     }
-}
 
-impl Lines {
-    const fn of(&self, purpose: Purpose) -> &Mutex<()> {
+    const fn line(&self, purpose: Purpose) -> &Mutex<()> {
         match purpose {
             Purpose::Command(Kind::RefundOtp) => &self.lines[0],
             Purpose::Command(Kind::Refund) => &self.lines[1],
@@ -74,12 +78,14 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::breaker::Settings;
+    use crate::worker::Clock;
 
     const OTP: Purpose = Purpose::Command(Kind::RefundOtp);
     const REFUND: Purpose = Purpose::Command(Kind::Refund);
 
     fn paced(rate: u32) -> Arc<Pace> {
-        Arc::new(Pace::new(NonZeroU32::new(rate)))
+        Arc::new(Pace::new(NonZeroU32::new(rate), Timestamps::stocked()))
     }
 
     /// So many that wait for a purpose, and how many of them have passed.
@@ -136,10 +142,18 @@ mod tests {
         assert_eq!(passed.load(Ordering::SeqCst), 1);
     }
 
-    #[test]
-    fn without_a_limit_nobody_waits() {
-        assert!(Pace::new(None).try_pass(OTP));
+    #[tokio::test]
+    async fn without_a_limit_nobody_waits() {
+        assert!(paced(0).try_pass(OTP).is_some());
         let pace = paced(1);
-        assert!(pace.try_pass(OTP) && !pace.try_pass(REFUND));
+        assert!(pace.try_pass(OTP).is_some() && pace.try_pass(REFUND).is_none());
+    }
+
+    #[tokio::test]
+    async fn nobody_calls_without_a_timestamp_and_no_two_have_the_same() {
+        let without = Timestamps::new(Settings::default(), Clock::begin());
+        assert_eq!(Pace::new(None, without).try_pass(OTP), None);
+        let pace = paced(0);
+        assert!(pace.try_pass(OTP).unwrap().at < pace.pass(OTP).await.at);
     }
 }

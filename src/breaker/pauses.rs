@@ -2,9 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Mispaired, Reason};
+use super::{Breakers, Mispaired, Reason};
+use crate::clock::Now;
 use crate::command::Kind;
 use crate::ledger;
+use crate::verdict::Cause;
 use crate::worker::Worker;
 
 impl Worker {
@@ -40,16 +42,47 @@ impl Worker {
         }
     }
 
-    /// Notes Eko's clock less ours, where its answer told it; pauses all kinds where they are too far
-    /// apart.
-    pub(crate) fn note_skew(&self, skew: Option<f64>) {
-        let Some(skew) = skew else { return };
+    /// Notes Eko's clock less this host's, where its answer told it; pauses all kinds where the
+    /// ledger's clock, which gives the timestamps, is too far from Eko's. Gives Eko's clock less the
+    /// ledger's.
+    pub(crate) fn note_skew(&self, skew: Option<f64>) -> Option<f64> {
+        let now = self.now();
+        let ours = self.breakers.timestamps().ledger_time().unwrap_or(now.wall);
+        let skew = skew? - ours.duration_since(now.wall).as_secs_f64();
         self.metrics.skewed(skew);
-        if self.breakers.saw_clock(skew, self.now()) {
+        if self.breakers.saw_clock(skew, Now { wall: ours, ..now }) {
             tracing::error!(
                 skew_seconds = skew,
-                "Eko's clock and ours are too far apart: Eko would soon refuse our timestamps; all \
-                 kinds are paused until they agree"
+                "Eko's clock and the ledger's are too far apart: Eko would soon refuse our \
+                 timestamps; all kinds are paused until they agree"
+            );
+        }
+        Some(skew)
+    }
+
+    /// Notes that Eko refused a timestamp though its clock and the ledger's agree, if it did: nobody of
+    /// those that share the ledger has used it.
+    pub(crate) fn note_timestamp(&self, kind: Kind, cause: Option<Cause>, skew: Option<f64>) {
+        if cause != Some(Cause::Clock) || !skew.is_some_and(Breakers::is_right) {
+            return;
+        }
+        self.metrics.timestamp_refused(kind);
+        if self.breakers.refused_timestamp.is_due(self.now().monotonic) {
+            tracing::warn!(
+                kind = kind.as_str(),
+                "Eko refused a timestamp as used before, and its clock agrees with the ledger's: \
+                 somebody else uses the same key, such as a worker with another ledger; a refund \
+                 is inquired and then sent again"
+            );
+        }
+    }
+
+    /// All timestamps that may be taken now are taken.
+    pub(crate) fn tell_full(&self) {
+        if self.breakers.no_timestamps.is_due(self.now().monotonic) {
+            tracing::warn!(
+                "calls wait: the timestamps of the next minute are taken; the workers of Eko's key make \
+                 more calls than it bears, or the ledger's clock was set back"
             );
         }
     }
@@ -63,6 +96,7 @@ impl Worker {
              Eko's clock is compared again"
         );
         self.breakers.forget_skew();
+        self.breakers.timestamps().forget();
         self.breakers.probe_now();
     }
 

@@ -1,10 +1,11 @@
 //! The probe: whether what paused a kind is over.
 
+use secrecy::SecretString;
 use tokio::sync::watch;
 
-use super::{Breakers, HealthSignal, Reason};
-use crate::command::{Account, Kind};
-use crate::credential::Credential;
+use super::{Breakers, HealthSignal, Purpose, Reason};
+use crate::command::Kind;
+use crate::credential::{Credential, Refreshed};
 use crate::verdict::{Cause, Reading};
 use crate::worker::{Worker, random_f64};
 
@@ -38,10 +39,17 @@ impl Worker {
     /// Reads the key files again at once, as an operator asked for, and says what came of it; whether
     /// there are any.
     pub(crate) fn reread_keys_now(&self) -> bool {
-        self.eko.refresh_keys(Credential::refresh_as_asked);
+        self.refresh_keys(Credential::refresh_as_asked);
         self.otp_keys.refresh(Credential::refresh_as_asked);
         self.breakers.probe_now();
         self.eko.has_key_files() || !self.otp_keys.files.is_empty()
+    }
+
+    /// Reads the key files again. Another key has timestamps of its own.
+    fn refresh_keys(&self, refresh: impl Fn(&Credential<SecretString>) -> Refreshed) {
+        if self.eko.refresh_keys(refresh) {
+            self.breakers.timestamps().forget();
+        }
     }
 
     /// Whether what paused a kind is over, as far as a probe tells; or whether a command
@@ -82,19 +90,20 @@ impl Worker {
     /// has, or the same one for long, a command shows what holds now: after a pause one goes at a time, and
     /// what it meets pauses the kind again, for that reason.
     async fn probe_eko(&self, kind: Kind, reason: Reason) -> bool {
-        self.eko.refresh_keys(Credential::refresh);
+        self.refresh_keys(Credential::refresh);
+        let stamp = self.breakers.pass(Purpose::Inquiry).await;
         let ours = self.ours();
-        let Account { initiator_id, user_code } = ours.account();
-        let called = self.eko.probe(initiator_id, user_code).await;
+        let called = self.eko.probe(ours.account(), self.timing(stamp)).await;
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
-        self.note_skew(called.skew);
-        let told = match told_by_probe(&called.meaning, called.skew) {
+        let skew = self.note_skew(called.skew);
+        self.note_timestamp(kind, called.meaning.cause(), skew);
+        let told = match told_by_probe(&called.meaning, skew) {
             HealthSignal::Against(told) => told,
             HealthSignal::Fine | HealthSignal::Nothing => return true,
         };
         // While an operator holds the kind, no command can show anything.
         let is_tried = !self.breakers.is_held(kind)
-            && (told != reason || self.is_blind_trial_due(kind, reason, called.skew));
+            && (told != reason || self.is_blind_trial_due(kind, reason, skew));
         if is_tried {
             tracing::info!(
                 kind = kind.as_str(),

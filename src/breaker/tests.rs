@@ -5,8 +5,10 @@ const UNAUTHORIZED: HealthSignal = HealthSignal::Against(Reason::Unauthorized);
 const OUTAGE_SEEN: HealthSignal = HealthSignal::Against(Reason::Outage);
 
 fn breakers() -> Breakers {
-    let settings = Settings { rate: None, concurrency: 4, is_adaptive: true };
-    Breakers::new(settings, CancellationToken::new())
+    let settings = Settings { concurrency: 4, ..Settings::default() };
+    let breakers = Breakers::new(settings, Clock::begin(), CancellationToken::new());
+    breakers.timestamps().stock();
+    breakers
 }
 
 /// A command with the settings' account.

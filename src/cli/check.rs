@@ -204,12 +204,11 @@ async fn check_eko(config: &Config) -> Vec<Finding> {
             return vec![inquiry, unknown("clock"), unknown("stamps")];
         }
     };
-    let initiator_id = config.defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
-    let user_code = config.defaults.user_code.as_deref().unwrap_or_default();
-    let result = client.probe(initiator_id, user_code).await;
+    let account = config.defaults.account();
+    let result = client.probe(account, client.timing()).await;
     let skew = result.skew.unwrap_or_default();
     let probe = async |age| {
-        let result = client.probe_aged(initiator_id, user_code, age, skew).await;
+        let result = client.probe_aged(account, age, skew).await;
         Taken::of(&result.meaning)
     };
     let settings =

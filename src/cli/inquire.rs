@@ -44,9 +44,8 @@ pub(super) async fn ask(
     tid: &str,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let initiator_id = defaults.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
-    let user_code = defaults.user_code.as_deref().unwrap_or_default();
-    let call = Client::new(settings)?.look_up(tid, initiator_id, user_code).await;
+    let client = Client::new(settings)?;
+    let call = client.look_up(tid, defaults.account(), client.timing()).await;
     let told = told(tid, &call);
     if json {
         output::line(serde_json::to_string_pretty(&told)?)

@@ -33,6 +33,10 @@ pub struct Args {
     /// Highest number of calls a second. All kinds share it [default: none]
     #[arg(long, env, value_name = "N")]
     pub worker_rate_limit: Option<String>,
+    /// Highest number of calls a second of all workers together that share the ledger and Eko's
+    /// key: at most 1000, which is what a key bears [default: none]
+    #[arg(long, env, value_name = "N")]
+    pub eko_rate_limit: Option<String>,
     /// Wait before the first retry. Each further wait is about twice as long, with jitter
     #[arg(long, env, value_name = "DURATION", default_value = "500ms")]
     pub retry_initial: String,

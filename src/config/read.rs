@@ -79,6 +79,12 @@ impl Reader {
         self.count(name, text).and_then(NonZeroU32::new)
     }
 
+    /// A timestamp is a millisecond, and no two calls of a key share one.
+    pub(super) fn fleet_rate(&mut self, name: &str, text: &str) -> Option<NonZeroU32> {
+        let rate = text.trim().parse().ok().filter(|rate: &NonZeroU32| rate.get() <= 1_000);
+        self.noted(name, rate.ok_or_else(|| "must be a whole number from 1 to 1000".to_owned()))
+    }
+
     pub(super) fn concurrency(&mut self, name: &str, text: &str) -> Option<u16> {
         let concurrency = text.trim().parse().ok().filter(|n| (1..=10_000).contains(n));
         self.noted(

@@ -109,6 +109,8 @@ fn every_wrong_setting_is_named_with_the_reason() {
         ("--eko-user-code=a b", "EKO_USER_CODE: must be 1 to 32 letters, digits, _ or -"),
         ("--worker-concurrency=0", "WORKER_CONCURRENCY: must be a whole number from 1 to 10000"),
         ("--worker-rate-limit=none", "WORKER_RATE_LIMIT: must be a whole number above 0"),
+        ("--eko-rate-limit=0", "EKO_RATE_LIMIT: must be a whole number from 1 to 1000"),
+        ("--eko-rate-limit=1001", "EKO_RATE_LIMIT: must be a whole number from 1 to 1000"),
         ("--retry-max=2h", "RETRY_MAX: must be at most 1h"),
         ("--retry-initial=6m", "RETRY_INITIAL: must be at most RETRY_MAX"),
         (

@@ -5,10 +5,12 @@ use super::account::account_signal;
 use super::health_signal::{health_signal, inquiry_signal};
 use crate::breaker::{HealthSignal, Permit, Purpose, Sample, Witness};
 use crate::broker::Error;
-use crate::command::{Account, Command, Kind};
+use crate::clock::Stamp;
+use crate::command::{Command, Kind};
 use crate::decision::Message;
+use crate::eko::Timing;
 use crate::ledger::{ClaimedCommand, LeaseStatus};
-use crate::order::{Acquiring, Beginning, Calling, Inquiring, Next, Order};
+use crate::order::{Acquiring, Beginning, Calling, Inquiring, Next, Order, Stamping};
 use crate::otel::Call;
 use crate::verdict::Reading;
 use crate::worker::{Worker, clock};
@@ -29,6 +31,18 @@ impl<'a> Journey<'a> {
             return acquiring.held_back(&self.worker.conditions());
         }
         acquiring.acquired()
+    }
+
+    /// Draws the timestamp that signs an attempt.
+    pub(super) async fn stamp(
+        &mut self,
+        stamping: Stamping<ClaimedCommand>,
+    ) -> Order<ClaimedCommand> {
+        let kind = stamping.task.kind;
+        let stamp = self.reacquire(kind, Purpose::Command(kind)).await.stamp();
+        let now = self.worker.now();
+        self.began = clock();
+        stamping.stamped(stamp, now)
     }
 
     /// A permit for the call that follows at once.
@@ -53,7 +67,11 @@ impl<'a> Journey<'a> {
         };
         let worker = self.worker;
         let (kind, deadline) = (command.kind(), self.began + worker.policy.call_timeout);
-        let permit = self.reacquire(kind, Purpose::Command(kind)).await;
+        // Its timestamp is recorded already.
+        let permit = match &mut self.permit {
+            Some(permit) => permit,
+            None => self.reacquire(kind, Purpose::Command(kind)).await,
+        };
         permit.begin();
         let history = &calling.claim.history;
         let span = self.received.span.call(|| Call {
@@ -65,17 +83,18 @@ impl<'a> Journey<'a> {
         let Some(signed) = history.signed() else { return Ok(calling.unsigned()) };
         let called = {
             let opened = worker.otp_keys.opened(command);
-            worker.eko.call(&opened, signed.stamp, deadline).await
+            worker.eko.call(&opened, Timing { stamp: signed.stamp, deadline }).await
         };
         let status = called.http_status;
         let verdict = worker.in_view_of_others(command, history, called.meaning, status);
         span.answered(status, verdict.as_str());
-        let signal = health_signal(kind, history, &verdict, called.skew);
+        let skew = worker.note_skew(called.skew);
+        worker.note_timestamp(kind, verdict.cause(), skew);
+        let signal = health_signal(kind, history, &verdict, skew);
         let signal = account_signal(command, &verdict, signal);
         let has_failed = signal.is_overload();
         self.note_load(Sample { took: Some(called.took), has_failed });
         worker.metrics.called(kind, &verdict, called.took, called.is_known);
-        worker.note_skew(called.skew);
         tracing::debug!(
             command_id = command.id,
             kind = kind.as_str(),
@@ -100,7 +119,8 @@ impl<'a> Journey<'a> {
             (Message::Here | Message::Unreadable | Message::Lost, _) => {
                 let permit = self.reacquire(inquiring.task.kind, Purpose::Inquiry).await;
                 permit.begin();
-                let (order, sample) = self.worker.inquire_alone(inquiring).await;
+                let stamp = permit.stamp();
+                let (order, sample) = self.worker.inquire_alone(inquiring, stamp).await;
                 self.note_load(sample);
                 order
             }
@@ -114,7 +134,7 @@ impl<'a> Journey<'a> {
     ) -> Order<ClaimedCommand> {
         let (kind, worker) = (command.kind(), self.worker);
         let permit = self.reacquire(kind, Purpose::Inquiry).await;
-        let (asked, deadline) = (worker.now(), clock() + worker.policy.call_timeout);
+        let (asked, timing) = (worker.now(), worker.timing(permit.stamp()));
         permit.begin();
         let history = &inquiring.claim.history;
         let tid = command.tid().unwrap_or_default();
@@ -130,15 +150,16 @@ impl<'a> Journey<'a> {
         // Eko's text may repeat the OTP, which is then masked.
         let called = {
             let opened = worker.otp_keys.opened(command);
-            worker.eko.inquire(&opened, tid, account, deadline).await
+            worker.eko.inquire(&opened, tid, account, timing).await
         };
         span.answered(called.http_status, called.meaning.as_str());
-        let signal = inquiry_signal(kind, history, &called.meaning, called.skew);
+        let skew = worker.note_skew(called.skew);
+        worker.note_timestamp(kind, called.meaning.cause(), skew);
+        let signal = inquiry_signal(kind, history, &called.meaning, skew);
         let has_failed = signal.is_overload();
         // How long another endpoint takes says nothing about this one.
         self.note_load(Sample { took: None, has_failed });
         worker.metrics.inquired(&called.meaning, called.took, called.is_known);
-        worker.note_skew(called.skew);
         if called.meaning == Reading::Contradictory {
             tracing::warn!(
                 command_id = command.id,
@@ -182,15 +203,16 @@ impl Worker {
     pub(super) async fn inquire_alone(
         &self,
         inquiring: Inquiring<ClaimedCommand>,
+        stamp: Stamp,
     ) -> (Order<ClaimedCommand>, Sample) {
-        let (asked, deadline) = (self.now(), clock() + self.policy.call_timeout);
+        let (asked, timing) = (self.now(), self.timing(stamp));
         let ours = self.ours();
-        let Account { initiator_id, user_code } = ours.account();
         let tid = inquiring.claim.tid().unwrap_or_default();
-        let called = self.eko.look_up_until(tid, initiator_id, user_code, deadline).await;
+        let called = self.eko.look_up(tid, ours.account(), timing).await;
         let signal = HealthSignal::from(&called.meaning);
         self.metrics.inquired(&called.meaning, called.took, called.is_known);
-        self.note_skew(called.skew);
+        let skew = self.note_skew(called.skew);
+        self.note_timestamp(inquiring.task.kind, called.meaning.cause(), skew);
         let order = inquiring.answered(called.meaning, called.eko_time, asked);
         (order, Sample { took: None, has_failed: signal.is_overload() })
     }

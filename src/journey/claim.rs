@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Journey;
-use crate::breaker::{self, Reason};
+use crate::breaker::{self, Permit, Reason};
 use crate::command::{Command, Kind};
 use crate::decision::Message;
 use crate::ledger::{self, Claim, ClaimRequest, ClaimedCommand, Waited};
@@ -72,7 +72,7 @@ impl Journey<'_> {
 
     /// Asks the ledger. The claim begins after whatever the breaker held back.
     pub(super) async fn claim(&mut self, claiming: Claiming) -> Order<ClaimedCommand> {
-        let ask = self.ask_for(&claiming).await;
+        let ask = self.ask_for(&claiming);
         self.began = clock();
         let claim = match self.ask_ledger(&claiming, ask).await {
             Ok(claim) => claim,
@@ -132,9 +132,9 @@ impl Journey<'_> {
         Ok(matches!(claim, Claim::Finished { .. }).then_some(claim))
     }
 
-    async fn ask_for(&mut self, claiming: &Claiming) -> ClaimRequest {
+    fn ask_for(&mut self, claiming: &Claiming) -> ClaimRequest {
         match (&claiming.asking, self.command) {
-            (Asking::Command(_), Some(command)) => self.ask_for_command(claiming, command).await,
+            (Asking::Command(_), Some(command)) => self.ask_for_command(claiming, command),
             (Asking::Refusal { is_reused, .. }, _) => {
                 let digest = self.worker.ledger.digest(self.delivery.body());
                 if *is_reused {
@@ -146,23 +146,20 @@ impl Journey<'_> {
         }
     }
 
-    /// What signs a first attempt is drawn before that is recorded: what is sent later than Eko
+    /// What signs a first attempt was drawn before that is recorded: what is sent later than Eko
     /// takes it then, it refuses.
-    async fn ask_for_command(&self, claiming: &Claiming, command: &Command) -> ClaimRequest {
+    fn ask_for_command(&self, claiming: &Claiming, command: &Command) -> ClaimRequest {
         let worker = self.worker;
         let digest = worker.ledger.digest(command.canonical().as_bytes());
         // An operator may have paused the kind since it entered: then it is claimed, and waits.
         let is_held = worker.breakers.is_held(command.kind());
-        let stamp = if !is_held && claiming.may_begin(&worker.policy, worker.now()) {
-            Some(worker.eko.stamp().await)
-        } else {
-            None
-        };
+        let permit = self.permit.as_ref().filter(|_| !is_held);
+        let permit = permit.filter(|_| claiming.may_begin(&worker.policy, worker.now()));
         let ask = self.ask();
         ClaimRequest {
             is_suspect: claiming.is_suspect(),
             has_expired: claiming.has_expired(ask.now.wall),
-            stamp,
+            stamp: permit.map(Permit::stamp),
             tid: command.tid().map(str::to_owned),
             digest: Some(digest),
             ..ask

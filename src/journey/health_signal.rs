@@ -75,7 +75,7 @@ mod tests {
     use crate::verdict::Fallback;
 
     const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 1, monotonic: Duration::ZERO };
-    const STAMP: Stamp = Stamp { at: 0, age: Duration::ZERO };
+    const STAMP: Stamp = Stamp { at: 0, lead: 0 };
 
     /// A refund with attempts that were answered so, the last one not yet noted.
     fn attempts(answered: &[&Verdict]) -> History {

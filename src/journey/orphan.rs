@@ -55,8 +55,10 @@ impl<'a> Orphan<'a> {
                 }
                 Order::Begin(beginning) => self.worker.begin(beginning).await,
                 Order::Inquire(inquiring) => {
-                    self.acquire(inquiring.task.kind).await.begin();
-                    let (order, sample) = self.worker.inquire_alone(inquiring).await;
+                    let permit = self.acquire(inquiring.task.kind).await;
+                    permit.begin();
+                    let stamp = permit.stamp();
+                    let (order, sample) = self.worker.inquire_alone(inquiring, stamp).await;
                     if let Some(permit) = &self.permit {
                         note_load(permit, sample);
                     }

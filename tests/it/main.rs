@@ -17,6 +17,7 @@ mod examples;
 mod fairness;
 mod faults;
 mod first_commands;
+mod fleet;
 mod invalid;
 mod isolation;
 mod limits;

@@ -128,7 +128,7 @@ impl Refund {
 }
 
 fn stamp(now: Now) -> Stamp {
-    Stamp { at: now.wall.as_millisecond(), age: Duration::ZERO }
+    Stamp { at: now.wall.as_millisecond(), lead: 0 }
 }
 
 fn defaults() -> Defaults {

@@ -1,7 +1,6 @@
 //! Sends the signed calls: the only HTTP client.
 
 mod inquiries;
-mod timestamps;
 
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Request, RequestBuilder};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
@@ -20,7 +19,7 @@ use super::freshness::{Arrival, EkoClock};
 use super::keys::{Keys, ReadyKeys};
 use super::notice::Notice;
 use super::response::{age, date, is_ekos_own, read_body, redact, retry_after, skew};
-use super::timestamp_sequence::TimestampSequence;
+use super::timing::{OwnTimestamps, Timing};
 use eko_connect::credential::{Credential, Refreshed};
 use eko_core::command::Command;
 use eko_core::verdict::{Cause, Verdict};
@@ -80,14 +79,15 @@ impl<T> CallResult<T> {
     }
 }
 
-/// The client. One for the process: it owns the timestamps.
+/// The client. One for the process: it keeps the connections.
 pub struct Client {
     http: reqwest::Client,
     base_url: Url,
     timeout: Duration,
     keys: RwLock<ReadyKeys>,
     credentials: Keys,
-    timestamps: TimestampSequence,
+    stamp_age: Duration,
+    timestamps: OwnTimestamps,
     /// When the client was made: monotonic times count from then.
     epoch: Instant,
     eko_clock: Mutex<EkoClock>,
@@ -102,10 +102,7 @@ pub struct Client {
 /// A request before it leaves.
 struct Outgoing {
     request: RequestBuilder,
-    /// The timestamp that signs it.
-    stamp: i64,
-    /// When it may leave no more, and nobody waits for its answer any longer.
-    deadline: Instant,
+    timing: Timing,
 }
 
 /// A call without an answer.
@@ -149,7 +146,8 @@ impl Client {
             timeout: settings.timeout,
             keys: RwLock::new(ReadyKeys::new(&settings.keys)?),
             credentials: settings.keys,
-            timestamps: TimestampSequence::new(settings.stamp_age),
+            stamp_age: settings.stamp_age,
+            timestamps: OwnTimestamps::default(),
             epoch: deadline_after(Duration::ZERO),
             eko_clock: Mutex::default(),
             unconnected: Notice::default(),
@@ -158,10 +156,10 @@ impl Client {
         })
     }
 
-    /// Reads again the keys that are given as files, each by `refresh`.
-    pub fn refresh_keys(&self, refresh: impl Fn(&Credential<SecretString>) -> Refreshed) {
+    /// Reads again the keys that are given as files, each by `refresh`; whether one is new.
+    pub fn refresh_keys(&self, refresh: impl Fn(&Credential<SecretString>) -> Refreshed) -> bool {
         if !self.credentials.refresh(refresh) {
-            return;
+            return false;
         }
         match ReadyKeys::new(&self.credentials) {
             Ok(new) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = new,
@@ -170,6 +168,7 @@ impl Client {
                 "the new keys are invalid: the previous keys stay in use"
             ),
         }
+        true
     }
 
     /// Whether a key is given as a file.
@@ -178,14 +177,21 @@ impl Client {
         developer_key.is_in_file() || access_key.is_in_file()
     }
 
-    /// Makes a command's call with a timestamp of [`Self::stamp`]. Nothing is sent after `deadline`,
-    /// the end of the claim that allows it.
-    pub async fn call(
-        &self,
-        command: &Command,
-        stamp: i64,
-        deadline: Instant,
-    ) -> CallResult<Verdict> {
+    /// What tells a developer key from another one, made by `digest`.
+    pub fn key_fingerprint(&self, digest: impl FnOnce(&[u8]) -> String) -> String {
+        digest(self.credentials.developer_key.value().expose_secret().as_bytes())
+    }
+
+    /// The timing of a call that begins now, for a program that shares its key with no other one: a
+    /// timestamp `EKO_STAMP_AGE` in the past that no call of this process had, and the time that a call may take.
+    pub fn timing(&self) -> Timing {
+        let age = i64::try_from(self.stamp_age.as_millis()).unwrap_or(i64::MAX);
+        let stamp = self.timestamps.next(now().as_millisecond().saturating_sub(age));
+        Timing { stamp, deadline: deadline_after(self.timeout) }
+    }
+
+    /// Makes a command's call.
+    pub async fn call(&self, command: &Command, timing: Timing) -> CallResult<Verdict> {
         let Some(body) = endpoint::body(command) else {
             return CallResult::unsent(Verdict::not_now(Cause::Misconfigured));
         };
@@ -196,7 +202,7 @@ impl Client {
             Lost::NotSent(cause) => Verdict::not_now(cause),
             Lost::Unanswered(cause) => Verdict::unclear(cause),
         };
-        self.exchange(Outgoing { request, stamp, deadline }, read, lost).await
+        self.exchange(Outgoing { request, timing }, read, lost).await
     }
 
     /// Where a command's call goes.
@@ -259,7 +265,7 @@ impl Client {
     }
 
     async fn send(&self, outgoing: Outgoing) -> Result<Answered, Lost> {
-        let Outgoing { request, stamp, deadline } = outgoing;
+        let Outgoing { request, timing: Timing { stamp, deadline } } = outgoing;
         let not_sent = |_| Lost::NotSent(Cause::Misconfigured);
         let request = self.sign(request, stamp).build().map_err(not_sent)?;
         // The process may have been stopped since the attempt was recorded, and another

@@ -11,10 +11,11 @@ mod keys;
 mod notice;
 mod response;
 pub mod sign;
-mod timestamp_sequence;
+mod timing;
 
 pub use ca_bundle::CaBundle;
 pub use client::{CallResult, Client, Settings};
 pub use endpoint::Endpoint;
 pub use keys::Keys;
 pub use sign::reproduces_the_known_answer;
+pub use timing::Timing;

@@ -219,7 +219,7 @@ impl History {
     /// Records that an attempt begins that is signed with this timestamp.
     pub fn begin(&mut self, now: Now, stamp: Stamp) {
         self.measure(now);
-        let signed = Some(Signed { stamp: stamp.at, lead: stamp.lead(now.wall) });
+        let signed = Some(Signed { stamp: stamp.at, lead: stamp.lead });
         let age = self.age(now);
         self.entries.push(Entry::Attempt(Attempt { began: now.wall, age, signed, ended: None }));
     }

@@ -204,6 +204,20 @@ pub enum Reading {
 }
 
 impl Reading {
+    /// Why there was no answer, where there was none.
+    pub const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::NoAnswer(cause) => Some(*cause),
+            Self::Refunded(..)
+            | Self::RefundPending
+            | Self::Succeeded
+            | Self::Failed
+            | Self::InProgress
+            | Self::NotFound
+            | Self::Contradictory => None,
+        }
+    }
+
     /// Every reading's word, as a metric label.
     pub const NAMES: [&'static str; 8] = [
         "refunded",

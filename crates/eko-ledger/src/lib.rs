@@ -14,6 +14,7 @@ mod row;
 mod row_index;
 mod rules;
 mod show;
+mod slots;
 mod sqlite;
 mod unit_of_work;
 mod unsettled;
@@ -41,6 +42,7 @@ pub use postgres::{Address, Server, TLS_SETTINGS, check_tls};
 use request::{Claimant, CommandRequest, Reply, Request, Transition, UpkeepRequest, Write};
 use row::Finished;
 pub use show::show;
+pub use slots::{SlotBlock, SlotRequest};
 pub use unsettled::{LastReading, Unsettled, UnsettledRefund, UnsettledState, unsettled};
 
 /// How many requests may wait for a commit before callers wait to hand theirs in.

@@ -11,6 +11,7 @@ use super::request::{Answers, Request, UpkeepRequest};
 use super::row::Row;
 use super::row_index::RowIndex;
 use super::rules::{Circumstances, LeaseScope, TidState};
+use super::slots::{self, SlotRow};
 use super::unit_of_work::{Rows, UnitOfWork};
 use super::{BacklogCounts, Identity, Meta, Opened, Opening, Stranded};
 
@@ -20,7 +21,7 @@ const BATCH: usize = 512;
 /// Starts its task.
 pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened {
     let lease_scope = LeaseScope::Process { epoch: u64::from(opening.epoch) << 32 };
-    let memory = Memory { lease_scope, rows: RowIndex::default() };
+    let memory = Memory { lease_scope, rows: RowIndex::default(), slots: None };
     tokio::spawn(memory.serve(inbox));
     let identity = Identity {
         id: opening.new_id(),
@@ -37,6 +38,8 @@ pub(super) fn open(opening: &Opening, inbox: mpsc::Receiver<Request>) -> Opened 
 struct Memory {
     lease_scope: LeaseScope,
     rows: RowIndex,
+    /// One process has one key.
+    slots: Option<SlotRow>,
 }
 
 impl Memory {
@@ -50,7 +53,7 @@ impl Memory {
     fn answer(&mut self, request: Request) {
         let request = match request {
             Request::Command(request) => request,
-            Request::Upkeep(request) => return keep_up(request),
+            Request::Upkeep(request) => return self.keep_up(request),
         };
         let (circumstances, mut answers) = (self.circumstances(), Answers::new());
         let Ok(()) = UnitOfWork::new(self, circumstances).apply(request, &mut answers);
@@ -59,23 +62,31 @@ impl Memory {
         }
     }
 
+    /// There is little to keep up. Whoever asked may have gone meanwhile: the process is stopping.
+    fn keep_up(&mut self, request: UpkeepRequest) {
+        match request {
+            UpkeepRequest::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
+            UpkeepRequest::BacklogCounts { reply } => {
+                drop(reply.send(Ok(BacklogCounts::default())));
+            }
+            UpkeepRequest::Meta { reply, .. } => drop(reply.send(Ok(Meta::default()))),
+            UpkeepRequest::Prune { reply, .. } | UpkeepRequest::PruneAudit { reply, .. } => {
+                drop(reply.send(Ok(0)));
+            }
+            UpkeepRequest::OperatorPauses { reply } => drop(reply.send(Ok(Vec::new()))),
+            UpkeepRequest::Probe { reply } => drop(reply.send(Ok(()))),
+            UpkeepRequest::TakeSlots { request, reply } => {
+                let now = self.circumstances().now.as_microsecond();
+                let (block, row) = slots::take(self.slots, &request, now);
+                self.slots = Some(row);
+                drop(reply.send(Ok(block)));
+            }
+        }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the store's own time")]
     fn circumstances(&self) -> Circumstances {
         Circumstances { lease_scope: self.lease_scope, caution: None, now: Timestamp::now() }
-    }
-}
-
-/// There is nothing to keep up. Whoever asked may have gone meanwhile: the process is stopping.
-fn keep_up(request: UpkeepRequest) {
-    match request {
-        UpkeepRequest::Stranded { reply, .. } => drop(reply.send(Ok(Stranded::default()))),
-        UpkeepRequest::BacklogCounts { reply } => drop(reply.send(Ok(BacklogCounts::default()))),
-        UpkeepRequest::Meta { reply, .. } => drop(reply.send(Ok(Meta::default()))),
-        UpkeepRequest::Prune { reply, .. } | UpkeepRequest::PruneAudit { reply, .. } => {
-            drop(reply.send(Ok(0)));
-        }
-        UpkeepRequest::OperatorPauses { reply } => drop(reply.send(Ok(Vec::new()))),
-        UpkeepRequest::Probe { reply } => drop(reply.send(Ok(()))),
     }
 }
 

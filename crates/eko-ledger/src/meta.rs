@@ -68,8 +68,6 @@ pub struct Meta {
     pub adopted: Option<Timestamp>,
     /// When it was last noticed that it had lost commits.
     pub forgot: Option<Timestamp>,
-    /// Up to which timestamp, in milliseconds, calls may have been stamped.
-    pub stamps_until: Option<i64>,
     /// The timeline that PostgreSQL writes: each promotion of a standby begins a higher one. `None` where
     /// the store has none, or does not tell.
     pub timeline: Option<u32>,
@@ -95,8 +93,6 @@ pub(super) enum Change {
     Adopt,
     /// It has lost commits, as somebody noticed now.
     Forget,
-    /// Timestamps are given out up to this one, in milliseconds.
-    ReserveStamps(i64),
 }
 
 impl Settings {
@@ -152,16 +148,6 @@ impl Ledger {
     /// Notes that it has lost commits, as somebody else than the store has noticed.
     pub async fn forget(&self) -> Result<Meta, Error> {
         self.change(Change::Forget).await
-    }
-
-    /// Notes that calls may be stamped up to this time in milliseconds; it never goes back.
-    pub async fn reserve_stamps(&self, until: i64) -> Result<(), Error> {
-        self.change(Change::ReserveStamps(until)).await.map(drop)
-    }
-
-    /// Up to which time in milliseconds calls may have been stamped.
-    pub async fn stamps_until(&self) -> Result<Option<i64>, Error> {
-        Ok(self.meta().await?.stamps_until)
     }
 
     async fn change(&self, change: Change) -> Result<Meta, Error> {

@@ -18,6 +18,7 @@ mod operator;
 mod pooled;
 mod rows;
 mod schema;
+mod slots;
 mod statements;
 mod tls;
 mod transactions;
@@ -42,6 +43,7 @@ use link::{ConnectionError, Link};
 use loaded::{Loaded, Subjects};
 pub(super) use meta::NOW;
 pub(super) use operator::OperatorStore;
+use slots::take_slots;
 pub use tls::{TLS_SETTINGS, check_tls};
 use transactions::{
     Settled, backlog_counts, commit, is_empty, load, operator_pauses, own_commits, probe, promise,
@@ -284,6 +286,10 @@ impl Running {
                     self.compare(own, told.commits).await;
                 }
                 drop(reply.send(told));
+            }
+            UpkeepRequest::TakeSlots { request, reply } => {
+                let taken = link.retry(|session| take_slots(session, &request)).await;
+                drop(reply.send(taken));
             }
         }
     }

@@ -13,6 +13,7 @@ use super::claim::{
 use super::meta::{Change, Meta};
 use super::operator::OperatorPause;
 use super::row::Finished;
+use super::slots::{SlotBlock, SlotRequest};
 use eko_core::history::History;
 
 /// A request to the store.
@@ -40,6 +41,7 @@ pub(super) enum UpkeepRequest {
     PruneAudit { before: Timestamp, most: u32, reply: Reply<u32> },
     Probe { reply: Reply<()> },
     Meta { change: Change, reply: Reply<Meta> },
+    TakeSlots { request: SlotRequest, reply: Reply<SlotBlock> },
 }
 
 /// Who claims a command.
@@ -112,6 +114,7 @@ impl UpkeepRequest {
             Self::OperatorPauses { reply } => drop(reply.send(Err(error.clone()))),
             Self::Probe { reply } => drop(reply.send(Err(error.clone()))),
             Self::Meta { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::TakeSlots { reply, .. } => drop(reply.send(Err(error.clone()))),
         }
     }
 }

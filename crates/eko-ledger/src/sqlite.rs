@@ -5,6 +5,7 @@ mod file;
 mod meta;
 mod operator;
 mod rows;
+mod slots;
 mod store;
 mod work;
 
@@ -30,12 +31,13 @@ use store::Store;
 use work::Work;
 
 /// Each migration once, in order; `user_version` counts those that were applied.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/sqlite/0001_commands.sql"),
     include_str!("../migrations/sqlite/0002_begun.sql"),
     include_str!("../migrations/sqlite/0003_moments.sql"),
     include_str!("../migrations/sqlite/0004_memory.sql"),
     include_str!("../migrations/sqlite/0005_operators.sql"),
+    include_str!("../migrations/sqlite/0006_slots.sql"),
 ];
 
 /// How many requests share a commit at most: enough to make the commit cheap, few enough that

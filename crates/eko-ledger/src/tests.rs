@@ -89,6 +89,14 @@ async fn wait_until_free(path: &Path) {
     tokio::task::spawn_blocking(wait).await.unwrap();
 }
 
+/// Another program's hand in the store.
+async fn alter_store(rig: &Rig, sql: &str) {
+    match rig {
+        Rig::Sqlite(_) => alter(rig, sql),
+        Rig::Postgres(url) => execute(url.expose_secret(), sql).await,
+    }
+}
+
 async fn execute(url: &str, sql: &str) {
     let connected = tokio_postgres::connect(url, tokio_postgres::NoTls).await;
     let (client, connection) = connected.unwrap();
@@ -117,7 +125,7 @@ fn now(seconds: i64) -> Now {
 
 /// A timestamp that is drawn then.
 fn stamp(seconds: i64) -> Stamp {
-    Stamp { at: at(seconds).as_millisecond(), age: Duration::ZERO }
+    Stamp { at: at(seconds).as_millisecond(), lead: 0 }
 }
 
 impl Ledger {
@@ -233,6 +241,7 @@ macro_rules! on_both_stores {
 mod memory;
 mod operators;
 mod places;
+mod slots;
 
 on_both_stores! {
     async fn a_new_command_is_fresh_and_has_begun(rig) {

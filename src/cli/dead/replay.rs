@@ -100,8 +100,7 @@ impl ReplayPolicy {
                 return Ok("it moves no money".to_owned());
             }
         };
-        let initiator_id = refund.initiator_id.expose();
-        let result = self.eko.look_up(&refund.tid, initiator_id, &refund.user_code).await;
+        let result = self.eko.look_up(&refund.tid, command.account(), self.eko.timing()).await;
         let said = format!("Eko says: {}", means(&result.meaning));
         match result.meaning {
             Reading::RefundPending => Ok(said),

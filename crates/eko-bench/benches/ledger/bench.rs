@@ -111,7 +111,7 @@ fn request(number: u64) -> ClaimRequest {
     ClaimRequest {
         tid: Some((10_000_000 + number).to_string()),
         digest: Some(format!("{scattered:032x}")),
-        stamp: Some(Stamp { at: 1_800_000_000_000, age: Duration::ZERO }),
+        stamp: Some(Stamp { at: 1_800_000_000_000, lead: 0 }),
         ..ClaimRequest::known(&id, kind, NOW, Duration::from_secs(55))
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::RequestBuilder;
 use reqwest::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
-use tokio::time::Instant;
 
 use super::{CallResult, Client, Lost, Outgoing, deadline_after, now};
 use crate::answer::{self, HttpAnswer, Read};
 use crate::endpoint;
+use crate::timing::Timing;
 use eko_core::command::{Account, Command};
 use eko_core::verdict::{Cause, Reading};
 
@@ -20,46 +20,34 @@ impl Client {
         command: &Command,
         tid: &str,
         account: Account<'_>,
-        deadline: Instant,
+        timing: Timing,
     ) -> CallResult<Reading> {
         let secrets = [command.secrets().as_slice(), &[account.initiator_id]].concat();
         let read = |http: &HttpAnswer| answer::reading(tid, &secrets, http);
-        self.inquire_as(tid, account, deadline, read).await
+        self.inquire_as(tid, account, timing, read).await
     }
 
     /// One read-only call, to see whether Eko can be reached and takes our signature.
-    pub async fn probe(&self, initiator_id: &str, user_code: &str) -> CallResult<Reading> {
-        self.look_up("1", initiator_id, user_code).await
+    pub async fn probe(&self, account: Account<'_>, timing: Timing) -> CallResult<Reading> {
+        self.look_up("1", account, timing).await
     }
 
     /// Inquires about a transaction that no command in hand is about.
     pub async fn look_up(
         &self,
         tid: &str,
-        initiator_id: &str,
-        user_code: &str,
+        account: Account<'_>,
+        timing: Timing,
     ) -> CallResult<Reading> {
-        self.look_up_until(tid, initiator_id, user_code, deadline_after(self.timeout)).await
-    }
-
-    /// The same, where nothing may be sent after `deadline`.
-    pub async fn look_up_until(
-        &self,
-        tid: &str,
-        initiator_id: &str,
-        user_code: &str,
-        deadline: Instant,
-    ) -> CallResult<Reading> {
-        let read = |http: &HttpAnswer| answer::reading(tid, &[initiator_id], http);
-        self.inquire_as(tid, Account { initiator_id, user_code }, deadline, read).await
+        let read = |http: &HttpAnswer| answer::reading(tid, &[account.initiator_id], http);
+        self.inquire_as(tid, account, timing, read).await
     }
 
     /// The same call as [`Self::probe`] with a timestamp so far in Eko's past, to see whether Eko
     /// takes it. `skew` is Eko's clock less ours, in seconds.
     pub async fn probe_aged(
         &self,
-        initiator_id: &str,
-        user_code: &str,
+        account: Account<'_>,
         age: Duration,
         skew: f64,
     ) -> CallResult<Reading> {
@@ -67,23 +55,21 @@ impl Client {
         let ahead = SignedDuration::try_from_secs_f64(skew).unwrap_or_default();
         let eko_time = now().saturating_add(ahead).and_then(|time| time.saturating_sub(behind));
         let stamp = eko_time.unwrap_or(Timestamp::MIN).as_millisecond();
-        let request = self.inquiry("1", Account { initiator_id, user_code });
-        let read = |http: &HttpAnswer| answer::reading("1", &[initiator_id], http);
-        let outgoing = Outgoing { request, stamp, deadline: deadline_after(self.timeout) };
-        self.exchange(outgoing, read, unanswered).await
+        let timing = Timing { stamp, deadline: deadline_after(self.timeout) };
+        let request = self.inquiry("1", account);
+        let read = |http: &HttpAnswer| answer::reading("1", &[account.initiator_id], http);
+        self.exchange(Outgoing { request, timing }, read, unanswered).await
     }
 
     async fn inquire_as(
         &self,
         tid: &str,
         account: Account<'_>,
-        deadline: Instant,
+        timing: Timing,
         read: impl Fn(&HttpAnswer) -> Read<Reading>,
     ) -> CallResult<Reading> {
         let request = self.inquiry(tid, account);
-        let stamp = self.stamp().await.at;
-        let mut result =
-            self.exchange(Outgoing { request, stamp, deadline }, read, unanswered).await;
+        let mut result = self.exchange(Outgoing { request, timing }, read, unanswered).await;
         if result.is_old {
             self.tell_kept();
         }

@@ -7,8 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use eko_core::command::{Defaults, parse};
-
+use eko_core::command::{Account, Defaults, parse};
 use eko_core::privacy::Mobile;
 use eko_core::verdict::{Fallback, Reading};
 
@@ -62,9 +61,14 @@ fn dated(ago: u64) -> String {
     format!("Date: {}\r\n", httpdate::fmt_http_date(time))
 }
 
+async fn look_up(client: &Client) -> CallResult<Reading> {
+    let account = Account { initiator_id: "9962981729", user_code: "" };
+    client.look_up("1", account, client.timing()).await
+}
+
 async fn read(headers: &str, tx_status: u8) -> CallResult<Reading> {
     let (client, _) = called(vec![(200, headers.to_owned(), found(tx_status))]).await;
-    client.look_up("1", "9962981729", "").await
+    look_up(&client).await
 }
 
 #[tokio::test]
@@ -86,7 +90,7 @@ async fn a_reading_with_an_earlier_date_than_another_answer_says_nothing() {
     let (client, _sent) = called(answers.to_vec()).await;
     let mut readings = Vec::new();
     for _ in 0..4 {
-        readings.push(client.look_up("1", "9962981729", "").await.meaning.as_str());
+        readings.push(look_up(&client).await.meaning.as_str());
     }
     assert_eq!(readings, ["refund_pending", "no_answer", "refunded", "refund_pending"]);
 }
@@ -104,7 +108,7 @@ async fn a_reading_without_a_date_says_nothing_once_eko_has_told_one() {
     let (client, _sent) = called(answers.to_vec()).await;
     let mut readings = Vec::new();
     for _ in 0..8 {
-        readings.push(client.look_up("1", "9962981729", "").await.meaning);
+        readings.push(look_up(&client).await.meaning);
     }
     let undated = Reading::NoAnswer(Cause::BadResponse);
     assert_eq!(readings[0], Reading::RefundPending);
@@ -120,9 +124,9 @@ async fn an_old_reading_behind_a_byte_order_mark_says_nothing() {
     let answers =
         answers.map(|(headers, tx_status)| (200, headers, format!("\u{feff}{}", found(tx_status))));
     let (client, _sent) = called(answers.to_vec()).await;
-    let first = client.look_up("1", "9962981729", "").await;
+    let first = look_up(&client).await;
     assert!(first.eko_time.is_some() && first.meaning == Reading::RefundPending);
-    let second = client.look_up("1", "9962981729", "").await.meaning;
+    let second = look_up(&client).await.meaning;
     assert_eq!(second, Reading::NoAnswer(Cause::BadResponse));
 }
 
@@ -134,19 +138,18 @@ async fn eko_s_time_is_the_date_of_its_own_answers_less_their_age() {
     assert!((1..=5).contains(&ago), "{ago}");
     let page = (502, dated(0), "{}".to_owned());
     let (client, _sent) = called(vec![page]).await;
-    assert_eq!(client.look_up("1", "9962981729", "").await.eko_time, None, "a proxy's");
+    assert_eq!(look_up(&client).await.eko_time, None, "a proxy's");
 }
 
 #[tokio::test]
 async fn an_inquiry_forbids_caching_and_each_call_carries_its_own_timestamp() {
     let answer = || (200, String::new(), found(3));
     let (client, sent) = called(vec![answer(), answer(), answer()]).await;
-    let deadline = deadline_after(Duration::from_secs(10));
-    client.look_up("1", "9962981729", "").await;
-    let stamp = client.stamp().await.at;
-    client.call(&a_refund(), stamp, deadline).await;
+    look_up(&client).await;
+    let timing = client.timing();
+    client.call(&a_refund(), timing).await;
     let command = a_refund();
-    client.inquire(&command, "1", command.account(), deadline).await;
+    client.inquire(&command, "1", command.account(), client.timing()).await;
     let sent = sent.await.unwrap();
     let header = |sent: &String, name: &str| {
         let line = sent.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
@@ -160,12 +163,11 @@ async fn an_inquiry_forbids_caching_and_each_call_carries_its_own_timestamp() {
         .iter()
         .map(|sent| header(sent, "secret-key-timestamp").unwrap().parse().unwrap())
         .collect();
-    assert_eq!(timestamps[1], stamp, "the one that it was given");
+    assert_eq!(timestamps[1], timing.stamp, "the one that it was given");
     assert!(timestamps[0] < timestamps[1] && timestamps[1] < timestamps[2]);
-    assert_eq!(client.timestamps.newest(), timestamps[2]);
     let signer = crate::sign::Signer::new("access");
     let signature = header(&sent[1], "secret-key").unwrap();
-    assert_eq!(signature, signer.sign(&stamp.to_string()));
+    assert_eq!(signature, signer.sign(&timing.stamp.to_string()));
     assert!(sent[1].starts_with("POST /v3/customer/payment/refund/13192443 "), "{}", sent[1]);
 }
 
@@ -173,13 +175,12 @@ async fn an_inquiry_forbids_caching_and_each_call_carries_its_own_timestamp() {
 async fn a_refund_may_have_been_executed_whatever_answers_it_but_not_where_nothing_left() {
     for status in [301, 307, 401, 403, 404, 405, 415, 429, 502] {
         let (client, _sent) = called(vec![(status, String::new(), "<html>".to_owned())]).await;
-        let deadline = deadline_after(Duration::from_secs(10));
-        let verdict = client.call(&a_refund(), client.stamp().await.at, deadline).await.meaning;
+        let verdict = client.call(&a_refund(), client.timing()).await.meaning;
         let is_unclear = matches!(verdict, Verdict::Unclear { fallback: Fallback::Repeat, .. });
         assert!(is_unclear, "{status}: {verdict:?}");
     }
     let (client, _sent) = called(Vec::new()).await;
-    let stamp = client.stamp().await.at;
-    let too_late = client.call(&a_refund(), stamp, deadline_after(Duration::ZERO)).await.meaning;
+    let timing = Timing { deadline: deadline_after(Duration::ZERO), ..client.timing() };
+    let too_late = client.call(&a_refund(), timing).await.meaning;
     assert_eq!(too_late, Verdict::not_now(Cause::Timeout));
 }

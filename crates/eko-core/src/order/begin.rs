@@ -33,7 +33,8 @@ pub struct Acquiring<C> {
 pub struct Stamping<C> {
     /// The command and its evidence.
     pub claim: C,
-    task: Task,
+    /// What is asked of Eko.
+    pub task: Task,
     source: Source,
 }
 

@@ -14,7 +14,7 @@ use crate::trace::Trace;
 use crate::verdict::{Cause, Reading, Verdict};
 
 const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, process: 1, monotonic: Duration::ZERO };
-const STAMP: Stamp = Stamp { at: 0, age: Duration::ZERO };
+const STAMP: Stamp = Stamp { at: 0, lead: 0 };
 const NOTHING: Owed = Owed { event: false, dead_letter: false };
 
 /// A claimed command without a ledger.

@@ -5,7 +5,6 @@
 //! have come before.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -283,5 +282,5 @@ impl World {
 
 /// A timestamp that is drawn now.
 pub(super) fn stamp(now: Now) -> Stamp {
-    Stamp { at: now.wall.as_millisecond(), age: Duration::ZERO }
+    Stamp { at: now.wall.as_millisecond(), lead: 0 }
 }

@@ -133,11 +133,11 @@ pub(super) async fn load(
     }
     let select = format!(
         "SELECT ledger_id, (SELECT coalesce(sum(count), 0)::bigint FROM commits),
-            adopted, forgot, stamps_until, {} FROM meta",
+            adopted, forgot, {} FROM meta",
         timeline_sql(timeline)
     );
     let row = client.query_typed_one(&select, &[]).await?;
-    let found: Option<String> = row.get(5);
+    let found: Option<String> = row.get(4);
     if found.as_deref() != timeline {
         return Err(ConnectionError::Moved);
     }
@@ -151,7 +151,6 @@ pub(super) async fn load(
         commits: commits.cast_unsigned(),
         adopted: time(2)?,
         forgot: time(3)?,
-        stamps_until: row.get(4),
         timeline: found.and_then(|found| u32::from_str_radix(&found, 16).ok()),
     })
 }
@@ -162,11 +161,6 @@ pub(super) async fn change(client: &Client, change: Change) -> Result<(), Connec
         Change::Nothing => Ok(()),
         Change::Adopt => set(client, "adopted").await,
         Change::Forget => set(client, "forgot").await,
-        Change::ReserveStamps(until) => {
-            let update = "UPDATE meta SET stamps_until = greatest(stamps_until, $1)";
-            client.execute_typed(update, &[(&until, Type::INT8)]).await?;
-            Ok(())
-        }
     }
 }
 

@@ -11,13 +11,14 @@ use crate::Error;
 use crate::meta::Opening;
 
 /// Each migration once, in order; `schema_version` counts those that were applied.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/postgres/0001_commands.sql"),
     include_str!("../../migrations/postgres/0002_hot.sql"),
     include_str!("../../migrations/postgres/0003_moments.sql"),
     include_str!("../../migrations/postgres/0004_memory.sql"),
     include_str!("../../migrations/postgres/0005_home.sql"),
     include_str!("../../migrations/postgres/0006_operators.sql"),
+    include_str!("../../migrations/postgres/0007_slots.sql"),
 ];
 
 /// The newest schema.

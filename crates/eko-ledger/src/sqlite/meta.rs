@@ -50,7 +50,7 @@ pub(super) fn load(connection: &Connection, schema: usize) -> rusqlite::Result<M
     if schema < MEMORY {
         return Ok(Meta { schema, ..Meta::default() });
     }
-    let select = "SELECT ledger_id, commits, adopted, forgot, stamps_until FROM meta";
+    let select = "SELECT ledger_id, commits, adopted, forgot FROM meta";
     connection.query_row(select, (), |row| {
         let time = |column| -> rusqlite::Result<Option<Timestamp>> {
             row.get::<_, Option<i64>>(column)?.map(rows::time).transpose()
@@ -63,7 +63,6 @@ pub(super) fn load(connection: &Connection, schema: usize) -> rusqlite::Result<M
             commits: commits.cast_unsigned(),
             adopted: time(2)?,
             forgot: time(3)?,
-            stamps_until: row.get(4)?,
             timeline: None,
         })
     })
@@ -94,9 +93,5 @@ pub(super) fn change(connection: &Connection, change: Change) -> rusqlite::Resul
         Change::Nothing => Ok(()),
         Change::Adopt => connection.execute_batch(&format!("UPDATE meta SET adopted = {NOW}")),
         Change::Forget => connection.execute_batch(&format!("UPDATE meta SET forgot = {NOW}")),
-        Change::ReserveStamps(until) => {
-            let update = "UPDATE meta SET stamps_until = max(ifnull(stamps_until, ?1), ?1)";
-            connection.execute(update, [until]).map(drop)
-        }
     }
 }

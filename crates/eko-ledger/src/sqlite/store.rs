@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use rusqlite::Transaction;
 
-use super::meta;
 use super::operator::rows as operator_rows;
 use super::rows::{self, Statements};
+use super::{meta, slots};
 use crate::meta::{Change, Meta};
 use crate::operator::{OperatorPause, PAUSES, PRUNE_AUDIT, Parameter, read_pauses};
 use crate::row::{Row, read_kind};
 use crate::rules::{Circumstances, TidState};
 use crate::unit_of_work::Rows;
-use crate::{BacklogCounts, Error, Open, OpenState, Stranded};
+use crate::{BacklogCounts, Error, Open, OpenState, SlotBlock, SlotRequest, Stranded};
 
 /// The ledger within one transaction.
 pub(super) struct Store<'a> {
@@ -95,9 +95,8 @@ impl<'a> Store<'a> {
     /// Changes what the ledger keeps about itself, and reads it.
     pub(super) fn meta(&mut self, change: Change) -> rusqlite::Result<Meta> {
         meta::change(self.transaction, change)?;
-        // Timestamps are reserved at each start, also where no command ever comes.
         self.has_changed |= match change {
-            Change::Nothing | Change::ReserveStamps(_) => false,
+            Change::Nothing => false,
             Change::Adopt | Change::Forget => true,
         };
         meta::load(self.transaction, super::MIGRATIONS.len())
@@ -113,6 +112,11 @@ impl<'a> Store<'a> {
         let parameters = [before.as_millisecond(), most.into()].map(Parameter::Number);
         let forgotten = operator_rows(self.transaction, PRUNE_AUDIT, &parameters)?;
         Ok(u32::try_from(forgotten.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Takes slots for calls. That counts as no commit: no command depends on it.
+    pub(super) fn take_slots(&self, request: &SlotRequest) -> rusqlite::Result<SlotBlock> {
+        slots::take_from(self.transaction, request)
     }
 
     /// Forgets what finished before a time, at most so much at once.

@@ -73,6 +73,9 @@ impl Work {
                     }
                     reply_after_commit(answers, reply, store.meta(change).map(Ok))?;
                 }
+                UpkeepRequest::TakeSlots { request, reply } => {
+                    reply_after_commit(answers, reply, store.take_slots(&request).map(Ok))?;
+                }
             }
         }
         Ok(())

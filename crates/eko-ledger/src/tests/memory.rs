@@ -14,14 +14,6 @@ fn suspicion(claim: &Claim) -> Option<SuspicionReason> {
     })
 }
 
-/// Another program's hand in the store.
-async fn alter_store(rig: &Rig, sql: &str) {
-    match rig {
-        Rig::Sqlite(_) => alter(rig, sql),
-        Rig::Postgres(url) => execute(url.expose_secret(), sql).await,
-    }
-}
-
 /// The store loses its last commit, as a standby does that did not get it.
 async fn lose_a_commit(rig: &Rig) {
     let sql = match rig {
@@ -97,16 +89,6 @@ on_both_stores! {
         assert_eq!(*ledger.forgotten().borrow(), 1);
         let unknown = claim(&ledger, refund("a", "1", 0)).await;
         assert_eq!(suspicion(&unknown), Some(SuspicionReason::LedgerForgot));
-    }
-
-    async fn reserved_timestamps_never_go_back(rig) {
-        let ledger = rig.open().await;
-        assert_eq!(ledger.stamps_until().await.unwrap(), None);
-        for (until, kept) in [(7, 7), (9, 9), (8, 9)] {
-            ledger.reserve_stamps(until).await.unwrap();
-            assert_eq!(ledger.stamps_until().await.unwrap(), Some(kept));
-        }
-        assert_eq!(rig.reopen(ledger, 2).await.stamps_until().await.unwrap(), Some(9));
     }
 
     async fn a_commit_that_is_missing_is_noticed_by_the_next_claim(rig) {
