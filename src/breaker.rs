@@ -167,6 +167,16 @@ impl Breakers {
         }
     }
 
+    /// Waits until the worker is to stop while the ledger fails: then no timestamp comes in time.
+    pub(crate) async fn until_hopeless(&self, kind: Kind) {
+        self.stop.cancelled().await;
+        let is_of_ledger =
+            |pause: &Option<Pause>| pause.is_some_and(|pause| pause.reason == Reason::Ledger);
+        let mut paused = self.breaker(kind).watch();
+        // It ends with the process.
+        paused.wait_for(is_of_ledger).await.ok();
+    }
+
     /// Waits until a call may be made that is for no command: its timestamp.
     async fn pass(&self, purpose: Purpose) -> Stamp {
         self.pace.pass(purpose).await

@@ -23,6 +23,7 @@ mod urls;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use self::ledger::{
@@ -107,12 +108,7 @@ impl Config {
     pub fn new(args: &Args) -> Result<Self, Problems> {
         let mut reader = Reader::default();
         let concurrency = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
-        // Who begins and who ends waits for ledger and broker meanwhile, not for Eko.
-        let prefetch = concurrency.map(|most| most.saturating_mul(2));
-        let buffer = reader.bytes("WORKER_BUFFER", &args.worker_buffer);
-        let broker = broker_settings(&args.amqp, prefetch, &mut reader);
-        let broker = broker.zip(buffer);
-        let broker = broker.map(|(broker, buffer)| broker::Settings { buffer, ..broker });
+        let broker = worker_broker_settings(args, concurrency, &mut reader);
         let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);
         let defaults = args.eko.defaults(&mut reader);
@@ -121,26 +117,18 @@ impl Config {
         let retention = reader.duration("LEDGER_RETENTION", &args.ledger_retention);
         let audit_retention = reader.duration("AUDIT_RETENTION", &args.audit_retention);
         let orphan_after = reader.duration("ORPHAN_AFTER", &args.orphan_after);
-        let is_adaptive = reader.truth("WORKER_ADAPTIVE", &args.worker_adaptive);
-        let adopts_ledger = reader.truth("LEDGER_ADOPT", &args.ledger_adopt);
-        let rate =
-            args.worker_rate_limit.as_ref().and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
-        let fleet_rate =
-            args.eko_rate_limit.as_ref().and_then(|text| reader.fleet_rate("EKO_RATE_LIMIT", text));
+        let is_adaptive =
+            reader.truth("WORKER_ADAPTIVE", &args.worker_adaptive).unwrap_or_default();
+        let adopts_ledger = reader.truth("LEDGER_ADOPT", &args.ledger_adopt).unwrap_or_default();
+        let [rate, fleet_rate] = rates(args, &mut reader);
         let admin_addr = reader.address("ADMIN_ADDR", &args.admin_addr);
         let shutdown_grace = reader.duration("SHUTDOWN_GRACE", &args.shutdown_grace);
         let log_format =
             reader.log_format(args.log_format.as_deref(), std::io::stderr().is_terminal());
-        let otlp_endpoint = args.otel_exporter_otlp_endpoint.as_deref();
+        let collector = args.otel_exporter_otlp_endpoint.as_deref();
         let otlp_endpoint =
-            otlp_endpoint.and_then(|url| reader.otlp("OTEL_EXPORTER_OTLP_ENDPOINT", url));
-        if let (Some(policy), Some(retention), Some(orphan_after), Ok(base_url)) =
-            (&policy, retention, orphan_after, Url::parse(args.eko.eko_base_url.trim()))
-        {
-            for (name, why) in floors::below(policy, retention, orphan_after, &base_url) {
-                reader.wrong(name, &why);
-            }
-        }
+            collector.and_then(|url| reader.otlp("OTEL_EXPORTER_OTLP_ENDPOINT", url));
+        check_floors(args, &mut reader, policy.as_ref(), [retention, orphan_after]);
         reader.finish()?;
         let (Some(broker), Some(eko), Some(policy), Some(ledger), Some(concurrency)) =
             (broker, eko, policy, ledger, concurrency)
@@ -153,7 +141,7 @@ impl Config {
             stamp_age: eko.stamp_age,
             stamp_tolerance: policy.stamp_tolerance,
             concurrency: concurrency.into(),
-            is_adaptive: is_adaptive.unwrap_or_default(),
+            is_adaptive,
         };
         Ok(Self {
             lease: eko.timeout + LEASE_MARGIN,
@@ -166,7 +154,7 @@ impl Config {
             retention: retention.unwrap_or_default(),
             audit_retention: audit_retention.unwrap_or_default(),
             orphan_after: orphan_after.unwrap_or_default(),
-            adopts_ledger: adopts_ledger.unwrap_or_default(),
+            adopts_ledger,
             breaker,
             admin_addr: admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             shutdown_grace: shutdown_grace.unwrap_or_default(),
@@ -182,6 +170,43 @@ impl Config {
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         unknown::unknown(names, &source::variables())
     }
+}
+
+/// The calls a second of this worker, and of all workers of a key.
+fn rates(args: &Args, reader: &mut Reader) -> [Option<NonZeroU32>; 2] {
+    let (own, fleet) = (args.worker_rate_limit.as_ref(), args.eko_rate_limit.as_ref());
+    let own = own.and_then(|text| reader.rate("WORKER_RATE_LIMIT", text));
+    [own, fleet.and_then(|text| reader.fleet_rate("EKO_RATE_LIMIT", text))]
+}
+
+/// Notes what would break a guarantee, where all of it could be read.
+fn check_floors(
+    args: &Args,
+    reader: &mut Reader,
+    policy: Option<&Policy>,
+    periods: [Option<Duration>; 2],
+) {
+    if let (Some(policy), [Some(retention), Some(orphan_after)], Ok(base_url)) =
+        (policy, periods, Url::parse(args.eko.eko_base_url.trim()))
+    {
+        for (name, why) in floors::below(policy, retention, orphan_after, &base_url) {
+            reader.wrong(name, &why);
+        }
+    }
+}
+
+/// The broker's settings for a worker that makes so many calls at a time.
+fn worker_broker_settings(
+    args: &Args,
+    concurrency: Option<u16>,
+    reader: &mut Reader,
+) -> Option<broker::Settings> {
+    // Who begins and who ends waits for ledger and broker meanwhile, not for Eko.
+    let prefetch = concurrency.map(|most| most.saturating_mul(2));
+    let buffer = reader.bytes("WORKER_BUFFER", &args.worker_buffer);
+    let broker = broker_settings(&args.amqp, prefetch, reader);
+    let (broker, buffer) = (broker?, buffer?);
+    Some(broker::Settings { buffer, ..broker })
 }
 
 fn broker_settings(

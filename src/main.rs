@@ -55,10 +55,10 @@ enum Command {
     ///
     /// One a line. OTPs are to be sealed for the first
     PublicKey(PublicKeyArgs),
-    /// List, show or inquire refunds of which nobody knows whether they were executed
+    /// List, show or inquire refunds in doubt
     #[command(subcommand)]
     Unsettled(UnsettledArgs),
-    /// Pause a kind of command, or all, for all workers of a ledger, until it is resumed
+    /// Pause a kind, or all, for all workers of a ledger
     Pause(PauseArgs),
     /// End a pause that was made by hand
     Resume(ResumeArgs),

@@ -21,11 +21,16 @@ pub(super) async fn take(worker: Arc<Worker>) {
     loop {
         let want = timestamps.wanted().await;
         let key = worker.eko.key_fingerprint(|key| worker.ledger.digest(key));
-        match take_block(&worker, want.request(key)).await {
+        let request = want.request(key);
+        let wanted = request.count;
+        match take_block(&worker, request).await {
             Ok(block) => {
                 timestamps.grant(want, block);
                 if block.count == 0 {
                     worker.tell_full();
+                }
+                // What comes free meanwhile comes in one block.
+                if block.count < wanted {
                     tokio::time::sleep(FULL).await;
                 }
             }

@@ -203,7 +203,7 @@ impl CircuitBreaker {
 
     /// Tells the reason that counts now: a fault comes first, since it is probed meanwhile.
     fn show(&self, state: &mut State, now: Duration) {
-        let reason = state.fault.or(state.is_held.then_some(Reason::Operator));
+        let reason = state.fault.or_else(|| state.is_held.then_some(Reason::Operator));
         let before = self.paused();
         if before.map(|pause| pause.reason) == reason {
             return;

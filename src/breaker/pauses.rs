@@ -46,9 +46,10 @@ impl Worker {
     /// ledger's clock, which gives the timestamps, is too far from Eko's. Gives Eko's clock less the
     /// ledger's.
     pub(crate) fn note_skew(&self, skew: Option<f64>) -> Option<f64> {
-        let now = self.now();
-        let ours = self.breakers.timestamps().ledger_time().unwrap_or(now.wall);
-        let skew = skew? - ours.duration_since(now.wall).as_secs_f64();
+        let (skew, now) = (skew?, self.now());
+        // Every call had a block of timestamps. After this host's clock was set, the next block tells.
+        let ours = self.breakers.timestamps().ledger_time()?;
+        let skew = skew - ours.duration_since(now.wall).as_secs_f64();
         self.metrics.skewed(skew);
         if self.breakers.saw_clock(skew, Now { wall: ours, ..now }) {
             tracing::error!(

@@ -153,6 +153,7 @@ fn text(told: &Told) -> String {
 
 async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
     let (settings, broker) = args.place.read()?;
+    let (person, why) = (args.by.person()?, args.why()?);
     if !args.new {
         // To open it would make it.
         let seen = Ledger::look(&settings).await;
@@ -162,7 +163,6 @@ async fn adopt(args: &LedgerAdoptArgs) -> anyhow::Result<()> {
         OperatorConnection::open(&broker).await.context("the broker cannot be reached")?;
     let ledger = Ledger::open(&settings, &opening(Duration::MAX)?).await;
     let ledger = ledger.context("the ledger cannot be opened")?;
-    let (person, why) = (args.by.person()?, args.why()?);
     let mut auditor = Auditor::open(&settings, person, why).await?;
     let subject = Subject { id: Some(&ledger.identity().id), tid: None };
     let begun = auditor.begin(Action::LedgerAdopt, subject).await?;

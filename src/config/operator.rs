@@ -11,13 +11,14 @@ use super::publish::duration;
 use super::{Problems, source};
 use crate::command::Kind;
 use crate::ledger;
+use crate::privacy::scrub;
 
 /// Stands for every kind.
 const ALL: &str = "all";
 
 /// Longest name of a person, and longest reason, in characters: a line of a log each.
 const LONGEST_NAME: usize = 100;
-const LONGEST_REASON: usize = 500;
+const LONGEST_REASON: usize = 300;
 
 /// Which of them name whoever is at the terminal: behind `sudo` that is not `root`.
 const USERS: [&str; 3] = ["SUDO_USER", "USER", "LOGNAME"];
@@ -28,7 +29,7 @@ const USERS: [&str; 3] = ["SUDO_USER", "USER", "LOGNAME"];
 #[expect(missing_docs, reason = "see above")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct ByArgs {
-    /// Who does it, for the audit [default: user@host]
+    /// Who does it, for the audit [default: the user and the host]
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
 }
@@ -146,7 +147,8 @@ fn sentence(name: &str, text: &str, longest: usize) -> Result<String, Problems> 
     let text = text.trim();
     let is_short = (1..=longest).contains(&text.chars().count());
     if is_short && !text.contains(char::is_control) {
-        return Ok(text.to_owned());
+        // Whoever writes it may name a customer.
+        return Ok(scrub(text, &[]));
     }
     Err(Problems(vec![format!("{name}: must be one line of 1 to {longest} characters")]))
 }
@@ -221,6 +223,8 @@ mod tests {
     #[test]
     fn a_reason_is_one_line() {
         assert_eq!(sentence("--reason", " Eko is down ", 20).unwrap(), "Eko is down");
+        let named = sentence("--reason", "9876543210 was paid twice", 30).unwrap();
+        assert!(!named.contains("9876543210") && named.ends_with("was paid twice"), "{named}");
         for wrong in ["", "  ", "a\nb", "\u{1b}[2J", "longer than ten"] {
             assert!(sentence("--reason", wrong, 10).is_err(), "{wrong:?}");
         }

@@ -25,10 +25,15 @@ impl<'a> Journey<'a> {
             Next::Attempt => Purpose::Command(acquiring.task.kind),
             Next::Inquiry => Purpose::Inquiry,
         };
-        self.reacquire(acquiring.task.kind, purpose).await;
+        let (worker, kind) = (self.worker, acquiring.task.kind);
+        tokio::select! {
+            biased;
+            _ = self.reacquire(kind, purpose) => {}
+            () = worker.breakers.until_hopeless(kind) => return acquiring.failed(),
+        }
         // Not sooner: who waits for leave may wait for long.
-        if acquiring.next == Next::Attempt && self.worker.breakers.is_held(acquiring.task.kind) {
-            return acquiring.held_back(&self.worker.conditions());
+        if acquiring.next == Next::Attempt && worker.breakers.is_held(kind) {
+            return acquiring.held_back(&worker.conditions());
         }
         acquiring.acquired()
     }
@@ -40,6 +45,9 @@ impl<'a> Journey<'a> {
     ) -> Order<ClaimedCommand> {
         let kind = stamping.task.kind;
         let stamp = self.reacquire(kind, Purpose::Command(kind)).await.stamp();
+        if self.worker.breakers.is_held(kind) {
+            return stamping.held_back(&self.worker.conditions());
+        }
         let now = self.worker.now();
         self.began = clock();
         stamping.stamped(stamp, now)

@@ -55,6 +55,12 @@ impl Journey<'_> {
                 return Ok(parking.parked(placed));
             }
         };
+        // What only our setup keeps waiting has no row, and so no note of it was counted.
+        if let (Reason::Retry(cause), None, Some(kind)) =
+            (copy.reason, self.command, self.subject.kind)
+        {
+            self.worker.metrics.retried(kind, cause);
+        }
         self.received.span.parked(copy.reason.as_str());
         let traceparent = self.received.traceparent();
         let (kind, traceparent) = (self.subject.kind, Some(traceparent.as_str()));
@@ -111,7 +117,10 @@ impl Worker {
         let parking = broker::Parking {
             copy: parking.copy,
             kind: Some(kind),
-            first_received: parking.copy.age.map_or(self.now().wall, |age| age.first_received),
+            first_received: parking
+                .copy
+                .age
+                .map_or_else(|| self.now().wall, |age| age.first_received),
             // What has not begun stays in the trace that its message names.
             traceparent: None,
         };

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{WORKER, files, is_name, read, root, values};
 
 /// What begins a setting of ours, and nothing else's.
-const PREFIXES: [&str; 14] = [
+const PREFIXES: [&str; 15] = [
     "EKO_",
     "ORPHAN_",
     "AMQP_",

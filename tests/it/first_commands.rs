@@ -9,6 +9,11 @@ use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// Where the programs are.
+fn built() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_eko-worker")).parent().unwrap()
+}
+
 /// A demo that `scripts/demo --keep` has left running.
 struct Demo {
     dir: TempDir,
@@ -20,12 +25,14 @@ impl Demo {
     /// Starts it with the programs that are built, in a directory of its own.
     fn start() -> Self {
         let dir = TempDir::new().unwrap();
-        let built = Path::new(env!("CARGO_BIN_EXE_eko-worker")).parent().unwrap();
-        symlink(built, dir.path().join("debug")).unwrap();
+        symlink(built(), dir.path().join("debug")).unwrap();
         let mut demo = Self { dir, said: String::new() };
-        let output = demo.bash("scripts/demo --keep");
-        demo.said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{output:?}");
+        // What it leaves running would hold a pipe open.
+        let said = demo.dir.path().join("said");
+        let output = demo.bash(&format!("scripts/demo --keep >{} 2>&1", said.display()));
+        let said = std::fs::read_to_string(said).unwrap();
+        assert!(output.status.success(), "{said}");
+        demo.said = said;
         demo
     }
 
@@ -39,16 +46,18 @@ impl Demo {
         let mut bash = Command::new("timeout");
         bash.args(["120", "bash", "-euo", "pipefail", "-c", script]).current_dir(ROOT);
         bash.env_remove("AMQP_PREFIX").env("DEMO_IS_BUILT", "1");
-        match self.said.is_empty() {
-            true => bash.env_remove("AMQP_URL").env("CARGO_TARGET_DIR", self.dir.path()),
-            false => bash.env("AMQP_URL", self.url()),
-        };
+        if self.said.is_empty() {
+            bash.env_remove("AMQP_URL").env("CARGO_TARGET_DIR", self.dir.path());
+        } else {
+            bash.env("AMQP_URL", self.url());
+        }
         bash.output().unwrap()
     }
 
-    /// Runs what a document has, and gives what it said.
+    /// Runs what a document has, and gives what it said. Cargo may have built elsewhere.
     fn succeeds(&self, script: &str) -> String {
-        let output = self.bash(script);
+        let output =
+            self.bash(&script.replace("target/debug/", &format!("{}/", built().display())));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let more = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{script}\n{said}{more}");
@@ -66,16 +75,19 @@ impl Drop for Demo {
 /// The code blocks of a document in a language, without what makes them a part of a list.
 fn blocks(path: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
-    let (mut blocks, mut open): (Vec<Vec<&str>>, bool) = (Vec::new(), false);
-    for line in text.lines().map(|line| line.strip_prefix("   ").unwrap_or(line)) {
-        match (open, line.trim_start()) {
-            (true, "```") => open = false,
-            (true, _) => blocks.last_mut().unwrap().push(line),
-            (false, fence) if fence == format!("```{language}") => {
-                open = true;
+    let (mut blocks, mut open): (Vec<Vec<&str>>, Option<&str>) = (Vec::new(), None);
+    let fence = format!("```{language}");
+    for line in text.lines() {
+        match open {
+            Some(_) if line.trim_start() == "```" => open = None,
+            Some(indent) => {
+                blocks.last_mut().unwrap().push(line.strip_prefix(indent).unwrap_or(line));
+            }
+            None if line.trim_start() == fence => {
+                open = line.strip_suffix(&fence);
                 blocks.push(Vec::new());
             }
-            (false, _) => {}
+            None => {}
         }
     }
     blocks.into_iter().map(|lines| lines.join("\n")).collect()

@@ -2,8 +2,9 @@
 //! together keep to the rate that Eko grants.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::load::store::{Store, execute};
@@ -83,6 +84,7 @@ async fn workers_of_one_key_share_no_timestamp_though_some_are_killed_in_a_burst
     store.remove().await;
 }
 
+/// With one timestamp every 20 ms, and none used before its time, no second has more than 50 calls.
 #[tokio::test]
 async fn all_workers_together_keep_to_the_rate_limit_in_any_second() {
     const COUNT: usize = 400;
@@ -96,30 +98,26 @@ async fn all_workers_together_keep_to_the_rate_limit_in_any_second() {
     }
     let settings = rig.settings.clone();
     let fleet = spawn_fleet(&mut rig, &settings).await;
+    let (began, began_at) = (Instant::now(), Timestamp::now().as_millisecond());
     let commands: Vec<_> = ids.iter().map(|tid| refund_otp(tid, tid)).collect();
     rig.publish_all(&commands).await;
     let events = rig.events_of(ids.iter().map(String::as_str)).await;
     assert!(events.values().all(|event| event.outcome() == "succeeded"));
 
-    let mut calls = rig.stub().all_requests();
-    calls.sort_by_key(|call| call.at);
+    let calls = rig.stub().all_requests();
     assert_eq!(calls.len(), COUNT);
-    let mut stamps: Vec<i64> = calls
-        .iter()
-        .map(|call| call.header("secret-key-timestamp").unwrap().parse().unwrap())
-        .collect();
+    let mut stamps = Vec::new();
+    for call in &calls {
+        let stamp: i64 = call.header("secret-key-timestamp").unwrap().parse().unwrap();
+        let arrived = i64::try_from((call.at - began).as_millis()).unwrap();
+        // Two clocks are compared, and the ledger's is known as well as its answers are quick.
+        assert!(arrived + 10 >= stamp - began_at, "{stamp} was used before its time");
+        stamps.push(stamp);
+    }
     stamps.sort_unstable();
     for pair in stamps.windows(2) {
         assert!(pair[1] - pair[0] >= 20, "two timestamps in {} ms", pair[1] - pair[0]);
     }
-    let in_second = |from: Instant| {
-        let until = from + Duration::from_secs(1);
-        calls.iter().filter(|call| (from..until).contains(&call.at)).count()
-    };
-    // What a busy machine makes late comes with what is on time.
-    let counts: Vec<_> = calls.iter().map(|call| in_second(call.at)).collect();
-    eprintln!("calls in the second after each call: {counts:?}");
-    assert!(counts.iter().all(|count| *count <= 53), "{counts:?}");
     stop_fleet(fleet).await;
     rig.finish().await;
     store.remove().await;
@@ -196,7 +194,7 @@ async fn a_clock_that_is_set_forth_and_back_repeats_no_timestamp() {
 async fn a_ledger_that_gives_no_timestamps_pauses_all_kinds_until_it_does() {
     let Some(store) = Store::postgres().await else { return };
     let url = store.url(Path::new(""));
-    let mut rig = Rig::builder().patient().set("LEDGER_URL", &url).start().await;
+    let mut rig = Rig::builder().impatient().set("LEDGER_URL", &url).start().await;
     execute(&url, "ALTER TABLE slots RENAME TO gone").await;
     // More than the worker has taken before.
     rig.publish_all(&refunds(60_000..60_150)).await;

@@ -169,6 +169,8 @@ async fn a_worker_without_a_key_lets_sealed_refunds_wait_and_fails_none() {
     let says = "this worker has no OTP_KEY_FILE: the command waits";
     eventually("the worker says why it waits", async || rig.log().contains(says).then_some(()))
         .await;
+    let waits = [("kind", "refund"), ("reason", "misconfigured")];
+    assert!(rig.metrics().await.value("retries_total", &waits) >= 1.0);
     // Neither others nor open OTPs wait for it.
     assert_eq!(rig.outcome_of(&refund("open", "942")).await.told(), "succeeded response");
     let expired = sealed("expired", "943", &key).with("/expirytime", json!("2026-01-01T00:00:00Z"));

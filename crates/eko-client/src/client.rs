@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Request, RequestBuilder};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
@@ -179,7 +179,8 @@ impl Client {
 
     /// What tells a developer key from another one, made by `digest`.
     pub fn key_fingerprint(&self, digest: impl FnOnce(&[u8]) -> String) -> String {
-        digest(self.credentials.developer_key.value().expose_secret().as_bytes())
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        digest(keys.developer_key.as_bytes())
     }
 
     /// The timing of a call that begins now, for a program that shares its key with no other one: a
@@ -233,7 +234,11 @@ impl Client {
                 let eko_time = date.and_then(|date| date.checked_sub(kept).ok());
                 let asked = clock.saturating_duration_since(self.epoch);
                 let (is_old, is_undated) = self.age_of(&Arrival { asked, took, age, eko_time });
-                let skew = date.filter(|_| !is_old).map(|date| skew(date, began, at));
+                // A wall clock that was set during the call measures nothing.
+                let most = SignedDuration::try_from(took).unwrap_or(SignedDuration::MAX);
+                let most = most.saturating_add(SignedDuration::from_secs(1));
+                let was_set = at < began || at.duration_since(began) > most;
+                let skew = date.filter(|_| !is_old && !was_set).map(|date| skew(date, began, at));
                 CallResult {
                     meaning,
                     is_known,

@@ -11,8 +11,8 @@
 //! | [`Enter`](Order::Enter) | wait for leave to call; nothing is held | `entered` → Claim; `rejected` → Requeue or Wait |
 //! | [`Claim`](Order::Claim) | claim in the ledger; a first attempt begins in the same write | `claimed` → see below; `failed` → Wait |
 //! | [`Decide`](Order::Decide) | look at clock and settings | `decided` → Acquire, Note or Finish |
-//! | [`Acquire`](Order::Acquire) | wait for leave for one more call | `acquired` → Stamp (attempt) or Begin (inquiry); `held_back` → Note |
-//! | [`Stamp`](Order::Stamp) | draw the timestamp that signs the call | `stamped` → Begin; Decide where its deadline has passed |
+//! | [`Acquire`](Order::Acquire) | wait for leave for one more call | `acquired` → Stamp (attempt) or Begin (inquiry); `held_back` → Note; `failed` → Wait |
+//! | [`Stamp`](Order::Stamp) | draw the timestamp that signs the call | `stamped` → Begin; Decide where its deadline has passed; `held_back` → Note |
 //! | [`Begin`](Order::Begin) | write the attempt, or what is known, and extend the claim | `begun` → Call or Inquire; lost → Wait |
 //! | [`Call`](Order::Call) | call the kind's endpoint | `answered` → Decide |
 //! | [`Inquire`](Order::Inquire) | ask Eko what became of it | `answered` → Decide |

@@ -1,10 +1,14 @@
 //! What people do by hand: which kinds they have paused, and the audit of their actions. The
 //! statements stand here once; a store only runs them.
 
+mod column;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Settings, postgres, sqlite};
+use column::unreadable;
+pub(super) use column::{Column, Parameter, Record};
 use eko_core::command::Kind;
 
 /// A kind that an operator has paused.
@@ -130,23 +134,6 @@ enum Store {
     Sqlite(sqlite::OperatorStore),
     Postgres(Box<postgres::OperatorStore>),
 }
-
-/// What a statement takes.
-pub(super) enum Parameter<'a> {
-    Text(Option<&'a str>),
-    Number(i64),
-}
-
-/// What a column has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Column {
-    Null,
-    Text(String),
-    Number(i64),
-}
-
-/// The columns of one row.
-pub(super) type Record = Vec<Column>;
 
 /// Which kinds an operator has paused.
 pub(super) const PAUSES: &str = "SELECT kind, since, person, reason FROM pauses ORDER BY kind";
@@ -318,39 +305,4 @@ fn read_entry(record: Record) -> Result<AuditEntry, super::Error> {
 
 fn columns<const N: usize>(record: Record) -> Result<[Column; N], super::Error> {
     record.try_into().map_err(|_| unreadable())
-}
-
-fn unreadable() -> super::Error {
-    super::Error::Store("a row of the operators' tables cannot be read".to_owned())
-}
-
-impl Column {
-    fn text(self) -> Result<Option<String>, super::Error> {
-        match self {
-            Self::Text(text) => Ok(Some(text)),
-            Self::Null => Ok(None),
-            Self::Number(_) => Err(unreadable()),
-        }
-    }
-
-    fn number(&self) -> Result<Option<i64>, super::Error> {
-        match self {
-            Self::Number(number) => Ok(Some(*number)),
-            Self::Null => Ok(None),
-            Self::Text(_) => Err(unreadable()),
-        }
-    }
-
-    fn time(&self) -> Result<Option<Timestamp>, super::Error> {
-        let read = |number| Timestamp::from_millisecond(number).map_err(|_| unreadable());
-        self.number()?.map(read).transpose()
-    }
-
-    fn required_text(self) -> Result<String, super::Error> {
-        self.text()?.ok_or_else(unreadable)
-    }
-
-    fn required_time(&self) -> Result<Timestamp, super::Error> {
-        self.time()?.ok_or_else(unreadable)
-    }
 }

@@ -103,6 +103,8 @@ fn read(row: &Row, now: Timestamp) -> Option<UnsettledRefund> {
         Some(end) if end.outcome == OutcomeName::Unresolved => UnsettledState::Unresolved,
         Some(_) => return None,
         None if since.is_none() || is_calling(row, now) => return None,
+        // It waits for another attempt: its readings have shown that it was not executed.
+        None if row.due.is_some() && !row.unsettled => return None,
         None => UnsettledState::InDoubt,
     };
     Some(UnsettledRefund {

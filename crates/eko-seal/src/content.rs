@@ -97,7 +97,7 @@ impl PublicKey {
 mod tests {
     use super::*;
 
-    /// A key, and a box that libsodium (PyNaCl 1.6.2) made for it.
+    /// A key, and a box that libsodium (`PyNaCl` 1.6.2) made for it.
     const LIBSODIUM_KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
     const LIBSODIUM_BOX: &str = "5Iwh+9iaHZEQ7eHg8SOdOdzVR9zOgI2vgAA066ieE0HR1vmDqjelqsFSS+ciieutVd+bLywo785kFm8nHli5WMS6fUMPoPL8uvQKXIlUgxK9vDDDgaLXIgdz";
 

@@ -71,9 +71,7 @@ impl<'a> DropPolicy<'a> {
             Ok(client) => client,
             Err(error) => return unknown(format!("Eko cannot be asked: {error:#}")),
         };
-        let initiator_id = ours.initiator_id.as_ref().map_or("", |mobile| mobile.expose());
-        let user_code = ours.user_code.as_deref().unwrap_or_default();
-        let reading = client.look_up(tid, initiator_id, user_code).await.meaning;
+        let reading = client.look_up(tid, ours.account(), client.timing()).await.meaning;
         let is_final =
             matches!(reading, Reading::Refunded(..) | Reading::Succeeded | Reading::Failed);
         Said { text: format!("Eko says: {}", means(&reading)), is_final }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::command::Kind;
 
-/// A box that PyNaCl made, for the key of a unit test of `eko-seal`.
+/// A box that `PyNaCl` made, for the key of a unit test of `eko-seal`.
 const SEALED: &str = "5Iwh+9iaHZEQ7eHg8SOdOdzVR9zOgI2vgAA066ieE0HR1vmDqjelqsFSS+ciieutVd+bLywo785kFm8nHli5WMS6fUMP\
     oPL8uvQKXIlUgxK9vDDDgaLXIgdz";
 

@@ -11,7 +11,7 @@ use super::rules;
 pub enum Rail {
     /// DMT by Fino: the rail of a command that names none.
     DmtFino,
-    /// The wallet of DigiKhata.
+    /// The wallet `DigiKhata`.
     PpiDigikhata,
     /// The wallet of Levin.
     PpiLevin,

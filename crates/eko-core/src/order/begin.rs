@@ -85,9 +85,20 @@ impl<C: Claimed> Acquiring<C> {
         let Self { claim, task, source, .. } = self;
         Order::Note(Noting::paused(claim, (task, source), conditions))
     }
+
+    /// Nothing can be called: the ledger gives no timestamp.
+    pub fn failed(self) -> Order<C> {
+        self.source.ledger_failed(self.claim.history().attempts())
+    }
 }
 
 impl<C: Claimed> Stamping<C> {
+    /// The kind was paused meanwhile: it waits, and nothing is called.
+    pub fn held_back(self, conditions: &Conditions<'_>) -> Order<C> {
+        let Self { claim, task, source } = self;
+        Order::Note(Noting::paused(claim, (task, source), conditions))
+    }
+
     /// The timestamp was drawn, just before now.
     pub fn stamped(self, stamp: Stamp, now: Now) -> Order<C> {
         let Self { mut claim, task, source } = self;

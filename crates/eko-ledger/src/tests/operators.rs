@@ -83,6 +83,12 @@ on_both_stores! {
         let mut refused = claimed(claim(&ledger, refund("refused", "5", 8)).await);
         refused.history.end(now(9), Verdict::not_now(Cause::RateLimited));
         ledger.note(&refused, ledger.until(60), false).await.unwrap();
+        // Nor one that was in doubt until its readings had shown that it was not executed.
+        let mut disproven = claimed(claim(&ledger, refund("disproven", "6", 9)).await);
+        disproven.history.end(now(9), Verdict::unclear(Cause::Timeout));
+        disproven.history.inquired(now(10), None, Reading::RefundPending);
+        disproven.history.inquired(now(11), None, Reading::RefundPending);
+        ledger.note(&disproven, ledger.until(60), false).await.unwrap();
         let mut otp = claimed(claim(&ledger, request("otp", 10)).await);
         otp.history.end(now(11), Verdict::unclear(Cause::Timeout));
         ledger.note(&otp, ledger.until(60), true).await.unwrap();

@@ -68,10 +68,10 @@ async fn on_postgres_a_ledger_of_the_version_before_moves_to_its_own_schema() {
     assert_eq!(
         answer(&url, TABLES).await,
         "eko_worker.audit eko_worker.commands eko_worker.commits eko_worker.meta eko_worker.pauses \
-         eko_worker.schema_version public.schema_version"
+         eko_worker.schema_version eko_worker.slots public.schema_version"
     );
     let older = "SELECT applied::text FROM public.schema_version";
-    assert_eq!(answer(&url, older).await, "6", "an older program refuses it");
+    assert_eq!(answer(&url, older).await, "7", "an older program refuses it");
     assert_eq!(open(&url, 2).await.identity().id, "theold");
 }
 

@@ -70,7 +70,7 @@ fn of_type(name: &str, schema: &Value) -> BoxedStrategy<Value> {
                 json!(format!("{year}-{month:02}-{day:02}T{hour:02}:59:00.5{offset}"))
             })
             .boxed(),
-        "string" if schema.get("pattern").or(schema.get("minLength")).is_none() => {
+        "string" if schema.get("pattern").is_none() && schema.get("minLength").is_none() => {
             "[ -~]{0,40}".prop_map(Value::from).boxed()
         }
         "string" => match schema.get("pattern").and_then(Value::as_str) {
@@ -191,7 +191,8 @@ proptest! {
         // The schema asks publishers for strings in what the parser takes whatever it is.
         let is_lenient = !in_data && LENIENT.contains(&name);
         if is_lenient && matches!(change, Change::To(_)) {
-            return Ok(prop_assert_eq!(parsed, Ok(())));
+            prop_assert_eq!(parsed, Ok(()));
+            return Ok(());
         }
         prop_assert_eq!(judged, parsed.is_ok(), "{:?}: {}", parsed, body);
     }
