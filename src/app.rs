@@ -34,6 +34,7 @@ use crate::{log, shutdown, systemd};
 use pairing::Keeper;
 pub(crate) use pairing::{mispaired, outdated};
 use session::End;
+use upkeep::Old;
 
 /// Between tries to reach the broker, each of which asks every node: a second at most, since
 /// a node that is back should be consumed from at once, and to be refused costs nothing.
@@ -110,9 +111,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 fn beside(worker: &Arc<Worker>, config: &Config) -> JoinSet<()> {
     let (forgotten, metrics) = (worker.ledger.forgotten(), Arc::clone(&worker.metrics));
     let mut beside = JoinSet::new();
-    beside.spawn(upkeep::forget_finished(Arc::clone(worker), config.retention));
+    beside.spawn(upkeep::forget(Arc::clone(worker), Old::Commands, config.retention));
     beside.spawn(operator::watch(Arc::clone(worker)));
-    beside.spawn(operator::forget_audit(Arc::clone(worker), config.audit_retention));
+    beside.spawn(upkeep::forget(Arc::clone(worker), Old::Audit, config.audit_retention));
     beside.spawn(steps::watch(Arc::clone(worker)));
     beside.spawn(pairing::count_forgotten(forgotten, metrics));
     beside.spawn(stamps::take(Arc::clone(worker)));

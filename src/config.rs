@@ -1,5 +1,6 @@
 //! Every setting: flags and environment → [`Config`]. Only this file reads the environment.
 
+mod amqp;
 mod args;
 mod blank;
 mod bytes;
@@ -39,10 +40,8 @@ pub use operator::{AuditArgs, AuditListArgs, ByArgs, PauseArgs, ResumeArgs};
 pub use otp::{KeygenArgs, OtpArgs, OtpKeyArgs, PublicKeyArgs};
 pub use parts::{AmqpArgs, EkoArgs};
 pub use publish::PublishArgs;
-use secrecy::{ExposeSecret as _, SecretString};
 pub use show::ShowArgs;
 pub(crate) use source::{Setting, Source, arguments, has_file, in_effect, variable};
-use tls::TlsPaths;
 pub use tools::{CompletionsArgs, ConfigArgs, Contract, ManArgs, SchemaArgs};
 pub use unsettled::{UnsettledArgs, UnsettledInquireArgs, UnsettledListArgs, UnsettledShowArgs};
 use url::Url;
@@ -51,7 +50,6 @@ use crate::command::Defaults;
 use crate::decision::Policy;
 use crate::log::Format;
 use crate::otp_keys::OtpKeys;
-use crate::pem::TlsFiles;
 use crate::{breaker, broker, eko};
 use read::Reader;
 
@@ -108,7 +106,7 @@ impl Config {
     pub fn new(args: &Args) -> Result<Self, Problems> {
         let mut reader = Reader::default();
         let concurrency = reader.concurrency("WORKER_CONCURRENCY", &args.worker_concurrency);
-        let broker = worker_broker_settings(args, concurrency, &mut reader);
+        let broker = amqp::worker_settings(args, concurrency, &mut reader);
         let eko = eko_settings(&args.eko, &mut reader);
         let policy = policy(args, &mut reader);
         let defaults = args.eko.defaults(&mut reader);
@@ -191,61 +189,6 @@ fn check_floors(
     {
         for (name, why) in floors::below(policy, retention, orphan_after, &base_url) {
             reader.wrong(name, &why);
-        }
-    }
-}
-
-/// The broker's settings for a worker that makes so many calls at a time.
-fn worker_broker_settings(
-    args: &Args,
-    concurrency: Option<u16>,
-    reader: &mut Reader,
-) -> Option<broker::Settings> {
-    // Who begins and who ends waits for ledger and broker meanwhile, not for Eko.
-    let prefetch = concurrency.map(|most| most.saturating_mul(2));
-    let buffer = reader.bytes("WORKER_BUFFER", &args.worker_buffer);
-    let broker = broker_settings(&args.amqp, prefetch, reader);
-    let (broker, buffer) = (broker?, buffer?);
-    Some(broker::Settings { buffer, ..broker })
-}
-
-fn broker_settings(
-    args: &AmqpArgs,
-    prefetch: Option<u16>,
-    reader: &mut Reader,
-) -> Option<broker::Settings> {
-    let allow_plain =
-        reader.truth("AMQP_ALLOW_PLAINTEXT", &args.amqp_allow_plaintext).unwrap_or_default();
-    let file = args.amqp_url_file.as_deref();
-    let urls = reader.amqp_urls(&args.amqp_url, file, allow_plain);
-    let tls = urls.as_ref().and_then(|urls| amqp_tls(args, reader, &urls.value()));
-    let prefix = reader.prefix("AMQP_PREFIX", &args.amqp_prefix);
-    let (urls, tls, prefix, prefetch) = (urls?, tls?, prefix?, prefetch?);
-    Some(broker::Settings { urls, tls, prefix, prefetch, buffer: u64::MAX })
-}
-
-/// The certificates, which are nothing without a node that is reached by TLS.
-fn amqp_tls(args: &AmqpArgs, reader: &mut Reader, urls: &[SecretString]) -> Option<TlsFiles> {
-    let files = TlsPaths {
-        settings: broker::TLS_SETTINGS,
-        paths: [&args.amqp_ca_file, &args.amqp_client_cert_file, &args.amqp_client_key_file],
-    };
-    let is_tls = |url: &SecretString| {
-        broker::Address::read(url.expose_secret()).is_some_and(|address| address.is_tls)
-    };
-    if !urls.iter().any(is_tls) {
-        files.refuse(
-            reader,
-            "is only used with amqps, but AMQP_URL has no amqps address: remove it, or use amqps",
-        );
-        return Some(TlsFiles::none(broker::TLS_SETTINGS));
-    }
-    let tls = files.read(reader)?;
-    match broker::tls_connector(&tls) {
-        Ok(_) => Some(tls),
-        Err((name, why)) => {
-            reader.wrong(name, &why);
-            None
         }
     }
 }

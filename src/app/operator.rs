@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 
-use super::upkeep::{BATCH, PAUSE, PRUNE_EVERY, forget_all};
 use crate::worker::Worker;
 
 /// How often the ledger is looked at.
@@ -51,26 +49,6 @@ pub(super) async fn watch(worker: Arc<Worker>) {
         match worker.ledger.operator_pauses().await {
             Ok(pauses) => worker.note_operator_pauses(pauses),
             Err(error) => tracing::debug!(%error, "the pauses of operators could not be read"),
-        }
-    }
-}
-
-/// Forgets the audit of what people did once its time is over, by the time that Eko confirmed.
-pub(super) async fn forget_audit(worker: Arc<Worker>, retention: Duration) {
-    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-    loop {
-        tokio::time::sleep(PRUNE_EVERY).await;
-        let Some(now) = worker.agreed_time() else { continue };
-        let Ok(before) = now.checked_sub(retention) else {
-            return;
-        };
-        match forget_all(|| worker.ledger.prune_audit(before, BATCH), PAUSE).await {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "the oldest audit entries were deleted"),
-            Err(error) => tracing::warn!(
-                %error,
-                "the oldest audit entries could not be deleted: trying again later"
-            ),
         }
     }
 }

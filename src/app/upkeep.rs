@@ -1,26 +1,51 @@
-//! What the worker does besides its commands: it forgets those that finished long ago.
+//! What the worker does besides its commands: it forgets what was over long ago.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::Error;
 use crate::worker::Worker;
 
-/// How often finished commands are forgotten.
-pub(super) const PRUNE_EVERY: Duration = Duration::from_secs(10);
+/// How often something is forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
 
 /// How many are forgotten in one write, few enough not to be felt by those that wait for theirs.
-pub(super) const BATCH: u32 = 500;
+const BATCH: u32 = 500;
 
 /// Between two batches others have the ledger to themselves. 100,000 commands then go out of an
 /// SQLite file in 12 s, many more than a worker finishes meanwhile.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Forgets finished commands once their time is over, for as long as the process lives: by the time
-/// that Eko confirmed, since a clock that is set forward would have all of them forgotten.
-pub(super) async fn forget_finished(worker: Arc<Worker>, retention: Duration) {
+/// What is forgotten.
+#[derive(Clone, Copy)]
+pub(super) enum Old {
+    /// Commands, so long after they finished.
+    Commands,
+    /// What people did by hand, so long after that.
+    Audit,
+}
+
+impl Old {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Commands => "finished commands",
+            Self::Audit => "the oldest audit entries",
+        }
+    }
+
+    async fn prune(self, worker: &Worker, before: Timestamp) -> Result<u32, Error> {
+        match self {
+            Self::Commands => worker.ledger.prune(before, BATCH).await,
+            Self::Audit => worker.ledger.prune_audit(before, BATCH).await,
+        }
+    }
+}
+
+/// Forgets what is old once its time is over, for as long as the process lives: by the time that Eko
+/// confirmed, since a clock that is set forward would have all of it forgotten.
+pub(super) async fn forget(worker: Arc<Worker>, old: Old, retention: Duration) {
     let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
     loop {
         tokio::time::sleep(PRUNE_EVERY).await;
@@ -28,14 +53,15 @@ pub(super) async fn forget_finished(worker: Arc<Worker>, retention: Duration) {
         let Ok(before) = now.checked_sub(retention) else {
             return;
         };
-        match forget_all(|| worker.ledger.prune(before, BATCH), PAUSE).await {
+        match forget_all(|| old.prune(&worker, before), PAUSE).await {
             Ok(0) => {}
             Ok(forgotten) => {
-                tracing::debug!(forgotten, "finished commands were deleted from the ledger");
+                tracing::debug!(forgotten, "{} were deleted from the ledger", old.as_str());
             }
             Err(error) => tracing::warn!(
                 %error,
-                "finished commands could not be deleted from the ledger: trying again later"
+                "{} could not be deleted from the ledger: trying again later",
+                old.as_str()
             ),
         }
     }
@@ -43,10 +69,7 @@ pub(super) async fn forget_finished(worker: Arc<Worker>, retention: Duration) {
 
 /// Forgets batch by batch until one is not full, so that it keeps up with any number of commands
 /// that end meanwhile; tells how many were forgotten.
-pub(super) async fn forget_all<F>(
-    mut prune: impl FnMut() -> F,
-    pause: Duration,
-) -> Result<u64, Error>
+async fn forget_all<F>(mut prune: impl FnMut() -> F, pause: Duration) -> Result<u64, Error>
 where
     F: Future<Output = Result<u32, Error>>,
 {

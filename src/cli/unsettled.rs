@@ -70,10 +70,11 @@ async fn show(args: &UnsettledShowArgs) -> anyhow::Result<ExitCode> {
 
 /// Asks Eko now. The ledger is only read: the worker records its own inquiries.
 async fn inquire_now(args: &UnsettledInquireArgs) -> anyhow::Result<ExitCode> {
-    let eko = args.eko.eko()?;
-    let (refund, _) = find(&args.url.ledger()?, &args.id).await?;
+    let UnsettledInquireArgs { refund: UnsettledShowArgs { id, json, url }, eko } = args;
+    let eko = eko.eko()?;
+    let (refund, _) = find(&url.ledger()?, id).await?;
     let tid = refund.tid.as_deref().context("the ledger does not know its tid")?;
-    let code = inquire::ask(eko, tid, args.json).await?;
+    let code = inquire::ask(eko, tid, *json).await?;
     output::remark(match refund.state {
         UnsettledState::InDoubt => {
             "nothing was changed: the worker inquires by itself, and settles the refund by its rules"

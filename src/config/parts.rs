@@ -1,7 +1,7 @@
 //! Settings that several subcommands share: whoever needs the broker or Eko takes these.
 
 use super::read::Reader;
-use super::{Problems, broker_settings, eko_settings};
+use super::{Problems, amqp, eko_settings};
 use crate::command::Defaults;
 use crate::{broker, eko};
 
@@ -96,7 +96,7 @@ impl AmqpArgs {
     /// Each setting that is wrong, by name, with the reason.
     pub(crate) fn broker(&self) -> Result<broker::Settings, Problems> {
         let mut reader = Reader::default();
-        let settings = broker_settings(self, Some(1), &mut reader);
+        let settings = amqp::settings(self, Some(1), &mut reader);
         reader.finish()?;
         settings.ok_or_else(|| Problems(vec!["AMQP_URL: could not be read".to_owned()]))
     }

@@ -1,4 +1,5 @@
 use clap::Parser;
+use secrecy::ExposeSecret as _;
 
 use super::*;
 use crate::credential::Refreshed;

@@ -51,15 +51,9 @@ pub struct UnsettledShowArgs {
 /// Which one to inquire.
 #[derive(Clone, Debug, clap::Args)]
 pub struct UnsettledInquireArgs {
-    /// Id of a command
-    #[arg(value_name = "ID")]
-    pub id: String,
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-    /// Where it is recorded
+    /// Which one
     #[command(flatten)]
-    pub url: LedgerUrlArgs,
+    pub refund: UnsettledShowArgs,
     /// Where Eko is
     #[command(flatten)]
     pub eko: EkoArgs,
