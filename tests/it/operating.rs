@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::rig::command::{CUSTOMER, Edit, OTP, command, refund, refund_otp, text, transfer_otp};
+use crate::rig::dead::{until_dead, with_unresolved};
 use crate::rig::process::Process;
 use crate::rig::proxy::Proxy;
 use crate::rig::worker::{Settings, Worker};
@@ -53,24 +54,6 @@ async fn listed(rig: &Rig, filters: &[&str]) -> Vec<String> {
     let (code, list) = run_json(rig, &[&["dead", "list"], filters].concat()).await;
     assert_eq!(code, 0, "{list}");
     list.as_array().unwrap().iter().map(|dead| text(dead, "/command_id").to_owned()).collect()
-}
-
-/// Waits until as many dead letters are there and in nobody's hands.
-async fn until_dead(rig: &Rig, count: u32) {
-    let check = async || (rig.broker.count("dead").await == Some(count)).then_some(());
-    eventually("the dead letters are in their queue", check).await;
-}
-
-/// A rig in which a refund of this tid, `stuck`, has just become unresolved.
-async fn with_unresolved(tid: &str) -> Rig {
-    let rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "3s").at_least_once();
-    let mut rig = rig.start().await;
-    rig.simulator().transaction(tid, 2).await;
-    rig.simulator().fault(tid, "refund", "http_500", 1).await;
-    let event = rig.outcome_of(&refund("stuck", tid)).await;
-    assert_eq!(event.outcome(), "unresolved", "{}", event.body);
-    until_dead(&rig, 1).await;
-    rig
 }
 
 #[tokio::test]

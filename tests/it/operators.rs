@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::load::store::Database;
 use crate::rig::command::{refund, refund_otp, text};
+use crate::rig::dead::{until_dead, with_unresolved};
 use crate::rig::process::Process;
 use crate::rig::proxy::Proxy;
 use crate::rig::script::{found, refunded};
@@ -62,24 +63,6 @@ async fn audit(rig: &Rig, filters: &[&str]) -> Vec<(String, String, Option<Strin
 
 fn entry(action: &str, subject: &str, result: Option<&str>) -> (String, String, Option<String>) {
     (action.to_owned(), subject.to_owned(), result.map(str::to_owned))
-}
-
-/// A rig in which a refund of this tid, `stuck`, has just become unresolved.
-async fn with_unresolved(tid: &str) -> Rig {
-    let rig = Rig::builder().impatient().set("SETTLE_GIVE_UP", "3s").at_least_once();
-    let mut rig = rig.start().await;
-    rig.simulator().transaction(tid, 2).await;
-    rig.simulator().fault(tid, "refund", "http_500", 1).await;
-    let event = rig.outcome_of(&refund("stuck", tid)).await;
-    assert_eq!(event.outcome(), "unresolved", "{}", event.body);
-    until_dead(&rig, 1).await;
-    rig
-}
-
-/// Waits until as many dead letters are there and in nobody's hands.
-async fn until_dead(rig: &Rig, count: u32) {
-    let check = async || (rig.broker.count("dead").await == Some(count)).then_some(());
-    eventually("the dead letters are in their queue", check).await;
 }
 
 #[tokio::test]

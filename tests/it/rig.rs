@@ -6,6 +6,7 @@ pub(crate) mod builder;
 pub(crate) mod ca;
 pub(crate) mod clock;
 pub(crate) mod command;
+pub(crate) mod dead;
 pub(crate) mod event;
 mod finish;
 pub(crate) mod gateway;
